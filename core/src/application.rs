@@ -1,0 +1,279 @@
+//! `tamer.toml`: what an application consists of, and what healthy means.
+
+use crate::check::Checks;
+use crate::id::{ApplicationName, ComponentName};
+use crate::moment::Span;
+use crate::text::{self, BadText};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// An application as its repository describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Application {
+    /// Its name.
+    pub application: ApplicationName,
+    /// Its components by name; at least one.
+    #[serde(rename = "component")]
+    pub components: BTreeMap<ComponentName, ComponentSpec>,
+}
+
+/// A component as `tamer.toml` describes it; carried, signed, in every manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComponentSpec {
+    /// The directory, relative to `tamer.toml`, whose content the release is.
+    pub files: String,
+    /// Where the component lives on a server: an absolute path.
+    pub root: String,
+    /// The user its hooks and checks run as; without one, the application's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Paths that survive releases: kept in `shared/`, linked into every release. A trailing `/` marks a directory.
+    #[serde(default)]
+    pub shared: BTreeSet<String>,
+    /// The systemd unit that is restarted at the switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Executables inside the release, by the step they belong to.
+    #[serde(default)]
+    pub hooks: BTreeMap<Hook, String>,
+    /// How long one hook may run.
+    #[serde(default = "minute")]
+    pub hook_timeout: Span,
+    /// Components of the same application that roll out before this one.
+    #[serde(default)]
+    pub needs: BTreeSet<ComponentName>,
+    /// Checks that must hold after the switch.
+    #[serde(default)]
+    pub checks: Checks,
+}
+
+fn minute() -> Span {
+    Span::secs(60)
+}
+
+/// A step at which a component may run an executable of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hook {
+    /// Before anything changes; from the new release. Failing it refuses the release.
+    PreActivate,
+    /// Takes the host out of service; from the old release.
+    Drain,
+    /// Stops the old release; from the old release.
+    Stop,
+    /// Starts the new release; from the new release.
+    Start,
+    /// Looks at the new release after its checks have held; from the new release.
+    Validate,
+    /// Takes the host into service again; from the new release.
+    Admit,
+}
+
+impl Hook {
+    /// Its name, as in `tamer.toml` and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PreActivate => "pre-activate",
+            Self::Drain => "drain",
+            Self::Stop => "stop",
+            Self::Start => "start",
+            Self::Validate => "validate",
+            Self::Admit => "admit",
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Application {
+    /// Reads and validates a `tamer.toml`.
+    ///
+    /// # Errors
+    /// [`BadText`] with the place and the reason.
+    pub fn parse(file: &str, text: &str) -> Result<Self, BadText> {
+        let application: Self = text::parse(file, text)?;
+        application
+            .validate()
+            .map_err(|reason| BadText::new(file, reason))?;
+        Ok(application)
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        if self.components.is_empty() {
+            return Err("an application needs at least one [component.NAME]".to_owned());
+        }
+        for (name, spec) in &self.components {
+            spec.validate()
+                .map_err(|reason| format!("component `{name}`: {reason}"))?;
+            for needed in &spec.needs {
+                if !self.components.contains_key(needed) {
+                    return Err(format!(
+                        "component `{name}` needs `{needed}`, which is not a component of {}",
+                        self.application
+                    ));
+                }
+            }
+        }
+        self.order().map(drop)
+    }
+
+    /// The components in the order in which they roll out: each after all that it needs, else by name.
+    ///
+    /// # Errors
+    /// A sentence that names the components which need one another in a circle.
+    pub fn order(&self) -> Result<Vec<ComponentName>, String> {
+        let needs = self
+            .components
+            .iter()
+            .map(|(name, spec)| (name.clone(), spec.needs.clone()))
+            .collect();
+        order_by_needs(needs)
+    }
+}
+
+/// Orders components: each after all that it needs, else by name. A need that is not among them counts as met.
+///
+/// # Errors
+/// A sentence that names the components which need one another in a circle.
+pub fn order_by_needs(
+    mut waiting: BTreeMap<ComponentName, BTreeSet<ComponentName>>,
+) -> Result<Vec<ComponentName>, String> {
+    let mut order = Vec::with_capacity(waiting.len());
+    while !waiting.is_empty() {
+        let Some(next) = waiting
+            .iter()
+            .find(|(_, needs)| needs.iter().all(|need| !waiting.contains_key(need)))
+            .map(|(name, _)| name.clone())
+        else {
+            let names: Vec<_> = waiting.keys().map(ComponentName::as_str).collect();
+            return Err(format!(
+                "these components need one another in a circle: {}",
+                names.join(", ")
+            ));
+        };
+        waiting.remove(&next);
+        order.push(next);
+    }
+    Ok(order)
+}
+
+impl ComponentSpec {
+    /// Refuses paths that could leave the place they are meant for.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn validate(&self) -> Result<(), String> {
+        if !self.root.starts_with('/')
+            || self.root.split('/').any(|part| part == ".." || part == ".")
+        {
+            return Err(format!(
+                "`root` must be an absolute path without `..`, not `{}`",
+                self.root
+            ));
+        }
+        if self.root.trim_matches('/').is_empty() {
+            return Err("`root` must be a directory of its own, not `/`".to_owned());
+        }
+        for path in self.shared.iter().chain(self.hooks.values()) {
+            if !is_inside(path.trim_end_matches('/')) {
+                return Err(format!(
+                    "`{path}` must be a relative path inside the release"
+                ));
+            }
+        }
+        if self.files.starts_with('/') || self.files.split('/').any(|part| part == "..") {
+            return Err(format!(
+                "`files` must be a directory below tamer.toml, not `{}`",
+                self.files
+            ));
+        }
+        if let Some(unit) = &self.service {
+            let plain = unit
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.@:".contains(c));
+            if !plain || unit.starts_with('-') || !unit.ends_with(".service") {
+                return Err(format!(
+                    "`service` must be the name of a unit like shop-web.service, not `{unit}`"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a path is relative, and made of plain names only.
+pub fn is_inside(path: &str) -> bool {
+    !path.is_empty()
+        && path
+            .split('/')
+            .all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains('\0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Application, String> {
+        Application::parse("tamer.toml", text).map_err(|e| e.to_string())
+    }
+
+    const TWO: &str = "application = \"shop\"\n[component.web]\nfiles = \"web\"\nroot = \"/srv/shop/web\"\nneeds = [\"worker\"]\n[component.worker]\nfiles = \"worker\"\nroot = \"/srv/shop/worker\"\n";
+
+    #[test]
+    fn components_roll_out_after_what_they_need() {
+        let order = parse(TWO).unwrap().order().unwrap();
+        assert_eq!(
+            order.iter().map(ComponentName::as_str).collect::<Vec<_>>(),
+            ["worker", "web"]
+        );
+    }
+
+    #[test]
+    fn circles_and_unknown_needs_are_refused() {
+        let circle = format!("{TWO}needs = [\"web\"]\n");
+        assert!(parse(&circle).unwrap_err().contains("circle: web, worker"));
+        assert!(
+            parse(&TWO.replace("[\"worker\"]", "[\"db\"]"))
+                .unwrap_err()
+                .contains("`db`")
+        );
+    }
+
+    #[test]
+    fn paths_that_leave_their_place_are_refused() {
+        for (from, to) in [
+            ("root = \"/srv/shop/web\"", "root = \"srv\""),
+            ("root = \"/srv/shop/web\"", "root = \"/\""),
+            ("root = \"/srv/shop/web\"", "root = \"/srv/../etc\""),
+            ("files = \"web\"", "files = \"../web\""),
+            ("files = \"web\"", "files = \"web\"\nshared = [\"../x\"]"),
+            (
+                "files = \"web\"",
+                "files = \"web\"\nhooks = { start = \"/bin/sh\" }",
+            ),
+            (
+                "files = \"web\"",
+                "files = \"web\"\nservice = \"--now.service\"",
+            ),
+            (
+                "files = \"web\"",
+                "files = \"web\"\nservice = \"a/b.service\"",
+            ),
+        ] {
+            assert!(parse(&TWO.replacen(from, to, 1)).is_err(), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named() {
+        let said = parse(&TWO.replacen("files", "flies", 1)).unwrap_err();
+        assert!(said.contains("did you mean `files`?"), "{said}");
+    }
+}

@@ -1,0 +1,168 @@
+//! The environment file: where components run, how carefully they change, and on what evidence.
+//! It is signed whole, and every agent of the environment reads it for itself.
+
+use crate::check::Checks;
+use crate::digest::Digest;
+use crate::evidence::Demanded;
+use crate::id::ComponentPath;
+use crate::policy::Policy;
+use crate::selector::Selector;
+use crate::text::{self, BadText};
+use crate::version::Version;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The largest environment file that is read, in bytes.
+pub const MAX_ENVIRONMENT: u64 = 1 << 20;
+
+/// An environment, as `environments/NAME.toml` says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// Which hosts run which component, by their labels.
+    #[serde(default)]
+    pub place: BTreeMap<ComponentPath, Selector>,
+    /// How carefully releases are rolled out.
+    #[serde(default)]
+    pub policy: Policy,
+    /// What must be proven of a release.
+    #[serde(default)]
+    pub evidence: Demanded,
+    /// Checks that every host here must pass.
+    #[serde(default)]
+    pub checks: Checks,
+    /// The lowest version of a component that may be activated here.
+    #[serde(default)]
+    pub minimum: BTreeMap<ComponentPath, Version>,
+    /// Releases, by the digest of their manifest, that may not run here any more.
+    #[serde(default)]
+    pub revoked: BTreeSet<Digest>,
+}
+
+/// Why an environment does not admit a release.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// No place for it.
+    #[error("the environment file gives {0} no place here")]
+    NoPlace(ComponentPath),
+    /// Too old.
+    #[error("{component} {version} is below the environment's signed minimum {minimum}")]
+    BelowMinimum {
+        /// The component.
+        component: ComponentPath,
+        /// The version asked for.
+        version: Version,
+        /// The lowest that is allowed.
+        minimum: Version,
+    },
+    /// On the signed revocation list.
+    #[error("{component} {version} is on the environment's signed revocation list")]
+    Revoked {
+        /// The component.
+        component: ComponentPath,
+        /// The version asked for.
+        version: Version,
+    },
+}
+
+impl Environment {
+    /// Reads and validates an environment file.
+    ///
+    /// # Errors
+    /// [`BadText`] with the place and the reason.
+    pub fn parse(file: &str, text: &str) -> Result<Self, BadText> {
+        let environment: Self = text::parse(file, text)?;
+        environment
+            .policy
+            .validate()
+            .map_err(|reason| BadText::new(file, reason))?;
+        Ok(environment)
+    }
+
+    /// Whether a release may run here at all: it has a place, is not below the minimum, not revoked.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`] with the reason.
+    pub fn admits(
+        &self,
+        component: &ComponentPath,
+        version: &Version,
+        manifest: &Digest,
+    ) -> Result<(), NotAdmitted> {
+        if !self.place.contains_key(component) {
+            return Err(NotAdmitted::NoPlace(component.clone()));
+        }
+        if self.revoked.contains(manifest) {
+            return Err(NotAdmitted::Revoked {
+                component: component.clone(),
+                version: version.clone(),
+            });
+        }
+        match self.minimum.get(component) {
+            Some(minimum) if version < minimum => Err(NotAdmitted::BelowMinimum {
+                component: component.clone(),
+                version: version.clone(),
+                minimum: minimum.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+[place]
+"shop/web" = { role = "web" }
+[policy]
+canary = "5%"
+max_parallel = "20%"
+[minimum]
+"shop/web" = "1.3.0"
+[checks.mail]
+type = "smtp"
+server = "mail.internal:587"
+from = "probe@shop.example"
+to = "sink@shop.example"
+"#;
+
+    #[test]
+    fn only_placed_new_enough_unrevoked_releases_are_admitted() {
+        let mut here = Environment::parse("production.toml", TEXT).unwrap();
+        let web: ComponentPath = "shop/web".parse().unwrap();
+        let digest = Digest::new([7; 32]);
+        let admits = |here: &Environment, component: &str, version: &str| {
+            here.admits(
+                &component.parse().unwrap(),
+                &version.parse().unwrap(),
+                &digest,
+            )
+        };
+        assert_eq!(admits(&here, "shop/web", "1.3.0"), Ok(()));
+        assert_eq!(
+            admits(&here, "bank/web", "1.3.0"),
+            Err(NotAdmitted::NoPlace("bank/web".parse().unwrap()))
+        );
+        assert!(matches!(
+            admits(&here, "shop/web", "1.3.0-rc.1"),
+            Err(NotAdmitted::BelowMinimum { .. })
+        ));
+        here.revoked.insert(digest);
+        assert!(
+            matches!(admits(&here, "shop/web", "9.0.0"), Err(NotAdmitted::Revoked { component, .. }) if component == web)
+        );
+    }
+
+    #[test]
+    fn a_bad_policy_refuses_the_file() {
+        let said = Environment::parse("p.toml", "[policy]\nmax_parallel = \"100%\"")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            said.starts_with("p.toml: policy: ") && said.contains("all_at_once"),
+            "{said}"
+        );
+    }
+}

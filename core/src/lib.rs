@@ -1,0 +1,31 @@
+//! Words and decisions of Tamer.
+//!
+//! No I/O, no clock, no randomness, no async: everything here is a value or a
+//! pure function, so that it can be tested over thousands of generated cases.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`id`], [`version`], [`digest`], [`generation`], [`moment`] | names and numbers, parsed once at the boundary |
+//! | [`text`] | strict TOML: unknown keys are refused with the nearest known one |
+//! | [`application`] | `tamer.toml`: what an application consists of |
+//! | [`release`] | the manifest: one version of one component, as signed |
+//! | [`environment`], [`policy`], [`selector`] | where, how carefully, and on what evidence |
+//! | [`check`], [`evidence`] | what must hold on a host; what must be proven of a release |
+//! | [`desired`] | the whole of what one host should be |
+//! | [`rollout`] | the engine: plan, apply, decide, invariants |
+
+pub mod application;
+pub mod check;
+pub mod desired;
+pub mod digest;
+pub mod environment;
+pub mod evidence;
+pub mod generation;
+pub mod id;
+pub mod moment;
+pub mod policy;
+pub mod release;
+// pub mod rollout;
+pub mod selector;
+pub mod text;
+pub mod version;

@@ -1,0 +1,281 @@
+//! How carefully an environment is changed. A policy is data, and is validated when it is read:
+//! one that can never finish, or lets every host be down at once without saying so, is refused.
+
+use crate::moment::Span;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// A number of hosts: as such (`3`), or as a share (`"25%"`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "QuantityText", into = "QuantityText")]
+pub enum Quantity {
+    /// So many hosts.
+    Hosts(u32),
+    /// So many percent of the hosts, 0 to 100.
+    Percent(u8),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum QuantityText {
+    Number(u32),
+    Text(String),
+}
+
+impl TryFrom<QuantityText> for Quantity {
+    type Error = String;
+    fn try_from(text: QuantityText) -> Result<Self, String> {
+        match text {
+            QuantityText::Number(hosts) => Ok(Self::Hosts(hosts)),
+            QuantityText::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl From<Quantity> for QuantityText {
+    fn from(quantity: Quantity) -> Self {
+        match quantity {
+            Quantity::Hosts(hosts) => Self::Number(hosts),
+            Quantity::Percent(percent) => Self::Text(format!("{percent}%")),
+        }
+    }
+}
+
+impl FromStr for Quantity {
+    type Err = String;
+    fn from_str(given: &str) -> Result<Self, String> {
+        let bad =
+            || format!("`{given}` is not a number of hosts: write 3, or a share like \"25%\"");
+        match given.strip_suffix('%') {
+            Some(percent) => match percent.trim().parse() {
+                Ok(percent) if percent <= 100 => Ok(Self::Percent(percent)),
+                _ => Err(bad()),
+            },
+            None => given.trim().parse().map(Self::Hosts).map_err(|_| bad()),
+        }
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hosts(1) => f.write_str("1 host"),
+            Self::Hosts(hosts) => write!(f, "{hosts} hosts"),
+            Self::Percent(percent) => write!(f, "{percent} %"),
+        }
+    }
+}
+
+impl Quantity {
+    /// Of `total` hosts, rounded up, never more than `total`: for waves, where a started host is a whole one.
+    pub fn rounded_up(self, total: u32) -> u32 {
+        match self {
+            Self::Hosts(hosts) => hosts.min(total),
+            Self::Percent(percent) => share(total, percent).div_ceil(100) as u32,
+        }
+    }
+
+    /// Of `total` hosts, rounded down, never more than `total`: for budgets, where a part of a host is none.
+    pub fn rounded_down(self, total: u32) -> u32 {
+        match self {
+            Self::Hosts(hosts) => hosts.min(total),
+            Self::Percent(percent) => (share(total, percent) / 100) as u32,
+        }
+    }
+
+    fn is_zero(self) -> bool {
+        matches!(self, Self::Hosts(0) | Self::Percent(0))
+    }
+}
+
+fn share(total: u32, percent: u8) -> u64 {
+    u64::from(total) * u64::from(percent)
+}
+
+/// What happens when a rollout has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// Every host that had moved goes back.
+    #[default]
+    Rollback,
+    /// The rollout pauses and waits for a person.
+    Pause,
+}
+
+/// The policy of an environment, or of one component in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// The first wave: how many hosts try the release first. Absent: no canary. At least one host.
+    pub canary: Option<Quantity>,
+    /// The waves after the canary, each as the number of hosts reached when it is done; the last is `"100%"`.
+    pub steps: Vec<Quantity>,
+    /// How many hosts of a component may be out of service at once, hosts already down counted in;
+    /// rounded down, at least one.
+    pub max_parallel: Quantity,
+    /// Must be said where `max_parallel` lets every host be down at once.
+    pub all_at_once: bool,
+    /// How many hosts may fail before the rollout has failed; in the canary none.
+    pub max_failures: Quantity,
+    /// How long a host's checks must hold without a break after the switch.
+    pub min_healthy: Span,
+    /// How long a host may take from the switch until its checks have held for `min_healthy`.
+    pub healthy_deadline: Span,
+    /// How long a wave may go without a host of it getting anywhere.
+    pub progress_deadline: Span,
+    /// How long each wave is watched before the next one starts.
+    pub bake: Span,
+    /// What happens when the rollout has failed.
+    pub on_failure: OnFailure,
+}
+
+impl Default for Policy {
+    /// Careful without being asked: one canary host, a quarter at a time, no failure allowed, back on failure.
+    fn default() -> Self {
+        Self {
+            canary: None,
+            steps: vec![Quantity::Percent(100)],
+            max_parallel: Quantity::Percent(25),
+            all_at_once: false,
+            max_failures: Quantity::Hosts(0),
+            min_healthy: Span::secs(10),
+            healthy_deadline: Span::secs(300),
+            progress_deadline: Span::secs(600),
+            bake: Span::secs(0),
+            on_failure: OnFailure::Rollback,
+        }
+    }
+}
+
+/// Why a policy was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("policy: {0}")]
+pub struct BadPolicy(pub String);
+
+impl Policy {
+    /// Refuses a policy that can never finish or that hides a risk.
+    ///
+    /// # Errors
+    /// [`BadPolicy`] with the reason and what to write instead.
+    pub fn validate(&self) -> Result<(), BadPolicy> {
+        let refuse = |reason: &str| Err(BadPolicy(reason.to_owned()));
+        if self.canary.is_some_and(Quantity::is_zero) {
+            return refuse(
+                "`canary` is 0, so no host would try the release first: leave it out, or write 1",
+            );
+        }
+        if self.max_parallel.is_zero() {
+            return refuse(
+                "`max_parallel` is 0, so no host could ever be changed: write 1 or more",
+            );
+        }
+        if self.max_parallel == Quantity::Percent(100) && !self.all_at_once {
+            return refuse(
+                "`max_parallel = \"100%\"` lets every host be down at once: if that is meant, say `all_at_once = true`",
+            );
+        }
+        if self.steps.last() != Some(&Quantity::Percent(100)) {
+            return refuse(
+                "the last of `steps` must be \"100%\", or the rollout would never reach every host",
+            );
+        }
+        if self.steps.iter().any(|step| step.is_zero()) {
+            return refuse("a step of 0 hosts reaches nobody: leave it out");
+        }
+        let percents: Vec<u8> = self
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Quantity::Percent(percent) => Some(*percent),
+                Quantity::Hosts(_) => None,
+            })
+            .collect();
+        if !percents.is_sorted_by(|a, b| a < b) {
+            return refuse(
+                "`steps` must rise: each says how many hosts are reached when it is done",
+            );
+        }
+        if self.healthy_deadline <= self.min_healthy {
+            return refuse(
+                "`healthy_deadline` must be longer than `min_healthy`, or no host could ever pass",
+            );
+        }
+        if self.progress_deadline < self.healthy_deadline {
+            return refuse(
+                "`progress_deadline` must be at least `healthy_deadline`, or a slow host would be given up while it may still pass",
+            );
+        }
+        Ok(())
+    }
+
+    /// How many of `total` hosts may be out of service at once: at least one, or nothing would move.
+    pub fn parallel_of(&self, total: u32) -> u32 {
+        self.max_parallel.rounded_down(total).max(1)
+    }
+
+    /// The size of each wave over `total` hosts; the sum is `total`, no wave is empty.
+    pub fn wave_sizes(&self, total: u32) -> Vec<u32> {
+        let canary = self.canary.map(|canary| canary.rounded_up(total).max(1));
+        let mut reached = 0;
+        let mut sizes = Vec::new();
+        for goal in canary
+            .into_iter()
+            .chain(self.steps.iter().map(|step| step.rounded_up(total)))
+        {
+            if goal > reached && goal <= total {
+                sizes.push(goal - reached);
+                reached = goal;
+            }
+        }
+        sizes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(text: &str) -> Policy {
+        crate::text::parse("policy", text).unwrap()
+    }
+
+    #[test]
+    fn waves_reach_every_host_once() {
+        let careful = policy("canary = \"5%\"\nsteps = [\"25%\", \"100%\"]");
+        assert_eq!(careful.wave_sizes(40), [2, 8, 30]);
+        assert_eq!(careful.wave_sizes(1), [1]);
+        assert_eq!(careful.wave_sizes(2), [1, 1]);
+        assert_eq!(careful.wave_sizes(0), Vec::<u32>::new());
+        assert_eq!(Policy::default().wave_sizes(7), [7]);
+    }
+
+    #[test]
+    fn budgets_round_down_and_waves_round_up() {
+        assert_eq!(Quantity::Percent(20).rounded_down(9), 1);
+        assert_eq!(Quantity::Percent(20).rounded_up(9), 2);
+        assert_eq!(policy("max_parallel = \"20%\"").parallel_of(3), 1);
+    }
+
+    #[test]
+    fn impossible_policies_are_refused_with_the_reason() {
+        for (text, word) in [
+            ("canary = 0", "canary"),
+            ("max_parallel = 0", "max_parallel"),
+            ("max_parallel = \"100%\"", "all_at_once"),
+            ("steps = [\"50%\"]", "100%"),
+            ("steps = []", "100%"),
+            ("steps = [\"50%\", \"20%\", \"100%\"]", "rise"),
+            ("min_healthy = \"5m\"", "healthy_deadline"),
+            ("progress_deadline = \"1m\"", "progress_deadline"),
+        ] {
+            let said = policy(text).validate().unwrap_err().to_string();
+            assert!(said.contains(word), "{text}: {said}");
+        }
+        assert_eq!(
+            policy("max_parallel = \"100%\"\nall_at_once = true").validate(),
+            Ok(())
+        );
+    }
+}

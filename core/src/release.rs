@@ -1,0 +1,131 @@
+//! The manifest: what one release is, file by file and frame by frame. Its bytes are signed, and
+//! its digest is the release's identity.
+
+use crate::application::ComponentSpec;
+use crate::digest::Digest;
+use crate::id::{ApplicationName, ComponentName};
+use crate::version::Version;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// The manifest format that this code writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// The largest manifest that is read, in bytes: room for about 300,000 files.
+pub const MAX_MANIFEST: u64 = 64 << 20;
+
+/// One release of one component: immutable, and pinned by the digest of these bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// What an agent must know to run this release; one that lacks a feature refuses by its name.
+    pub requires: BTreeSet<String>,
+    /// The application it belongs to.
+    pub application: ApplicationName,
+    /// The component it is a release of.
+    pub component: ComponentName,
+    /// The version it was first published as.
+    pub version: Version,
+    /// The archive's bytes.
+    pub archive: Archive,
+    /// Everything in the archive, sorted by path; parents stand before their children.
+    pub files: Vec<Entry>,
+    /// What `tamer.toml` said of the component: hooks and checks are signed too.
+    pub spec: ComponentSpec,
+}
+
+/// The archive: a plain `.tar.zst` of independent frames.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Archive {
+    /// SHA-256 of the whole archive.
+    pub sha256: Digest,
+    /// Length of the whole archive in bytes.
+    pub length: u64,
+    /// Length of the tar stream inside, in bytes.
+    pub unpacked: u64,
+    /// The frames, in order, without gaps.
+    pub frames: Vec<Frame>,
+}
+
+/// One independent zstd frame of the archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frame {
+    /// Where it starts in the archive, in bytes.
+    pub offset: u64,
+    /// Its compressed length in bytes.
+    pub length: u64,
+    /// Its length when unpacked, in bytes.
+    pub unpacked: u64,
+    /// SHA-256 of its compressed bytes.
+    pub sha256: Digest,
+}
+
+/// One file, directory or link of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Relative to the release's directory, with `/` between names; no `.`, `..` or empty name.
+    pub path: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: EntryKind,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum EntryKind {
+    /// A directory.
+    Directory {
+        /// Permission bits, at most 0o7777.
+        mode: u32,
+    },
+    /// A regular file.
+    File {
+        /// Permission bits, at most 0o7777.
+        mode: u32,
+        /// Size in bytes.
+        size: u64,
+        /// SHA-256 of its content.
+        sha256: Digest,
+    },
+    /// A symbolic link that stays in the tree.
+    Link {
+        /// What it points to.
+        target: String,
+    },
+}
+
+/// A release by what pins it, and by the version that people know it as.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ReleaseRef {
+    /// The component's version.
+    pub version: Version,
+    /// SHA-256 of the manifest.
+    pub manifest: Digest,
+}
+
+impl fmt::Display for ReleaseRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.version, self.manifest.short())
+    }
+}
+
+/// A version of an application: a signed set of component releases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplicationVersion {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The application.
+    pub application: ApplicationName,
+    /// The version.
+    pub version: Version,
+    /// Its components; one that did not change keeps the release it had.
+    pub components: std::collections::BTreeMap<ComponentName, ReleaseRef>,
+}
