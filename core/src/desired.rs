@@ -114,6 +114,8 @@ pub struct ComponentReport {
     pub checks: Results,
     /// Set by `tamer-agent rollback` on the server: why it stays where it is until someone releases it.
     pub hold: Option<String>,
+    /// Paths that differ from what was deployed, at most 20.
+    pub drift: Vec<String>,
 }
 
 /// How far a granted switch went.

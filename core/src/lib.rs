@@ -25,7 +25,7 @@ pub mod id;
 pub mod moment;
 pub mod policy;
 pub mod release;
-// pub mod rollout;
+pub mod rollout;
 pub mod selector;
 pub mod text;
 pub mod version;

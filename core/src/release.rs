@@ -29,6 +29,9 @@ pub struct Manifest {
     pub component: ComponentName,
     /// The version it was first published as.
     pub version: Version,
+    /// The modification time of every unpacked file, in seconds since the Unix epoch. The archive itself
+    /// carries a fixed time, so that what did not change between two releases is the same bytes in both.
+    pub mtime: u64,
     /// The archive's bytes.
     pub archive: Archive,
     /// Everything in the archive, sorted by path; parents stand before their children.
@@ -72,13 +75,12 @@ pub struct Entry {
     /// Relative to the release's directory, with `/` between names; no `.`, `..` or empty name.
     pub path: String,
     /// What it is.
-    #[serde(flatten)]
     pub kind: EntryKind,
 }
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum EntryKind {
     /// A directory.
     Directory {

@@ -1,0 +1,491 @@
+//! `apply`: one event changes the state, or is refused as illegal and changes nothing.
+
+use super::event::{Event, Illegal, Observation, Touched};
+use super::plan::NewRollout;
+use super::state::{
+    Cause, HISTORY, Host, OpenGrant, Outcome, Part, PartStatus, Pause, Presence, Rollout, Stage,
+    Target, Tried,
+};
+use crate::desired::{ActivationStatus, Failure, FailureKind, Purpose};
+use crate::id::HostName;
+use crate::moment::Moment;
+
+impl Target {
+    /// Applies one event that happened at `at`, and says what it changed.
+    ///
+    /// Events from hosts may come late, twice, or out of order: what is stale changes nothing.
+    ///
+    /// # Errors
+    /// [`Illegal`] when the event cannot happen in this state; the state is then unchanged.
+    pub fn apply(&mut self, event: &Event, at: Moment) -> Result<Touched, Illegal> {
+        match event {
+            Event::HostAdded(name) => Ok(self.add_host(name, at)),
+            Event::HostRemoved(name) => Ok(self.remove_host(name)),
+            Event::HostReset(name) => self.change_host(name, |host| {
+                let last_grant = host.last_grant;
+                let part = host.part.take();
+                *host = Host {
+                    last_grant,
+                    part,
+                    ..Host::new(at)
+                };
+            }),
+            Event::PolicyChanged(policy) => {
+                self.policy = policy.clone();
+                Ok(Touched::head())
+            }
+            Event::Connected(name) => {
+                self.change_host(name, |host| host.presence = Presence::Connected)
+            }
+            Event::Lost(name) => self.change_host(name, |host| {
+                if host.is_connected() {
+                    host.presence = Presence::Away(at);
+                }
+            }),
+            Event::Reported(name, seen) => self.observe(name, seen, at),
+            Event::Started(new) => self.start(new),
+            Event::Paused { by, reason } => self.pause(by, reason, at),
+            Event::Resumed => self.resume(at),
+            Event::Aborted { by, reason } => self.abort(by, reason, at),
+            Event::RollbackAsked { by, reason } => {
+                let rollout = self.running()?;
+                if rollout.purpose == Purpose::Back
+                    || matches!(rollout.stage, Stage::RollingBack { .. })
+                {
+                    return Err(Illegal::AlreadyGoingBack);
+                }
+                self.turn_back(
+                    Cause::Asked {
+                        by: by.clone(),
+                        reason: reason.clone(),
+                    },
+                    at,
+                )
+            }
+            Event::Granted { host, .. } => self.grant(host, event, at),
+            Event::GaveUp(name) => self.give_up(name),
+            Event::WaveStarted(wave) => self.start_wave(*wave, at),
+            Event::WaveBaking(wave) => self.bake(*wave, at),
+            Event::TurnedBack(cause) => self.turn_back(cause.clone(), at),
+            Event::PausedByPolicy(cause) => self.pause("the policy", &cause.to_string(), at),
+            Event::Ended(outcome) => self.end(outcome, at),
+        }
+    }
+
+    // === hosts ===
+
+    fn add_host(&mut self, name: &HostName, at: Moment) -> Touched {
+        if self.hosts.contains_key(name) {
+            return Touched::default();
+        }
+        self.hosts.insert(name.clone(), Host::new(at));
+        Touched::host(name)
+    }
+
+    fn remove_host(&mut self, name: &HostName) -> Touched {
+        match self.hosts.remove(name) {
+            Some(_) => Touched::host(name),
+            None => Touched::default(),
+        }
+    }
+
+    fn host(&mut self, name: &HostName) -> Result<&mut Host, Illegal> {
+        self.hosts
+            .get_mut(name)
+            .ok_or_else(|| Illegal::NoSuchHost(name.clone()))
+    }
+
+    fn change_host(
+        &mut self,
+        name: &HostName,
+        change: impl FnOnce(&mut Host),
+    ) -> Result<Touched, Illegal> {
+        let host = self.host(name)?;
+        let before = host.clone();
+        change(host);
+        Ok(if *host == before {
+            Touched::default()
+        } else {
+            Touched::host(name)
+        })
+    }
+
+    fn observe(
+        &mut self,
+        name: &HostName,
+        seen: &Observation,
+        at: Moment,
+    ) -> Result<Touched, Illegal> {
+        let Self { rollout, hosts, .. } = self;
+        let mut rollout = rollout.as_mut().filter(|rollout| !rollout.has_ended());
+        let host = hosts
+            .get_mut(name)
+            .ok_or_else(|| Illegal::NoSuchHost(name.clone()))?;
+        let spoken = seen
+            .activation
+            .as_ref()
+            .map_or_else(Default::default, |activation| {
+                (activation.grant, activation.status.is_final())
+            });
+        if spoken < host.answered {
+            return Ok(Touched::default());
+        }
+        let before = host.clone();
+        host.answered = spoken;
+        host.last_grant = host.last_grant.max(spoken.0);
+        host.known = true;
+        host.running.clone_from(&seen.running);
+        host.staged.clone_from(&seen.staged);
+        host.unhealthy.clone_from(&seen.unhealthy);
+        host.hold.clone_from(&seen.hold);
+        let answer = seen
+            .activation
+            .as_ref()
+            .filter(|a| host.grant.as_ref().is_some_and(|g| g.id == a.grant));
+        if let Some(answer) = answer {
+            take_answer(host, &answer.status, rollout.as_deref());
+        }
+        if let Some(rollout) = rollout.as_deref() {
+            judge(host, seen, rollout);
+        }
+        if *host == before {
+            return Ok(Touched::default());
+        }
+        let got_somewhere = host.part != before.part
+            || host.grant != before.grant
+            || host.staged != before.staged
+            || host.running != before.running;
+        let touched = Touched::host(name);
+        match rollout.as_mut().filter(|_| got_somewhere) {
+            Some(rollout) => {
+                rollout.progress_at = at;
+                Ok(touched.and_head())
+            }
+            None => Ok(touched),
+        }
+    }
+
+    // === people ===
+
+    fn running(&mut self) -> Result<&mut Rollout, Illegal> {
+        match self.rollout.as_mut() {
+            Some(rollout) if !rollout.has_ended() => Ok(rollout),
+            _ => Err(Illegal::NoRollout),
+        }
+    }
+
+    fn start(&mut self, new: &NewRollout) -> Result<Touched, Illegal> {
+        if let Some(rollout) = self.active() {
+            return Err(Illegal::AlreadyRunning(rollout.id));
+        }
+        if let Some(missing) = new
+            .waves
+            .keys()
+            .find(|name| !self.hosts.contains_key(*name))
+        {
+            return Err(Illegal::NoSuchHost(missing.clone()));
+        }
+        if let (Purpose::Back, Some(release)) = (new.rollout.purpose, &new.rollout.release)
+            && self.bad.contains(&release.manifest)
+        {
+            return Err(Illegal::KnownBad(release.clone()));
+        }
+        let mut touched = Touched::head();
+        for (name, host) in &mut self.hosts {
+            host.part = new.waves.get(name).map(|wave| Part {
+                rollout: new.rollout.id,
+                wave: *wave,
+                from: host.running.clone(),
+                moved: false,
+                status: if host.running == new.rollout.release {
+                    PartStatus::Done
+                } else {
+                    PartStatus::Waiting
+                },
+            });
+            host.tried = None;
+            touched.hosts.insert(name.clone());
+        }
+        self.rollout = Some(new.rollout.clone());
+        Ok(touched)
+    }
+
+    fn pause(&mut self, by: &str, reason: &str, at: Moment) -> Result<Touched, Illegal> {
+        let rollout = self.running()?;
+        if let Some(pause) = &rollout.paused {
+            return Err(Illegal::AlreadyPaused(pause.by.clone()));
+        }
+        rollout.paused = Some(Pause {
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+            at,
+        });
+        Ok(Touched::head())
+    }
+
+    fn resume(&mut self, at: Moment) -> Result<Touched, Illegal> {
+        let failed = self
+            .parts()
+            .filter(|(_, _, part)| part.status.is_failure())
+            .count() as u32;
+        let rollout = self.running()?;
+        if rollout.paused.take().is_none() {
+            return Err(Illegal::NotPaused);
+        }
+        rollout.forgiven = failed;
+        rollout.progress_at = at;
+        Ok(Touched::head())
+    }
+
+    fn abort(&mut self, by: &str, reason: &str, at: Moment) -> Result<Touched, Illegal> {
+        let rollout = self.running()?;
+        let outcome = Outcome::Aborted {
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+        };
+        rollout.stage = Stage::Ended { outcome, at };
+        rollout.paused = None;
+        self.converging = false;
+        Ok(Touched::head())
+    }
+
+    // === decided ===
+
+    fn grant(&mut self, name: &HostName, event: &Event, at: Moment) -> Result<Touched, Illegal> {
+        let Event::Granted {
+            id,
+            release,
+            purpose,
+            start_by,
+            give_up_at,
+            ..
+        } = event
+        else {
+            return Err(Illegal::OutOfOrder);
+        };
+        let host = self.host(name)?;
+        if host.grant.is_some() || *id <= host.last_grant {
+            return Err(Illegal::BadGrant(name.clone()));
+        }
+        host.last_grant = *id;
+        host.grant = Some(OpenGrant {
+            id: *id,
+            release: release.clone(),
+            purpose: *purpose,
+            since: at,
+            start_by: *start_by,
+            give_up_at: *give_up_at,
+            overdue: false,
+            step: None,
+        });
+        let touched = Touched::host(name);
+        match self.running() {
+            Ok(rollout) => {
+                rollout.progress_at = at;
+                Ok(touched.and_head())
+            }
+            Err(_) => Ok(touched),
+        }
+    }
+
+    fn give_up(&mut self, name: &HostName) -> Result<Touched, Illegal> {
+        let active = self
+            .active()
+            .map(|rollout| (rollout.id, rollout.wave().is_some()));
+        let host = self.host(name)?;
+        if let Some(grant) = &mut host.grant {
+            grant.overdue = true;
+        }
+        let part = host
+            .part
+            .as_mut()
+            .filter(|part| Some(part.rollout) == active.map(|(id, _)| id));
+        if let (Some(part), Some((_, forward))) = (part, active) {
+            part.status = if forward {
+                PartStatus::Silent
+            } else {
+                PartStatus::NotBack(Failure::seen(
+                    FailureKind::Host,
+                    "it did not answer in time",
+                ))
+            };
+        }
+        Ok(Touched::host(name))
+    }
+
+    fn start_wave(&mut self, next: u32, at: Moment) -> Result<Touched, Illegal> {
+        let rollout = self.running()?;
+        match rollout.stage {
+            Stage::Baking { wave, .. }
+                if next == wave + 1 && (next as usize) < rollout.waves.len() =>
+            {
+                rollout.stage = Stage::Rolling { wave: next };
+                rollout.progress_at = at;
+                Ok(Touched::head())
+            }
+            _ => Err(Illegal::OutOfOrder),
+        }
+    }
+
+    fn bake(&mut self, wave: u32, at: Moment) -> Result<Touched, Illegal> {
+        let rollout = self.running()?;
+        if rollout.stage != (Stage::Rolling { wave }) {
+            return Err(Illegal::OutOfOrder);
+        }
+        rollout.stage = Stage::Baking { wave, since: at };
+        Ok(Touched::head())
+    }
+
+    fn turn_back(&mut self, cause: Cause, at: Moment) -> Result<Touched, Illegal> {
+        let current = self.release.clone();
+        let ran_and_failed = self
+            .parts()
+            .any(|(_, _, part)| matches!(part.status, PartStatus::Failed(_)));
+        let rollout = self.running()?;
+        if rollout.wave().is_none() {
+            return Err(Illegal::AlreadyGoingBack);
+        }
+        // Only what ran and failed is bad; a host that refused it, or fell silent, says nothing of it.
+        let verdict = matches!(cause, Cause::TooManyFailures { .. }) && ran_and_failed;
+        let found_bad = rollout
+            .release
+            .clone()
+            .filter(|release| verdict && current.as_ref() != Some(release));
+        rollout.stage = Stage::RollingBack { cause };
+        rollout.paused = None;
+        rollout.progress_at = at;
+        if let Some(release) = found_bad {
+            self.history.retain(|old| old.manifest != release.manifest);
+            self.bad.insert(release.manifest);
+        }
+        Ok(Touched::head())
+    }
+
+    fn end(&mut self, outcome: &Outcome, at: Moment) -> Result<Touched, Illegal> {
+        let rollout = self.running()?;
+        let follows = matches!(
+            (&rollout.stage, outcome, rollout.purpose),
+            (Stage::Baking { .. }, Outcome::Succeeded, _)
+                | (
+                    Stage::RollingBack { .. },
+                    Outcome::RolledBack(_) | Outcome::NotRolledBack(_),
+                    _
+                )
+        );
+        if !follows {
+            return Err(Illegal::OutOfOrder);
+        }
+        rollout.stage = Stage::Ended {
+            outcome: outcome.clone(),
+            at,
+        };
+        let (release, purpose) = (rollout.release.clone(), rollout.purpose);
+        self.converging = true;
+        if *outcome == Outcome::Succeeded {
+            self.settle(release, purpose);
+        }
+        Ok(Touched::head())
+    }
+
+    /// The rollout's release is the target's release from now on.
+    fn settle(&mut self, release: Option<crate::release::ReleaseRef>, purpose: Purpose) {
+        if let Some(release) = &release {
+            self.bad.remove(&release.manifest);
+        }
+        if self.release == release {
+            return;
+        }
+        match purpose {
+            Purpose::Forward => self.history.extend(self.release.take()),
+            // Going back again goes further back, not forth.
+            Purpose::Back => {
+                if let Some(at) = self
+                    .history
+                    .iter()
+                    .rposition(|old| Some(old) == release.as_ref())
+                {
+                    self.history.truncate(at);
+                }
+            }
+        }
+        self.history.retain(|old| Some(old) != release.as_ref());
+        let surplus = self.history.len().saturating_sub(HISTORY);
+        self.history.drain(..surplus);
+        self.release = release;
+    }
+}
+
+/// The host has spoken of its open grant.
+fn take_answer(host: &mut Host, status: &ActivationStatus, rollout: Option<&Rollout>) {
+    if let ActivationStatus::Working(step) = status {
+        if let Some(grant) = &mut host.grant {
+            grant.step = Some(step.clone());
+        }
+        return;
+    }
+    let Some(grant) = host.grant.take() else {
+        return;
+    };
+    let failure = match status {
+        ActivationStatus::Refused(f) | ActivationStatus::Undone(f) | ActivationStatus::Stuck(f) => {
+            Some(f)
+        }
+        ActivationStatus::Working(_) | ActivationStatus::Done | ActivationStatus::Expired => None,
+    };
+    host.tried = failure.map(|failure| Tried {
+        release: grant.release.clone(),
+        failure: failure.clone(),
+    });
+    let Some(rollout) = rollout else { return };
+    let Some(part) = host.part.as_mut().filter(|part| part.rollout == rollout.id) else {
+        return;
+    };
+    let brought = grant.release == rollout.release;
+    let stayed = matches!(status, ActivationStatus::Done | ActivationStatus::Stuck(_));
+    part.moved |= brought && stayed;
+    let going_back = matches!(rollout.stage, Stage::RollingBack { .. });
+    part.status = match status {
+        ActivationStatus::Done if brought && !going_back => PartStatus::Done,
+        ActivationStatus::Refused(f) if brought && !going_back => PartStatus::Refused(f.clone()),
+        ActivationStatus::Undone(f) if brought => PartStatus::Failed(f.clone()),
+        ActivationStatus::Stuck(f) if brought => PartStatus::Failed(f.clone()),
+        ActivationStatus::Refused(f) | ActivationStatus::Undone(f) | ActivationStatus::Stuck(f)
+            if going_back && !brought =>
+        {
+            PartStatus::NotBack(f.clone())
+        }
+        _ => return,
+    };
+}
+
+/// What the report means for a host's part, whether or not it answers a grant.
+fn judge(host: &mut Host, seen: &Observation, rollout: &Rollout) {
+    let Some(part) = host.part.as_mut().filter(|part| part.rollout == rollout.id) else {
+        return;
+    };
+    if rollout.wave().is_none() {
+        return;
+    }
+    match part.status {
+        PartStatus::Waiting if host.grant.is_none() => {
+            if let Some(failure) = &seen.staging_failure {
+                part.status = PartStatus::Refused(failure.clone());
+            } else if let Some(reason) = &seen.hold {
+                let message = format!("it was put on hold on the server: {reason}");
+                part.status = PartStatus::Refused(Failure::seen(FailureKind::Host, message));
+            } else if seen.running == rollout.release {
+                part.status = PartStatus::Done;
+            }
+        }
+        // Going back is not stopped by anything, so only going forward is judged after the switch.
+        PartStatus::Done if part.moved && rollout.purpose == Purpose::Forward => {
+            if seen.running != rollout.release {
+                let message = "it was moved away from the release on the server";
+                part.status = PartStatus::Failed(Failure::seen(FailureKind::Host, message));
+            } else if let Some(failure) = &seen.unhealthy {
+                part.status = PartStatus::Failed(failure.clone());
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,282 @@
+//! A deployment brings (environment, application, version) about: one rollout for each component and
+//! pool, in the order of `needs`. If a later one fails, the earlier ones go back in reverse order.
+
+use super::state::{Outcome, RolloutId};
+use crate::desired::{FailureKind, Purpose};
+use crate::id::{ApplicationName, EnvironmentName, TargetKey};
+use crate::moment::Moment;
+use crate::policy::OnFailure;
+use crate::release::ReleaseRef;
+use crate::version::Version;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The number of a deployment, as people type it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct DeploymentId(pub u64);
+
+impl fmt::Display for DeploymentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A deployment: an immutable plan of rollouts, and how each went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Which one.
+    pub id: DeploymentId,
+    /// Where.
+    pub environment: EnvironmentName,
+    /// What.
+    pub application: ApplicationName,
+    /// The version that was asked for; `None`: to what ran before.
+    pub version: Option<Version>,
+    /// Forward, or back.
+    pub purpose: Purpose,
+    /// Who asked for it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When it started.
+    pub started_at: Moment,
+    /// Whether earlier rollouts go back when a later one fails.
+    pub on_failure: OnFailure,
+    /// Its rollouts, in order. Those that take earlier ones back are appended.
+    pub steps: Vec<Step>,
+    /// When it ended, and how.
+    pub ended: Option<(Moment, Ending)>,
+}
+
+/// One rollout of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Where.
+    pub target: TargetKey,
+    /// To which release; `None`: to none.
+    pub release: Option<ReleaseRef>,
+    /// From which.
+    pub from: Option<ReleaseRef>,
+    /// Forward, or back.
+    pub purpose: Purpose,
+    /// How far it is.
+    pub status: StepStatus,
+}
+
+/// How far a rollout of a deployment is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepStatus {
+    /// Its turn has not come.
+    Waiting,
+    /// It runs.
+    Running(RolloutId),
+    /// It is over.
+    Ended(RolloutId, Box<Summary>),
+    /// It could not be planned.
+    Impossible(String),
+}
+
+/// How a rollout went, for the deployment's ending.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// How many hosts it had brought the release to.
+    pub moved: u32,
+    /// Hosts that failed and are not back, or did not get there.
+    pub failed: u32,
+    /// Hosts that were away, and follow when they are back.
+    pub left_out: u32,
+    /// What the first failure was.
+    pub first_failure: Option<FailureKind>,
+}
+
+/// How a deployment ended: what `deploy` answers to the shell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// Everything is as it was asked for.
+    Succeeded,
+    /// As asked for, on all hosts that could be reached.
+    HostsAway,
+    /// Evidence or policy refused it; nothing changed.
+    Refused,
+    /// Checks before the switch failed; nothing changed.
+    PreChecksFailed,
+    /// It failed, and everything is as it was before.
+    RolledBack,
+    /// It failed, and not everything is as it was before.
+    NotRolledBack,
+    /// A person stopped it where it was.
+    Aborted,
+}
+
+/// What a deployment does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Start this step's rollout.
+    Start(usize),
+    /// Append these steps, which take earlier ones back, and ask again.
+    TakeBack(Vec<Step>),
+    /// It is over.
+    End(Ending),
+    /// A rollout runs.
+    Wait,
+}
+
+impl Deployment {
+    /// What follows from how its steps stand.
+    pub fn next(&self) -> Next {
+        if self.ended.is_some() {
+            return Next::Wait;
+        }
+        if self
+            .steps
+            .iter()
+            .any(|step| matches!(step.status, StepStatus::Running(_)))
+        {
+            return Next::Wait;
+        }
+        let failed = self
+            .steps
+            .iter()
+            .position(|step| !step.has_succeeded() && step.status != StepStatus::Waiting);
+        let Some(failed) = failed else {
+            return match self
+                .steps
+                .iter()
+                .position(|step| step.status == StepStatus::Waiting)
+            {
+                Some(next) => Next::Start(next),
+                None => Next::End(self.ending(None)),
+            };
+        };
+        let taken_back = self.steps.iter().any(|step| step.purpose == Purpose::Back)
+            || self.purpose == Purpose::Back;
+        if taken_back || self.on_failure == OnFailure::Pause || self.steps[failed].was_aborted() {
+            let next = self
+                .steps
+                .iter()
+                .position(|s| s.status == StepStatus::Waiting && s.purpose == Purpose::Back);
+            return match next.filter(|_| self.purpose == Purpose::Forward) {
+                Some(next) => Next::Start(next),
+                None => Next::End(self.ending(Some(failed))),
+            };
+        }
+        let back: Vec<Step> = self.steps[..failed]
+            .iter()
+            .rev()
+            .filter(|step| step.changed())
+            .map(Step::reversed)
+            .collect();
+        if back.is_empty() {
+            Next::End(self.ending(Some(failed)))
+        } else {
+            Next::TakeBack(back)
+        }
+    }
+
+    fn ending(&self, failed: Option<usize>) -> Ending {
+        let summaries = || self.steps.iter().filter_map(Step::summary);
+        let Some(failed) = failed else {
+            return if summaries().any(|s| s.failed > 0 && self.purpose == Purpose::Back) {
+                Ending::NotRolledBack
+            } else if summaries().any(|s| s.left_out > 0) {
+                Ending::HostsAway
+            } else {
+                Ending::Succeeded
+            };
+        };
+        let Some(summary) = self.steps[failed].summary() else {
+            // It could not even be planned.
+            return if summaries().any(|s| s.moved > 0) {
+                Ending::RolledBack
+            } else {
+                Ending::HostsAway
+            };
+        };
+        let earlier_stay = self.steps[..failed].iter().any(Step::changed)
+            && self
+                .steps
+                .iter()
+                .filter(|s| s.purpose == Purpose::Back)
+                .any(|s| !s.is_back())
+            || self.steps[..failed].iter().any(Step::changed)
+                && self.on_failure == OnFailure::Pause;
+        let untouched = summaries().all(|s| s.moved == 0);
+        match &summary.outcome {
+            Outcome::Aborted { .. } => Ending::Aborted,
+            Outcome::NotRolledBack(_) => Ending::NotRolledBack,
+            _ if earlier_stay => Ending::NotRolledBack,
+            _ if untouched => match summary.first_failure {
+                Some(FailureKind::PreCheck) => Ending::PreChecksFailed,
+                Some(
+                    FailureKind::Evidence
+                    | FailureKind::Trust
+                    | FailureKind::NotAllowed
+                    | FailureKind::Unsupported,
+                ) => Ending::Refused,
+                _ => Ending::RolledBack,
+            },
+            _ => Ending::RolledBack,
+        }
+    }
+}
+
+impl Step {
+    fn summary(&self) -> Option<&Summary> {
+        match &self.status {
+            StepStatus::Ended(_, summary) => Some(summary),
+            _ => None,
+        }
+    }
+
+    fn has_succeeded(&self) -> bool {
+        self.summary()
+            .is_some_and(|summary| summary.outcome == Outcome::Succeeded)
+    }
+
+    fn was_aborted(&self) -> bool {
+        self.summary()
+            .is_some_and(|summary| matches!(summary.outcome, Outcome::Aborted { .. }))
+    }
+
+    /// Whether this went back without a host left behind.
+    fn is_back(&self) -> bool {
+        self.summary()
+            .is_some_and(|summary| summary.outcome == Outcome::Succeeded && summary.failed == 0)
+    }
+
+    /// Whether the target runs something else because of it.
+    fn changed(&self) -> bool {
+        self.has_succeeded() && self.from != self.release
+    }
+
+    fn reversed(&self) -> Self {
+        Self {
+            target: self.target.clone(),
+            release: self.from.clone(),
+            from: self.release.clone(),
+            purpose: Purpose::Back,
+            status: StepStatus::Waiting,
+        }
+    }
+}
+
+impl Ending {
+    /// The exit code of the command that asked for it.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Succeeded => 0,
+            Self::Refused => 3,
+            Self::PreChecksFailed => 5,
+            Self::RolledBack => 6,
+            Self::NotRolledBack | Self::Aborted => 7,
+            Self::HostsAway => 9,
+        }
+    }
+}

