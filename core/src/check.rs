@@ -86,7 +86,7 @@ fn ok_status() -> u16 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SmtpTls {
-    /// STARTTLS when the server offers it (opportunistic, RFC 7435: the certificate is not judged).
+    /// STARTTLS when the server offers it (opportunistic, RFC 7435: the certificate is judged only with a `ca_file` or a login).
     #[default]
     Offered,
     /// STARTTLS or nothing, with a certificate that holds for the server's name.

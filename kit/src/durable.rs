@@ -85,6 +85,20 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Swaps two files or directories of one file system, durably: at every instant both are there, each
+/// under one of the two names.
+///
+/// # Errors
+/// [`FileError`], also where the file system can't swap (NFS). After an error of the fsync the swap
+/// may have happened.
+pub fn exchange(one: &Path, other: &Path) -> Result<(), FileError> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
+        .map_err(|e| FileError::new("swap", one)(e.into()))?;
+    sync_parent(one)?;
+    sync_parent(other)
+}
+
 /// Makes what was created, renamed or removed in the directory of `path` durable.
 ///
 /// # Errors

@@ -3,6 +3,14 @@
 //!
 //! Nothing here decides anything about deploying.
 
+pub mod address;
+pub mod backoff;
+pub mod channel;
+pub mod clock;
 pub mod config;
 pub mod durable;
 pub mod hash;
+pub mod http;
+pub mod telemetry;
+pub mod tls;
+pub mod token;

@@ -1,1 +1,29 @@
-//! Placeholder.
+//! One release as bytes: pack, sign, verify, unpack. No network of its own, and no async but in [`trust`].
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`manifest`] | the manifest as bytes: written deterministically, read and judged strictly |
+//! | [`layout`] | the tar stream as a pure function of the manifest: which byte stands where |
+//! | [`frames`] | the independent zstd frames: where to cut, and how to open one |
+//! | [`pack`] | a tree becomes an archive and a manifest, the same ones everywhere |
+//! | [`unpack`] | an archive becomes a read-only tree, or nothing at all |
+//! | [`tree`] | removing releases, and what crashes left |
+//! | [`verify_tree`] | what of a release was changed by hand |
+//! | [`trust`] | who says that it is a release |
+//!
+//! # Conventions that are fixed
+//!
+//! The tar stream inside an archive is *exactly* what [`layout`] says for the manifest's entries, byte for
+//! byte, and unpacking demands that. So no tar parser stands between what was signed and what is written,
+//! each frame can be unpacked for itself and in any order, and an unpacked size cannot be lied about.
+//! Whatever changes this needs a name in the manifest's `requires`.
+
+mod beneath;
+pub mod frames;
+pub mod layout;
+pub mod manifest;
+pub mod pack;
+pub mod tree;
+pub mod trust;
+pub mod unpack;
+pub mod verify_tree;

@@ -7,7 +7,7 @@ use crate::moment::Moment;
 use crate::policy::{Policy, Quantity};
 use crate::release::ReleaseRef;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A rollout that is about to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,10 +72,7 @@ impl Target {
                 policy: self.policy.clone(),
                 waves: waves.into_iter().map(|(wave, _)| wave).collect(),
                 total: of_host.len() as u32,
-                left_out: left_out
-                    .into_iter()
-                    .map(|(name, _)| name.clone())
-                    .collect::<BTreeSet<_>>(),
+                left_out: left_out.len() as u32,
                 stage: Stage::Rolling { wave: 0 },
                 paused: None,
                 forgiven: 0,

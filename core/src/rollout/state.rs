@@ -181,8 +181,8 @@ pub struct Rollout {
     pub waves: Vec<Wave>,
     /// How many hosts it was planned for.
     pub total: u32,
-    /// Hosts that were away or held when it was planned, and are not part of it.
-    pub left_out: BTreeSet<HostName>,
+    /// How many hosts were away or held when it was planned, and are not part of it.
+    pub left_out: u32,
     /// Where it stands.
     pub stage: Stage,
     /// Set while it is paused.

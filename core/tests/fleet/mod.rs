@@ -395,7 +395,11 @@ impl World {
         self.mail.clear();
         let mut quiet = 0;
         for _ in 0..400 {
-            quiet = if self.target.active().is_none() { quiet + 1 } else { 0 };
+            quiet = if self.target.active().is_none() {
+                quiet + 1
+            } else {
+                0
+            };
             if quiet > 30 {
                 return;
             }

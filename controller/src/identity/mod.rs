@@ -1,0 +1,15 @@
+//! Who may speak with the controller, and what they may do.
+//!
+//! A certificate of the controller's own [`ca`] says only *who* its bearer is ([`peer`]); what the
+//! bearer may do stands in the [`registry`], so that a revocation or a change of role holds at
+//! once. Newcomers bring a one-time token ([`tokens`]) and a signing request ([`csr`]); [`join`]
+//! puts the two together.
+//!
+//! Everything but the CA's files is pure: time and randomness are arguments, the driver stores.
+
+pub mod ca;
+pub mod csr;
+pub mod join;
+pub mod peer;
+pub mod registry;
+pub mod tokens;

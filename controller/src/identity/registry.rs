@@ -1,0 +1,348 @@
+//! Whom the controller knows, and what they may do: looked up for every request, so that a
+//! revocation or another role holds at once.
+
+use super::peer::{Caller, Identity, Peer};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tamer_core::digest::Digest;
+use tamer_core::id::{EnvironmentName, HostName, OperatorName};
+use tamer_core::moment::{Moment, Span};
+use tamer_core::selector::Labels;
+use tamer_kit::tls::EXPIRED_ACCEPTED;
+
+/// What an operator may do; each role includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// See everything.
+    Viewer,
+    /// Deploy, roll back, pause, resume, abort.
+    Deployer,
+    /// Invite and revoke hosts and operators, apply environment files.
+    Admin,
+}
+
+/// An operator's roles.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Roles {
+    /// In every environment, and for what belongs to none.
+    pub everywhere: Option<Role>,
+    /// In single environments; the higher one counts.
+    pub environments: BTreeMap<EnvironmentName, Role>,
+}
+
+/// The keys that a name goes with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys {
+    /// SHA-256 of the public key (SubjectPublicKeyInfo).
+    pub current: Digest,
+    /// A key that a renewal brought and that has not been seen in use. Until then both are good,
+    /// since the answer to the renewal may have been lost.
+    pub next: Option<Digest>,
+}
+
+/// A host that joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its environment, fixed when it joined.
+    pub environment: EnvironmentName,
+    /// Its labels.
+    pub labels: Labels,
+    /// Counts the machines that have borne the name, from 1.
+    pub incarnation: u32,
+    /// Its keys.
+    pub keys: Keys,
+    /// Whether it is shut out.
+    pub revoked: bool,
+    /// When this incarnation joined.
+    pub joined_at: Moment,
+}
+
+/// An operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operator {
+    /// What they may do.
+    pub roles: Roles,
+    /// Their keys.
+    pub keys: Keys,
+    /// Whether they are shut out.
+    pub revoked: bool,
+    /// When they joined, or logged in with a new key.
+    pub joined_at: Moment,
+}
+
+/// All hosts and operators.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Registry {
+    /// By name; names are unique in the whole fleet.
+    pub hosts: BTreeMap<HostName, Host>,
+    /// By name.
+    pub operators: BTreeMap<OperatorName, Operator>,
+}
+
+/// Why somebody may not do something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No certificate was shown.
+    #[error("you are not known here: join with a token first")]
+    Stranger,
+    /// Only hosts do this.
+    #[error("only a host's agent may do this")]
+    NotAHost,
+    /// Only operators do this.
+    #[error("only an operator may do this")]
+    NotAnOperator,
+    /// The name was forgotten.
+    #[error("{0} is not in this controller's registry")]
+    Unknown(String),
+    /// Shut out.
+    #[error("{0} has been revoked")]
+    Revoked(String),
+    /// The name belongs to another key by now: a rebuilt machine, a new login.
+    #[error("{0} has a newer key than the one used here")]
+    OldKey(String),
+    /// The certificate has run out.
+    #[error("the certificate of {0} has expired: renew it first")]
+    Expired(String),
+    /// It ran out too long ago for a renewal.
+    #[error("the certificate of {0} expired more than 90 days ago: join with a new token")]
+    TooLate(String),
+    /// One key would have two names.
+    #[error("the new key belongs to {0} already: make another one")]
+    KeyTaken(String),
+    /// The role is too low.
+    #[error("{operator} may not do this {place}: it takes the role {needed:?}")]
+    Role {
+        /// Who asked.
+        operator: OperatorName,
+        /// `in production`, or `for the whole fleet`.
+        place: String,
+        /// The role that it takes.
+        needed: Role,
+    },
+}
+
+// === impl Roles ===
+
+impl Roles {
+    /// This role in every environment.
+    pub fn everywhere(role: Role) -> Self {
+        Self {
+            everywhere: Some(role),
+            environments: BTreeMap::new(),
+        }
+    }
+
+    /// The role in an environment, or with `None` for what concerns the whole fleet.
+    pub fn in_environment(&self, environment: Option<&EnvironmentName>) -> Option<Role> {
+        let here = environment.and_then(|environment| self.environments.get(environment));
+        self.everywhere.max(here.copied())
+    }
+}
+
+// === impl Keys ===
+
+impl Keys {
+    /// One key.
+    pub fn new(key: Digest) -> Self {
+        Self {
+            current: key,
+            next: None,
+        }
+    }
+
+    /// Whether this key is good.
+    pub fn hold(&self, key: Digest) -> bool {
+        self.current == key || self.next == Some(key)
+    }
+
+    /// All of them, to close their connections.
+    pub fn all(&self) -> impl Iterator<Item = Digest> + '_ {
+        std::iter::once(self.current).chain(self.next)
+    }
+
+    fn renewed(&mut self, key: Digest) {
+        self.next = (key != self.current).then_some(key);
+    }
+
+    /// Retires the old key once the next one is in use; says whether that changed anything.
+    fn seen(&mut self, key: Digest) -> bool {
+        let promote = self.next == Some(key);
+        if promote {
+            *self = Self::new(key);
+        }
+        promote
+    }
+}
+
+// === impl Registry ===
+
+impl Registry {
+    /// The host that calls, if it may act.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn authorise_host<'a>(
+        &self,
+        caller: &'a Caller,
+        now: Moment,
+    ) -> Result<(&'a HostName, &Host), Denied> {
+        let peer = caller.peer().ok_or(Denied::Stranger)?;
+        let (name, host) = self.host_of(peer)?;
+        if peer.expired(now) {
+            return Err(Denied::Expired(name.to_string()));
+        }
+        Ok((name, host))
+    }
+
+    /// The operator who calls, if they have at least the role `needed` in the environment, or with
+    /// `None` for the whole fleet.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn authorise_operator<'a>(
+        &self,
+        caller: &'a Caller,
+        environment: Option<&EnvironmentName>,
+        needed: Role,
+        now: Moment,
+    ) -> Result<(&'a OperatorName, &Operator), Denied> {
+        let peer = caller.peer().ok_or(Denied::Stranger)?;
+        let (name, operator) = self.operator_of(peer)?;
+        if peer.expired(now) {
+            return Err(Denied::Expired(name.to_string()));
+        }
+        if operator.roles.in_environment(environment) < Some(needed) {
+            return Err(Denied::Role {
+                operator: name.clone(),
+                place: environment.map_or("for the whole fleet".to_owned(), |e| format!("in {e}")),
+                needed,
+            });
+        }
+        Ok((name, operator))
+    }
+
+    /// Notes the key of a renewed certificate and says for whom to sign it. The connection proves
+    /// the old key and the signing request the new one, which may be the same.
+    ///
+    /// # Errors
+    /// [`Denied`]; a certificate that expired up to [`EXPIRED_ACCEPTED`] ago is good enough.
+    pub fn renew(
+        &mut self,
+        caller: &Caller,
+        new_key: Digest,
+        now: Moment,
+    ) -> Result<Identity, Denied> {
+        let peer = caller.peer().ok_or(Denied::Stranger)?;
+        let (name, keys) = match &peer.identity {
+            Identity::Host { .. } => {
+                let (name, host) = self.host_of(peer)?;
+                (name.to_string(), &host.keys)
+            }
+            Identity::Operator { .. } => {
+                let (name, operator) = self.operator_of(peer)?;
+                (name.to_string(), &operator.keys)
+            }
+        };
+        if let Some(owner) = self.owner(new_key).filter(|_| !keys.hold(new_key)) {
+            return Err(Denied::KeyTaken(owner.to_owned()));
+        }
+        if now > peer.not_after + Span(EXPIRED_ACCEPTED) {
+            return Err(Denied::TooLate(name));
+        }
+        // The key that came is in use, so it is the one that a lost answer must not shut out.
+        self.seen(peer);
+        if let Some(keys) = self.keys_mut(&peer.identity) {
+            keys.renewed(new_key);
+        }
+        Ok(peer.identity.clone())
+    }
+
+    /// To be called with every new connection's peer: retires the key from before a renewal.
+    /// Says whether anything changed that must be stored.
+    pub fn seen(&mut self, peer: &Peer) -> bool {
+        let known = match &peer.identity {
+            Identity::Host { .. } => self.host_of(peer).is_ok(),
+            Identity::Operator { .. } => self.operator_of(peer).is_ok(),
+        };
+        known
+            && self
+                .keys_mut(&peer.identity)
+                .is_some_and(|keys| keys.seen(peer.key))
+    }
+
+    /// Shuts a host out and gives the keys whose connections are to be closed.
+    ///
+    /// # Errors
+    /// [`Denied::Unknown`].
+    pub fn revoke_host(&mut self, name: &HostName) -> Result<Vec<Digest>, Denied> {
+        let host = self.hosts.get_mut(name);
+        let host = host.ok_or_else(|| Denied::Unknown(name.to_string()))?;
+        host.revoked = true;
+        Ok(host.keys.all().collect())
+    }
+
+    /// Shuts an operator out and gives the keys whose connections are to be closed.
+    ///
+    /// # Errors
+    /// [`Denied::Unknown`].
+    pub fn revoke_operator(&mut self, name: &OperatorName) -> Result<Vec<Digest>, Denied> {
+        let operator = self.operators.get_mut(name);
+        let operator = operator.ok_or_else(|| Denied::Unknown(name.to_string()))?;
+        operator.revoked = true;
+        Ok(operator.keys.all().collect())
+    }
+
+    /// Whose key this is.
+    pub(super) fn owner(&self, key: Digest) -> Option<&str> {
+        let mut hosts = self.hosts.iter().map(|(n, host)| (n.as_str(), &host.keys));
+        let mut operators = self.operators.iter().map(|(n, o)| (n.as_str(), &o.keys));
+        hosts
+            .find(|(_, keys)| keys.hold(key))
+            .or_else(|| operators.find(|(_, keys)| keys.hold(key)))
+            .map(|(name, _)| name)
+    }
+
+    fn host_of<'a>(&self, peer: &'a Peer) -> Result<(&'a HostName, &Host), Denied> {
+        let Identity::Host {
+            environment,
+            name,
+            incarnation,
+        } = &peer.identity
+        else {
+            return Err(Denied::NotAHost);
+        };
+        let host = self.hosts.get(name);
+        let host = host.ok_or_else(|| Denied::Unknown(name.to_string()))?;
+        if host.revoked {
+            return Err(Denied::Revoked(name.to_string()));
+        }
+        let same = host.incarnation == *incarnation && host.environment == *environment;
+        if !same || !host.keys.hold(peer.key) {
+            return Err(Denied::OldKey(name.to_string()));
+        }
+        Ok((name, host))
+    }
+
+    fn operator_of<'a>(&self, peer: &'a Peer) -> Result<(&'a OperatorName, &Operator), Denied> {
+        let Identity::Operator { name } = &peer.identity else {
+            return Err(Denied::NotAnOperator);
+        };
+        let operator = self.operators.get(name);
+        let operator = operator.ok_or_else(|| Denied::Unknown(name.to_string()))?;
+        if operator.revoked {
+            return Err(Denied::Revoked(name.to_string()));
+        }
+        if !operator.keys.hold(peer.key) {
+            return Err(Denied::OldKey(name.to_string()));
+        }
+        Ok((name, operator))
+    }
+
+    fn keys_mut(&mut self, identity: &Identity) -> Option<&mut Keys> {
+        match identity {
+            Identity::Host { name, .. } => self.hosts.get_mut(name).map(|host| &mut host.keys),
+            Identity::Operator { name } => self.operators.get_mut(name).map(|o| &mut o.keys),
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The one port: TLS, who calls, HTTP/1.1 and HTTP/2 side by side.
+//!
+//! gRPC services (mounted with `tonic::service::Routes`), artifacts and pages live in one axum
+//! router. Every request carries a [`Caller`] as an extension; this file decides nothing about
+//! what a caller may do, but a stranger's connection is short and there are not many of them.
+//!
+//! Memory is counted per connected agent, so buffers and windows are small and TLS keeps nothing
+//! for a resumption.
+
+use crate::identity::peer::{Caller, Peer};
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tamer_core::digest::Digest;
+use tamer_kit::clock;
+use tamer_kit::tls::ServerTls;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+/// What a server allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// TLS handshakes under way at once; more wait in the kernel's queue.
+    pub handshakes: usize,
+    /// How long a handshake may take.
+    pub handshake_time: Duration,
+    /// Open connections of strangers; more are closed.
+    pub strangers: usize,
+    /// How long a stranger's connection, or one with an expired certificate, may last: long enough
+    /// to redeem a token or to renew.
+    pub stranger_time: Duration,
+    /// How long open connections may take to end after a stop was asked for.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshakes: 512,
+            handshake_time: Duration::from_secs(10),
+            strangers: 512,
+            stranger_time: Duration::from_secs(60),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// HTTP/2 flow control: what the other side may send before it is read, on one stream and on all.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
+/// What may wait to be sent on one stream.
+const SEND_BUFFER: usize = 64 << 10;
+const MAX_STREAMS: u32 = 64;
+const MAX_HEADERS: u32 = 16 << 10;
+/// A quiet HTTP/2 line is asked whether it lives. Agents ask twice as often themselves.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// After `accept` failed, for instance for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The open connections by their peer's key, so that a revocation can close them.
+#[derive(Debug, Clone, Default)]
+pub struct Connections(Arc<Mutex<Open>>);
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    by_key: HashMap<Digest, HashMap<u64, CancellationToken>>,
+}
+
+/// Takes the connection off the list when it ends, however it ends.
+struct Listed {
+    connections: Connections,
+    key: Digest,
+    number: u64,
+    closed: CancellationToken,
+}
+
+// === impl Connections ===
+
+impl Connections {
+    /// Closes every connection of this key at once, and says how many there were.
+    ///
+    /// Revoke first, then close: a connection is listed before its first request is looked at, so
+    /// whatever was authorised before the revocation is found here.
+    pub fn close(&self, key: Digest) -> usize {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = open.by_key.get(&key);
+        found.map_or(0, |connections| {
+            connections.values().for_each(CancellationToken::cancel);
+            connections.len()
+        })
+    }
+
+    /// How many connections of known peers are open.
+    pub fn count(&self) -> usize {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.by_key.values().map(HashMap::len).sum()
+    }
+
+    fn list(&self, key: Digest) -> Listed {
+        let closed = CancellationToken::new();
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = open.next;
+        open.next += 1;
+        open.by_key
+            .entry(key)
+            .or_default()
+            .insert(number, closed.clone());
+        Listed {
+            connections: self.clone(),
+            key,
+            number,
+            closed,
+        }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut open = self
+            .connections
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_key) = open.by_key.get_mut(&self.key) {
+            of_key.remove(&self.number);
+            if of_key.is_empty() {
+                open.by_key.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// Everything that one connection needs to know.
+struct Shared {
+    acceptor: TlsAcceptor,
+    router: Router,
+    connections: Connections,
+    limits: Limits,
+    strangers: Arc<Semaphore>,
+    /// Asks connections to end in their own time.
+    stop: CancellationToken,
+}
+
+/// Serves `router` until `shutdown` is done; then accepts nothing more, asks every connection to
+/// end, and closes what is still open after [`Limits::drain`].
+///
+/// # Errors
+/// The listener has no address. Failures of single connections are logged.
+pub async fn serve(
+    listener: TcpListener,
+    tls: &ServerTls,
+    router: Router,
+    connections: Connections,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    tracing::info!(address = %listener.local_addr()?, "serving");
+    let shared = Arc::new(Shared {
+        acceptor: TlsAcceptor::from(tls.config()),
+        // Without this, axum would finish the router anew for every request.
+        router: router.with_state(()),
+        connections,
+        limits,
+        strangers: Arc::new(Semaphore::new(limits.strangers)),
+        stop: CancellationToken::new(),
+    });
+    let handshakes = Arc::new(Semaphore::new(limits.handshakes));
+    let tasks = TaskTracker::new();
+    let abandon = CancellationToken::new();
+    let accepting = async {
+        loop {
+            let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let connection = connection(Arc::clone(&shared), stream, permit);
+                    tasks.spawn(abandon.clone().run_until_cancelled_owned(connection));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = shutdown => {}
+    }
+    drop(listener);
+    shared.stop.cancel();
+    tasks.close();
+    if tokio::time::timeout(limits.drain, tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::info!(open = tasks.len(), "closing what is still open");
+        abandon.cancel();
+        tasks.wait().await;
+    }
+    Ok(())
+}
+
+/// One connection from its first byte to its last.
+async fn connection(shared: Arc<Shared>, stream: TcpStream, handshaking: OwnedSemaphorePermit) {
+    // A connection that is gone already fails in the handshake, with a better message.
+    let _ = stream.set_nodelay(true);
+    let handshake = shared.acceptor.accept(stream);
+    let stream = match tokio::time::timeout(shared.limits.handshake_time, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => return tracing::debug!("a TLS handshake took too long"),
+    };
+    drop(handshaking);
+    let caller = match caller(&stream) {
+        Ok(caller) => caller,
+        Err(error) => return tracing::warn!(%error, "a certificate of this CA names nobody"),
+    };
+    let known = caller.peer().filter(|peer| !peer.expired(clock::now()));
+    if known.is_some() {
+        return serve_listed(&shared, stream, caller).await;
+    }
+    let Ok(_permit) = shared.strangers.try_acquire() else {
+        return tracing::warn!("too many strangers: one is turned away");
+    };
+    let serving = serve_listed(&shared, stream, caller);
+    if tokio::time::timeout(shared.limits.stranger_time, serving)
+        .await
+        .is_err()
+    {
+        tracing::debug!("a stranger stayed too long");
+    }
+}
+
+/// Who showed which certificate in the handshake.
+fn caller(stream: &TlsStream<TcpStream>) -> Result<Caller, crate::identity::peer::BadPeer> {
+    match stream.get_ref().1.peer_certificates() {
+        Some([certificate, ..]) => Ok(Caller::Peer(Arc::new(Peer::from_der(certificate)?))),
+        _ => Ok(Caller::Stranger),
+    }
+}
+
+async fn serve_listed(shared: &Shared, stream: TlsStream<TcpStream>, caller: Caller) {
+    let key = caller.peer().map(|peer| peer.key);
+    let listed = key.map(|key| shared.connections.list(key));
+    let closed = listed
+        .as_ref()
+        .map_or_else(CancellationToken::new, |listed| listed.closed.clone());
+    let http = Box::pin(serve_http(shared, stream, caller));
+    // Dropping the connection is what closes it.
+    let _ = closed.run_until_cancelled(http).await;
+}
+
+async fn serve_http(shared: &Shared, stream: TlsStream<TcpStream>, caller: Caller) {
+    let router = shared.router.clone();
+    let service = hyper::service::service_fn(move |mut request: http::Request<_>| {
+        request.extensions_mut().insert(caller.clone());
+        router.clone().oneshot(request)
+    });
+    let builder = builder();
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = shared.stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(error, "a connection broke");
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(10))
+        .max_buf_size(MAX_HEADERS as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADERS)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}

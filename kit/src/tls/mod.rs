@@ -1,0 +1,127 @@
+//! TLS set-up: one provider (aws-lc-rs), named explicitly and never taken from the process;
+//! TLS 1.3 only; trust in the controller's own CA and in nothing else.
+//!
+//! No session is ever resumed: a resumed session would skip the verification of the client's
+//! certificate, and caches and tickets cost memory for every connected agent.
+
+mod pinned;
+mod server;
+
+pub use pinned::pinned_client_config;
+pub use server::{EXPIRED_ACCEPTED, ServerTls};
+
+use crate::hash::sha256;
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use std::sync::Arc;
+use tamer_core::digest::Digest;
+
+/// The protocol versions spoken.
+const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+/// Why TLS cannot be set up with these certificates and keys.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// No certificate stands in the text.
+    #[error("{0}: there is no PEM certificate in it")]
+    NoCertificate(&'static str),
+    /// A text that should be PEM is not.
+    #[error("{what}: it is not valid PEM")]
+    Pem {
+        /// Which text: `the CA certificate`, `the private key` …
+        what: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+    /// The certificates, the key, or both together are of no use.
+    #[error("{what}: it cannot be used")]
+    Refused {
+        /// Which certificate or key.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+}
+
+/// The one provider of cryptography.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// What a client of the controller uses once it knows the controller's CA: trusts servers of that
+/// CA alone, and shows `identity` (certificate chain and private key, both PEM) if it has one.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn client_config(
+    ca_pem: &str,
+    identity: Option<(&str, &str)>,
+) -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)
+        .map_err(refused("the TLS version"))?
+        .with_root_certificates(roots(&one_certificate("the CA certificate", ca_pem)?)?);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain_of("the client's certificate", chain)?, key_of(key)?)
+            .map_err(refused("the client's certificate and key"))?,
+    };
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+/// The fingerprint of a certificate in PEM: SHA-256 of its DER, as join tokens carry it for the CA.
+///
+/// # Errors
+/// [`TlsError`] if there is no certificate in the text.
+pub fn fingerprint(certificate_pem: &str) -> Result<Digest, TlsError> {
+    Ok(sha256(&first_certificate(certificate_pem)?))
+}
+
+/// The first certificate of a text in PEM, as DER.
+///
+/// # Errors
+/// [`TlsError`] if there is none.
+pub fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, TlsError> {
+    one_certificate("the certificate", pem)
+}
+
+fn refused(what: &'static str) -> impl FnOnce(rustls::Error) -> TlsError {
+    move |source| TlsError::Refused { what, source }
+}
+
+fn roots(ca: &CertificateDer<'_>) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(ca.clone().into_owned())
+        .map_err(refused("the CA certificate"))?;
+    Ok(roots)
+}
+
+fn chain_of(what: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| TlsError::Pem { what, source })?;
+    if chain.is_empty() {
+        return Err(TlsError::NoCertificate(what));
+    }
+    Ok(chain)
+}
+
+fn one_certificate(what: &'static str, pem: &str) -> Result<CertificateDer<'static>, TlsError> {
+    Ok(chain_of(what, pem)?.swap_remove(0))
+}
+
+fn key_of(pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|source| TlsError::Pem {
+        what: "the private key",
+        source,
+    })
+}

@@ -1,0 +1,190 @@
+//! The controller's side: strangers come without a certificate, everyone else with one of the
+//! controller's own CA.
+
+use super::{TlsError, VERSIONS, chain_of, key_of, one_certificate, provider, refused, roots};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    SignatureScheme, client::danger::HandshakeSignatureValid,
+};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// How long after its expiry a client's certificate still opens a connection, over which nothing
+/// but a renewal is allowed: a controller that was away for days must not lock its fleet out.
+pub const EXPIRED_ACCEPTED: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// Mutual TLS for the controller's port; ALPN `h2` and `http/1.1`.
+///
+/// A client's certificate is optional, but a wrong one is refused. One that is expired for up to
+/// [`EXPIRED_ACCEPTED`] is let in: **the application must let its bearer do nothing but renew**.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    current: Arc<Current>,
+    ca: CertificateDer<'static>,
+}
+
+/// The certificate shown to clients; it can be replaced while connections are open.
+#[derive(Debug)]
+struct Current(RwLock<Arc<CertifiedKey>>);
+
+#[derive(Debug)]
+struct LenientOnExpiry {
+    strict: Arc<dyn ClientCertVerifier>,
+}
+
+// === impl ServerTls ===
+
+impl ServerTls {
+    /// Shows the given certificate, followed by the CA's own (which a newcomer pins), and verifies
+    /// clients against that CA.
+    ///
+    /// # Errors
+    /// [`TlsError`], also if the key does not belong to the certificate.
+    pub fn new(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Result<Self, TlsError> {
+        let ca = one_certificate("the CA certificate", ca_pem)?;
+        let strict = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&ca)?), provider())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|e| refused("the CA certificate")(Error::General(e.to_string())))?;
+        let current = Arc::new(Current(RwLock::new(certified(
+            &ca,
+            certificate_pem,
+            key_pem,
+        )?)));
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(VERSIONS)
+            .map_err(refused("the TLS version"))?
+            .with_client_cert_verifier(Arc::new(LenientOnExpiry { strict }))
+            .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // No resumption (see the module's words), and no early data, which could be replayed.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.max_early_data_size = 0;
+        Ok(Self {
+            config: Arc::new(config),
+            current,
+            ca,
+        })
+    }
+
+    /// The configuration for an acceptor.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// Shows another certificate from the next handshake on; open connections go on.
+    ///
+    /// # Errors
+    /// [`TlsError`]; the old certificate then stays.
+    pub fn replace(&self, certificate_pem: &str, key_pem: &str) -> Result<(), TlsError> {
+        let new = certified(&self.ca, certificate_pem, key_pem)?;
+        *self
+            .current
+            .0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+}
+
+fn certified(
+    ca: &CertificateDer<'static>,
+    certificate_pem: &str,
+    key_pem: &str,
+) -> Result<Arc<CertifiedKey>, TlsError> {
+    let mut chain = chain_of("the server's certificate", certificate_pem)?;
+    if !chain.contains(ca) {
+        chain.push(ca.clone());
+    }
+    CertifiedKey::from_der(chain, key_of(key_pem)?, &provider())
+        .map(Arc::new)
+        .map_err(refused("the server's certificate and key"))
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&current))
+    }
+}
+
+// === impl LenientOnExpiry ===
+
+impl ClientCertVerifier for LenientOnExpiry {
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.strict.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verdict = self
+            .strict
+            .verify_client_cert(end_entity, intermediates, now);
+        let expired = match verdict {
+            Err(Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            )) => verdict,
+            other => return other,
+        };
+        let Some(not_after) = not_after(end_entity) else {
+            return expired;
+        };
+        let late = now.as_secs().saturating_sub(not_after);
+        if late > EXPIRED_ACCEPTED.as_secs() {
+            return expired;
+        }
+        // All else must hold as it did in the certificate's last second: issuer, usage, signature.
+        let then = UnixTime::since_unix_epoch(Duration::from_secs(not_after));
+        self.strict
+            .verify_client_cert(end_entity, intermediates, then)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.strict.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.strict.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.strict.supported_verify_schemes()
+    }
+}
+
+/// The end of a certificate's validity, in seconds since the epoch.
+fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    u64::try_from(certificate.validity().not_after.timestamp()).ok()
+}

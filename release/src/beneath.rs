@@ -1,0 +1,181 @@
+//! A directory below which everything is opened, and nothing through a symbolic link.
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tamer_kit::durable::FileError;
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
+
+/// An open directory; paths are relative to it, and come from a manifest that was judged.
+pub(crate) struct Beneath {
+    root: OwnedFd,
+    /// For messages.
+    place: PathBuf,
+    /// The kernel (before 5.6) or its guard knows no `openat2`: names are followed one by one.
+    by_name: AtomicBool,
+}
+
+impl Beneath {
+    /// Opens the directory at `place`, which is no link itself.
+    pub(crate) fn open(place: &Path) -> Result<Self, FileError> {
+        let flags = DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::open(place, flags, Mode::empty())
+            .map_err(|e| FileError::new("open", place)(e.into()))?;
+        Ok(Self {
+            root,
+            place: place.to_owned(),
+            by_name: AtomicBool::new(false),
+        })
+    }
+
+    /// Names the operation and the whole path.
+    pub(crate) fn failed(
+        &self,
+        operation: &'static str,
+        path: &str,
+    ) -> impl FnOnce(Errno) -> FileError {
+        let path = self.place.join(path);
+        move |e| FileError::new(operation, &path)(e.into())
+    }
+
+    /// The directory itself.
+    pub(crate) fn root(&self) -> &OwnedFd {
+        &self.root
+    }
+
+    /// A new file, not there before, open for writing.
+    pub(crate) fn create(&self, path: &str, mode: u32) -> Result<File, FileError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        self.at(path, flags, Mode::from_raw_mode(mode))
+            .map(File::from)
+            .map_err(self.failed("create", path))
+    }
+
+    /// An existing file, open for reading, or for writing too.
+    pub(crate) fn file(&self, path: &str, write: bool) -> Result<File, FileError> {
+        let flags = if write { OFlags::RDWR } else { OFlags::RDONLY };
+        // A FIFO put there by hand must not make anyone wait.
+        self.at(path, flags | OFlags::NONBLOCK, Mode::empty())
+            .map(File::from)
+            .map_err(self.failed("open", path))
+    }
+
+    /// An existing directory; the empty path is the root.
+    pub(crate) fn dir(&self, path: &str) -> Result<OwnedFd, FileError> {
+        self.open_dir(path).map_err(self.failed("open", path))
+    }
+
+    /// A new directory.
+    pub(crate) fn create_dir(&self, path: &str, mode: u32) -> Result<(), FileError> {
+        let (parent, name) = split(path);
+        self.open_dir(parent)
+            .and_then(|dir| rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(mode)))
+            .map_err(self.failed("create the directory", path))
+    }
+
+    /// A new symbolic link.
+    pub(crate) fn link(&self, path: &str, target: &str) -> Result<(), FileError> {
+        let (parent, name) = split(path);
+        self.open_dir(parent)
+            .and_then(|dir| rustix::fs::symlinkat(target, dir, name))
+            .map_err(self.failed("link", path))
+    }
+
+    /// Where a symbolic link points to.
+    pub(crate) fn target(&self, path: &str) -> Result<Vec<u8>, FileError> {
+        let (parent, name) = split(path);
+        self.open_dir(parent)
+            .and_then(|dir| rustix::fs::readlinkat(dir, name, Vec::new()))
+            .map(std::ffi::CString::into_bytes)
+            .map_err(self.failed("read", path))
+    }
+
+    /// What is there; a link is not followed.
+    pub(crate) fn stat(&self, path: &str) -> Result<rustix::fs::Stat, FileError> {
+        let (parent, name) = split(path);
+        self.open_dir(parent)
+            .and_then(|dir| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))
+            .map_err(self.failed("look at", path))
+    }
+
+    fn open_dir(&self, path: &str) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { "." } else { path };
+        self.at(path, DIRECTORY, Mode::empty())
+    }
+
+    fn at(&self, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if !self.by_name.load(Ordering::Relaxed) {
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            match rustix::fs::openat2(&self.root, path, flags, mode, resolve) {
+                // EPERM is what some containers' guards answer to what they do not know.
+                Err(Errno::NOSYS | Errno::PERM) => self.by_name.store(true, Ordering::Relaxed),
+                done => return done,
+            }
+        }
+        let (parents, name) = split(path);
+        let mut dir: Option<OwnedFd> = None;
+        for parent in parents.split('/').filter(|parent| !parent.is_empty()) {
+            let from = dir.as_ref().unwrap_or(&self.root).as_fd();
+            let flags = DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            dir = Some(rustix::fs::openat(from, parent, flags, Mode::empty())?);
+        }
+        rustix::fs::openat(dir.as_ref().unwrap_or(&self.root), name, flags, mode)
+    }
+}
+
+/// The parent, empty for the root, and the name.
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn no_link_is_followed_with_or_without_openat2() {
+        for by_name in [false, true] {
+            let outside = tempfile::tempdir().unwrap();
+            fs::write(outside.path().join("f"), "theirs").unwrap();
+            let place = tempfile::tempdir().unwrap();
+            let mut beneath = Beneath::open(place.path()).unwrap();
+            beneath.by_name = AtomicBool::new(by_name);
+            beneath.create_dir("d", 0o755).unwrap();
+            beneath.create_dir("d/e", 0o755).unwrap();
+            drop(beneath.create("d/e/f", 0o644).unwrap());
+            beneath.file("d/e/f", false).unwrap();
+            assert!(beneath.create("d/e/f", 0o644).is_err(), "exclusive");
+            symlink(outside.path(), place.path().join("out")).unwrap();
+            symlink("d", place.path().join("in")).unwrap();
+            for through in ["out", "in/e"] {
+                assert!(beneath.create(&format!("{through}/new"), 0o644).is_err());
+                assert!(beneath.file(&format!("{through}/f"), false).is_err());
+                assert!(
+                    beneath
+                        .create_dir(&format!("{through}/new"), 0o755)
+                        .is_err()
+                );
+                assert!(beneath.link(&format!("{through}/new"), "x").is_err());
+                assert!(beneath.stat(&format!("{through}/f")).is_err());
+            }
+            assert!(beneath.dir("out").is_err());
+            assert_eq!(beneath.target("in").unwrap(), b"d");
+            assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn the_root_is_no_link_itself() {
+        let place = tempfile::tempdir().unwrap();
+        let link = place.path().join("link");
+        symlink(".", &link).unwrap();
+        assert!(Beneath::open(&link).is_err());
+    }
+}

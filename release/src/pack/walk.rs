@@ -1,0 +1,85 @@
+//! What is in a tree, as the entries of a manifest: sorted, modes normalised, digests still to be filled in.
+
+use super::PackError;
+use crate::manifest::{judge_path, judge_target};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use tamer_core::digest::Digest;
+use tamer_core::release::{Entry, EntryKind};
+use tamer_kit::durable::FileError;
+
+/// The digest of a file that was not read yet.
+pub(super) const UNREAD: Digest = Digest::new([0; 32]);
+
+/// All entries of the tree, sorted by path.
+pub(super) fn entries(tree: &Path) -> Result<Vec<Entry>, PackError> {
+    let mut entries = Vec::new();
+    let mut waiting: Vec<(PathBuf, String)> = vec![(tree.to_owned(), String::new())];
+    while let Some((dir, prefix)) = waiting.pop() {
+        for child in fs::read_dir(&dir).map_err(FileError::new("read", &dir))? {
+            let child = child.map_err(FileError::new("read", &dir))?;
+            let at = child.path();
+            let name = child.file_name();
+            let Some(name) = name.to_str() else {
+                return Err(refuse(&at, "its name is not UTF-8"));
+            };
+            let path = format!("{prefix}{name}");
+            judge_path(&path).map_err(|reason| refuse(&at, reason))?;
+            let meta = child.metadata().map_err(FileError::new("look at", &at))?;
+            let kind = kind(&at, &path, &meta)?;
+            if matches!(kind, EntryKind::Directory { .. }) {
+                waiting.push((at, format!("{path}/")));
+            }
+            entries.push(Entry { path, kind });
+        }
+    }
+    entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(entries)
+}
+
+fn refuse(path: &Path, reason: &'static str) -> PackError {
+    PackError::Refused {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+/// `meta` is of the thing itself: `DirEntry::metadata` follows no link.
+fn kind(at: &Path, path: &str, meta: &Metadata) -> Result<EntryKind, PackError> {
+    let mode = meta.permissions().mode();
+    let kind = meta.file_type();
+    if kind.is_dir() {
+        return Ok(EntryKind::Directory { mode: 0o755 });
+    }
+    if kind.is_symlink() {
+        let target = fs::read_link(at).map_err(FileError::new("read", at))?;
+        let Some(target) = target.to_str() else {
+            return Err(refuse(at, "its target is not UTF-8"));
+        };
+        judge_target(path, target).map_err(|reason| refuse(at, reason))?;
+        return Ok(EntryKind::Link {
+            target: target.to_owned(),
+        });
+    }
+    if kind.is_file() {
+        if mode & 0o6000 != 0 {
+            return Err(refuse(at, "it has a setuid or setgid bit"));
+        }
+        return Ok(EntryKind::File {
+            mode: if mode & 0o111 == 0 { 0o644 } else { 0o755 },
+            size: meta.len(),
+            sha256: UNREAD,
+        });
+    }
+    Err(refuse(
+        at,
+        if kind.is_fifo() {
+            "it is a FIFO"
+        } else if kind.is_socket() {
+            "it is a socket"
+        } else {
+            "it is a device"
+        },
+    ))
+}

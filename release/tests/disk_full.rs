@@ -1,0 +1,109 @@
+//! A full disk: told as such, and nothing is left. Needs root, for a file system of its own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on has failed, and one that cannot run says so"
+)]
+
+mod common;
+
+use common::{Node, make, names, packed, tempdir};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tamer_core::release::Manifest;
+use tamer_release::unpack::{UnpackError, unpack};
+
+/// A small file system in memory, gone when dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: &Path, options: &str) -> Option<Self> {
+        fs::create_dir(at).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tamer-test"])
+            .arg(at)
+            .status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(at.to_owned()));
+        }
+        eprintln!("SKIPPED: a full disk needs root, to mount a small tmpfs");
+        None
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Packs files of these sizes.
+fn release(dir: &Path, files: usize, size: usize) -> (PathBuf, Manifest) {
+    let (tree, archive) = (dir.join("tree"), dir.join("a.tar.zst"));
+    let all: Vec<(String, Node)> = (0..files)
+        .map(|n| (format!("f{n}"), Node::File(vec![1; size], false)))
+        .collect();
+    make(&tree, all.iter().map(|(path, node)| (path, node)));
+    let manifest = packed(&tree, &archive).manifest;
+    (archive, manifest)
+}
+
+/// An archive during whose transfer somebody else fills the disk.
+struct Meanwhile<'a> {
+    archive: File,
+    disk: Option<&'a Path>,
+}
+
+impl Read for Meanwhile<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if let Some(disk) = self.disk.take() {
+            let mut file = File::create(disk.join("somebody-elses"))?;
+            while file.write_all(&[0; 4096]).is_ok() {}
+        }
+        self.archive.read(into)
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_anything_is_written() {
+    let dir = tempdir();
+    let disk = dir.path().join("disk");
+    let Some(_small) = Small::mount(&disk, "size=1m,nr_inodes=20") else {
+        return;
+    };
+    for (files, size, unit) in [(4, 300_000, "bytes"), (30, 10, "inodes")] {
+        let from = tempdir();
+        let (archive, manifest) = release(from.path(), files, size);
+        let file = File::open(archive).unwrap();
+        let error = unpack(file, &manifest, &disk, "r", None).unwrap_err();
+        assert!(error.is_disk_full());
+        assert!(
+            matches!(error, UnpackError::Room { unit: u, .. } if u == unit),
+            "{error}"
+        );
+        assert_eq!(names(&disk), [""; 0]);
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_meanwhile_leaves_nothing_behind() {
+    for size in [60_000, 900_000] {
+        let dir = tempdir();
+        let disk = dir.path().join("disk");
+        let Some(_small) = Small::mount(&disk, "size=1m") else {
+            return;
+        };
+        let (archive, manifest) = release(dir.path(), 900_000 / size, size);
+        let archive = Meanwhile {
+            archive: File::open(archive).unwrap(),
+            disk: Some(&disk),
+        };
+        let error = unpack(archive, &manifest, &disk, "r", None).unwrap_err();
+        assert!(error.is_disk_full(), "{error:?}");
+        assert!(matches!(error, UnpackError::File(_)), "{error:?}");
+        assert_eq!(names(&disk), ["somebody-elses"]);
+    }
+}

@@ -1,0 +1,253 @@
+//! Packed, unpacked, and the same again; packed elsewhere, and the same bytes.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use common::{MTIME, Node, make, names, packed, read, sample, tempdir};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+use tamer_kit::hash::sha256;
+use tamer_release::manifest;
+use tamer_release::unpack::{self, read_manifest, unpack, unpack_signed};
+
+#[test]
+fn what_was_packed_is_unpacked_read_only_with_its_manifest() {
+    let dir = tempdir();
+    let (tree, archive) = (dir.path().join("tree"), dir.path().join("a.tar.zst"));
+    make(&tree, &sample());
+    let packed = packed(&tree, &archive);
+    assert!(packed.manifest.archive.frames.len() > 3);
+    assert_eq!(packed.digest, sha256(&packed.manifest_bytes));
+    assert_eq!(
+        manifest::parse(&packed.manifest_bytes).unwrap(),
+        packed.manifest
+    );
+    let bytes = fs::read(&archive).unwrap();
+    assert_eq!(sha256(&bytes), packed.manifest.archive.sha256);
+
+    let releases = dir.path().join("releases");
+    fs::create_dir(&releases).unwrap();
+    let file = File::open(&archive).unwrap();
+    let at = unpack_signed(file, &packed.manifest_bytes, &releases, "1-1.2.3-abc", None).unwrap();
+    assert_eq!(at, releases.join("1-1.2.3-abc"));
+    assert_eq!(names(&releases), ["1-1.2.3-abc"]);
+    assert_eq!(read(&at), sample());
+    assert_eq!(read_manifest(&at).unwrap(), packed.manifest_bytes);
+    assert!(at.join(unpack::MANIFEST_PATH).exists());
+    let mut waiting = vec![at.clone()];
+    while let Some(path) = waiting.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.is_symlink() {
+            continue;
+        }
+        assert_eq!(meta.permissions().mode() & 0o7222, 0, "{}", path.display());
+        let own = path.starts_with(at.join(".tamer"));
+        assert!(own || meta.mtime() as u64 == MTIME, "{}", path.display());
+        if meta.is_dir() {
+            assert_eq!(meta.permissions().mode() & 0o777, 0o555);
+            waiting.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        }
+    }
+    let again = unpack(&bytes[..], &packed.manifest, &releases, "1-1.2.3-abc", None);
+    assert!(again.unwrap_err().to_string().ends_with("is there already"));
+}
+
+#[test]
+fn an_empty_tree_is_a_release_too() {
+    let dir = tempdir();
+    let (tree, archive) = (dir.path().join("tree"), dir.path().join("a.tar.zst"));
+    fs::create_dir(&tree).unwrap();
+    let packed = packed(&tree, &archive);
+    let at = unpack(
+        File::open(&archive).unwrap(),
+        &packed.manifest,
+        dir.path(),
+        "r",
+        None,
+    )
+    .unwrap();
+    assert_eq!(names(&at), [".tamer"]);
+}
+
+#[test]
+fn the_same_tree_made_otherwise_gives_the_same_bytes() {
+    let dir = tempdir();
+    let all = sample();
+    let pack = |name: &str| {
+        let tree = dir.path().join(name);
+        let archive = dir.path().join(format!("{name}.tar.zst"));
+        let packed = packed(&tree, &archive);
+        (packed.manifest_bytes, fs::read(archive).unwrap())
+    };
+    make(&dir.path().join("one"), &all);
+    let one = pack("one");
+
+    // Other order, so other inodes and another order on disk; other modes, times and links between files.
+    let two = dir.path().join("two");
+    make(&two, all.iter().rev());
+    for (path, node) in &all {
+        let path = two.join(path);
+        if let Node::File(_, executable) = node {
+            let mode = if *executable { 0o711 } else { 0o666 };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let file = File::open(&path).unwrap();
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+                .unwrap();
+        } else if matches!(node, Node::Directory) {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+    }
+    assert_eq!(pack("two"), one);
+
+    // Two names of one file are two files.
+    let three = dir.path().join("three");
+    make(&three, &all);
+    fs::remove_file(three.join("lib/deep/mod-001.py")).unwrap();
+    fs::copy(
+        three.join("lib/deep/mod-002.py"),
+        three.join("lib/deep/mod-001.py"),
+    )
+    .unwrap();
+    let four = dir.path().join("four");
+    make(&four, &all);
+    fs::remove_file(four.join("lib/deep/mod-001.py")).unwrap();
+    fs::hard_link(
+        four.join("lib/deep/mod-002.py"),
+        four.join("lib/deep/mod-001.py"),
+    )
+    .unwrap();
+    let (three, four) = (pack("three"), pack("four"));
+    assert_eq!(three, four);
+    assert_ne!(three, one);
+}
+
+#[test]
+fn most_frames_stay_when_one_file_and_the_time_change() {
+    let dir = tempdir();
+    let mut all = sample();
+    let frames = |name: &str, all: &BTreeMap<String, Node>, mtime: u64| {
+        let tree = dir.path().join(name);
+        make(&tree, all);
+        let what = tamer_release::pack::PackSpec {
+            mtime,
+            ..common::pack_spec()
+        };
+        let out = dir.path().join(format!("{name}.tar.zst"));
+        let packed = tamer_release::pack::pack(&tree, &what, &out).unwrap();
+        let frames = packed.manifest.archive.frames;
+        frames
+            .into_iter()
+            .map(|frame| frame.sha256)
+            .collect::<Vec<_>>()
+    };
+    let before = frames("one", &all, MTIME);
+    all.insert(
+        "lib/deep/mod-150.py".to_owned(),
+        Node::File(b"new".to_vec(), false),
+    );
+    let after = frames("two", &all, MTIME + 60);
+    let changed = after.iter().filter(|frame| !before.contains(frame)).count();
+    assert!((1..=2).contains(&changed), "{changed} of {}", after.len());
+}
+
+/// The promise of a plain `.tar.zst`, kept to by the tools that everyone has.
+#[test]
+fn the_systems_tar_opens_it() {
+    let dir = tempdir();
+    let (tree, archive) = (dir.path().join("tree"), dir.path().join("a.tar.zst"));
+    make(&tree, &sample());
+    packed(&tree, &archive);
+    let out = dir.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let tar = |args: &[&str], file: &Path| {
+        let done = Command::new("tar")
+            .args(args)
+            .arg(file)
+            .arg("-C")
+            .arg(&out)
+            .output()
+            .expect("this test needs tar");
+        assert!(done.status.success(), "{done:?}");
+        assert!(done.stderr.is_empty(), "tar complains: {done:?}");
+    };
+    if Command::new("zstd").arg("--version").output().is_ok() {
+        tar(&["--zstd", "-xf"], &archive);
+    } else {
+        eprintln!("zstd is not installed: tar gets the stream unpacked by the library");
+        let plain = dir.path().join("a.tar");
+        let bytes = zstd::decode_all(File::open(&archive).unwrap()).unwrap();
+        fs::write(&plain, bytes).unwrap();
+        tar(&["-xf"], &plain);
+    }
+    assert_eq!(read(&out), sample());
+}
+
+/// Generated trees: names with blanks, dots, newlines and letters of all kinds, up to three deep.
+fn trees() -> impl Strategy<Value = BTreeMap<String, Node>> {
+    let name = prop_oneof![
+        8 => "[a-c]{1,2}",
+        1 => "[ -.0-~]{1,8}",
+        1 => "\\PC{1,20}",
+        1 => "[a-z]{90,110}",
+        1 => Just("new\nline".to_owned()),
+    ];
+    let path = prop::collection::vec(name, 1..4).prop_map(|names| names.join("/"));
+    let node = prop_oneof![
+        1 => Just(Node::Directory),
+        4 => (prop::collection::vec(any::<u8>(), 0..2000), any::<bool>())
+            .prop_map(|(bytes, executable)| Node::File(bytes, executable)),
+        1 => (500_000_usize..2_500_000, any::<u8>())
+            .prop_map(|(size, byte)| Node::File(vec![byte; size], false)),
+        1 => "[a-c]{1,110}".prop_map(Node::Link),
+    ];
+    prop::collection::vec((path, node), 0..12).prop_map(|given| {
+        let mut tree = BTreeMap::new();
+        for (path, node) in given {
+            let fits = tamer_core::application::is_inside(&path)
+                && !path.starts_with(".tamer")
+                && path.split('/').all(|name| name.len() <= 255);
+            let mut parents = path.match_indices('/').map(|(end, _)| &path[..end]);
+            let blocked = parents.clone().any(|parent| {
+                tree.get(parent)
+                    .is_some_and(|node| *node != Node::Directory)
+            });
+            if !fits || blocked || tree.contains_key(&path) {
+                continue;
+            }
+            for parent in parents.by_ref() {
+                tree.insert(parent.to_owned(), Node::Directory);
+            }
+            tree.insert(path.clone(), node);
+        }
+        tree
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn generated_trees_come_back_as_they_were(tree in trees()) {
+        let dir = tempdir();
+        let (from, archive) = (dir.path().join("tree"), dir.path().join("a.tar.zst"));
+        fs::create_dir(&from).unwrap();
+        make(&from, &tree);
+        let packed = packed(&from, &archive);
+        prop_assert_eq!(&manifest::parse(&packed.manifest_bytes).unwrap(), &packed.manifest);
+        let at = unpack(File::open(&archive).unwrap(), &packed.manifest, dir.path(), "r", None).unwrap();
+        prop_assert_eq!(read(&at), tree);
+        let differences = tamer_release::verify_tree::verify(&at, &packed.manifest).unwrap();
+        prop_assert_eq!(differences, vec![]);
+        tamer_release::tree::remove_release(&at).unwrap();
+        prop_assert!(!at.exists());
+    }
+}
