@@ -157,6 +157,7 @@ mod tests {
         );
         for name in ["z", "tmp.tmp", ".keep"] {
             assert!(dir.path().join(name).join("a/b/f").exists());
+            remove_release(&dir.path().join(name)).unwrap();
         }
         assert!(sweep(&dir.path().join("none")).unwrap().is_empty());
     }

@@ -62,6 +62,34 @@ fn what_was_packed_is_unpacked_read_only_with_its_manifest() {
 }
 
 #[test]
+fn an_owner_gets_all_but_the_manifest() {
+    if !rustix::process::getuid().is_root() {
+        let said = b"SKIPPED: giving files away needs root\n";
+        std::io::Write::write_all(&mut std::io::stderr(), said).unwrap();
+        return;
+    }
+    let dir = tempdir();
+    let (tree, archive) = (dir.path().join("tree"), dir.path().join("a.tar.zst"));
+    make(&tree, &sample());
+    let packed = packed(&tree, &archive);
+    let file = File::open(&archive).unwrap();
+    let owner = Some((54_321, 65_432));
+    let at = unpack(file, &packed.manifest, dir.path(), "r", owner).unwrap();
+    let owner = |path: &str| {
+        let meta = fs::symlink_metadata(at.join(path)).unwrap();
+        (meta.uid(), meta.gid(), meta.mode() & 0o777)
+    };
+    assert_eq!(owner(""), (54_321, 65_432, 0o555));
+    assert_eq!(owner("lib/empty"), (54_321, 65_432, 0o555));
+    assert_eq!(owner("bin/run"), (54_321, 65_432, 0o555));
+    assert_eq!(owner("lib/large.bin"), (54_321, 65_432, 0o444));
+    for path in [".tamer", unpack::MANIFEST_PATH] {
+        let (user, group, _) = owner(path);
+        assert_eq!((user, group), (0, 0), "{path}");
+    }
+}
+
+#[test]
 fn an_empty_tree_is_a_release_too() {
     let dir = tempdir();
     let (tree, archive) = (dir.path().join("tree"), dir.path().join("a.tar.zst"));

@@ -562,9 +562,9 @@ pub struct JoinRequest {
     /// the host's name; for operators the token fixes it
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
-    /// DER; only its public key is taken, and its signature proves the key
-    #[prost(bytes = "vec", tag = "3")]
-    pub csr: ::prost::alloc::vec::Vec<u8>,
+    /// PEM; only its public key is taken, and its signature proves the key
+    #[prost(string, tag = "3")]
+    pub csr: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -585,8 +585,9 @@ pub struct JoinResponse {
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewRequest {
-    #[prost(bytes = "vec", tag = "1")]
-    pub csr: ::prost::alloc::vec::Vec<u8>,
+    /// PEM
+    #[prost(string, tag = "1")]
+    pub csr: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -985,17 +986,15 @@ pub struct RepositoryStatus {
     pub root_version: u64,
     #[prost(uint64, tag = "3")]
     pub targets_version: u64,
-    #[prost(uint64, tag = "4")]
-    pub root_expires_ms: u64,
-    #[prost(uint64, tag = "5")]
-    pub targets_expires_ms: u64,
-    #[prost(uint64, tag = "6")]
-    pub snapshot_expires_ms: u64,
-    #[prost(uint64, tag = "7")]
-    pub timestamp_expires_ms: u64,
-    /// how many
-    #[prost(uint64, tag = "8")]
-    pub targets: u64,
+    /// RFC 3339; empty: not there yet
+    #[prost(string, tag = "4")]
+    pub root_expires: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub targets_expires: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub snapshot_expires: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub timestamp_expires: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,0 +1,257 @@
+//! What a release may touch: its root, its user and its unit, held against `agent.toml`.
+//!
+//! An agent is root, so releases are not trusted with root: a signature says who made a release, and
+//! this says what it may name here. Pure: the host is not looked at.
+
+use crate::config::{Allowed, Config};
+use std::path::{Path, PathBuf};
+use tamer_core::application::ComponentSpec;
+use tamer_core::desired::{Failure, FailureKind, Slot};
+use tamer_core::release::Manifest;
+
+/// The features that this agent knows, for `requires` in manifests. A release that needs another one
+/// is refused by its name.
+pub const FEATURES: &[&str] = &[];
+
+/// Where a component lives on this host, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The install root, with the prefix where there is one.
+    pub root: PathBuf,
+    /// The user of its hooks, checks and shared files; `None` for the agent's own.
+    pub user: Option<String>,
+    /// The unit that is restarted at the switch.
+    pub unit: Option<String>,
+}
+
+/// A failure without check and output.
+pub(crate) fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {
+    Failure {
+        kind,
+        message: message.into(),
+        check: None,
+        output: String::new(),
+    }
+}
+
+/// Whether this manifest is the one for `slot`, and one that this agent understands.
+///
+/// # Errors
+/// [`FailureKind::Trust`] for another component's manifest, [`FailureKind::Unsupported`] for a feature
+/// that this agent lacks.
+pub fn fits(slot: &Slot, manifest: &Manifest) -> Result<(), Failure> {
+    if (&manifest.application, &manifest.component) != (&slot.application, &slot.component) {
+        return Err(failure(
+            FailureKind::Trust,
+            format!(
+                "the release is one of {}/{}, not of {}/{}",
+                manifest.application, manifest.component, slot.application, slot.component
+            ),
+        ));
+    }
+    let unknown = manifest
+        .requires
+        .iter()
+        .find(|it| !FEATURES.contains(&it.as_str()));
+    match unknown {
+        Some(feature) => Err(failure(
+            FailureKind::Unsupported,
+            format!(
+                "{} {} needs the feature `{feature}`, which this agent lacks: upgrade the agent",
+                manifest.component, manifest.version
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The place that `spec` names, if `slot`'s application may use it.
+///
+/// # Errors
+/// [`FailureKind::NotAllowed`] with what `agent.toml` would have to say.
+pub fn place(config: &Config, slot: &Slot, spec: &ComponentSpec) -> Result<Place, Failure> {
+    let application = &slot.application;
+    let refuse = |message: String| Err(failure(FailureKind::NotAllowed, message));
+    // Signed manifests come from outside all the same.
+    if let Err(reason) = spec.validate() {
+        return refuse(format!("{slot}: {reason}"));
+    }
+    if config.rootless {
+        if let Some(unit) = &spec.service {
+            return refuse(format!(
+                "{slot} names the unit `{unit}`, and a rootless agent restarts no units: \
+                 give it `start` and `stop` hooks, or run the agent as root"
+            ));
+        }
+        return Ok(Place {
+            root: prefixed(config.root_prefix.as_deref(), &spec.root),
+            user: None,
+            unit: None,
+        });
+    }
+    let Allowed {
+        roots,
+        users,
+        units,
+    } = config.allowed(application);
+    let root = prefixed(None, &spec.root);
+    if !roots.iter().any(|allowed| root.starts_with(allowed)) {
+        return refuse(format!(
+            "{slot} wants to live in {}: agent.toml would need `roots = [\"{}\"]` in [application.{application}]",
+            root.display(),
+            root.display()
+        ));
+    }
+    let user = spec.user.as_deref().unwrap_or(application.as_str());
+    if !users.iter().any(|allowed| allowed == user) {
+        return refuse(format!(
+            "{slot} wants to run as `{user}`: agent.toml would need `users = [\"{user}\"]` in [application.{application}]"
+        ));
+    }
+    if let Some(unit) = &spec.service
+        && !units.iter().any(|pattern| matches(pattern, unit))
+    {
+        return refuse(format!(
+            "{slot} wants to restart `{unit}`: agent.toml would need `units = [\"{unit}\"]` in [application.{application}]"
+        ));
+    }
+    Ok(Place {
+        root,
+        user: Some(user.to_owned()),
+        unit: spec.service.clone(),
+    })
+}
+
+/// Whether two components may not live side by side: one root is the other, or lies in it.
+pub fn collide(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
+
+/// `root` below `prefix`, with every doubled or trailing slash gone.
+fn prefixed(prefix: Option<&Path>, root: &str) -> PathBuf {
+    let mut path = prefix.unwrap_or(Path::new("/")).to_owned();
+    path.extend(root.split('/').filter(|part| !part.is_empty()));
+    path
+}
+
+/// Whether `name` fits `pattern`, in which `*` stands for any text.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn config(more: &str) -> Config {
+        let least = "controller = \"https://c:1\"\nname = \"h\"\nenvironment = \"e\"\n";
+        tamer_core::text::parse("agent.toml", &format!("{least}{more}")).unwrap()
+    }
+
+    fn slot() -> Slot {
+        Slot {
+            application: "shop".parse().unwrap(),
+            component: "web".parse().unwrap(),
+            pool: Default::default(),
+        }
+    }
+
+    fn spec(text: &str) -> ComponentSpec {
+        tamer_core::text::parse("spec", &format!("files = \"x\"\n{text}")).unwrap()
+    }
+
+    fn refused(config: &Config, text: &str) -> String {
+        let failure = place(config, &slot(), &spec(text)).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::NotAllowed);
+        failure.message
+    }
+
+    #[test]
+    fn the_defaults_are_the_applications_own() {
+        let here = config("");
+        let found = place(
+            &here,
+            &slot(),
+            &spec("root = \"/srv/shop//web/\"\nservice = \"shop-web.service\""),
+        );
+        assert_eq!(
+            found.unwrap(),
+            Place {
+                root: "/srv/shop/web".into(),
+                user: Some("shop".into()),
+                unit: Some("shop-web.service".into()),
+            }
+        );
+    }
+
+    #[test]
+    fn roots_users_and_units_outside_are_refused_with_what_to_write() {
+        let here = config("");
+        for root in ["/srv/shopkeeper", "/srv", "/etc/shop", "/srv/shop/../bank"] {
+            let said = refused(&here, &format!("root = \"{root}\""));
+            assert!(said.contains(root), "{said}");
+        }
+        let said = refused(&here, "root = \"/srv/shop\"\nuser = \"root\"");
+        assert!(said.contains("users = [\"root\"]"), "{said}");
+        let said = refused(&here, "root = \"/srv/shop\"\nservice = \"sshd.service\"");
+        assert!(said.contains("units = [\"sshd.service\"]"), "{said}");
+        let said = refused(&here, "root = \"/srv/shop\"\nservice = \"shop.service\"");
+        assert!(said.contains("[application.shop]"), "{said}");
+    }
+
+    #[test]
+    fn rootless_agents_take_any_root_below_their_prefix_and_no_unit() {
+        let here = config("rootless = true\nroot_prefix = \"/tmp/one\"");
+        let found = place(&here, &slot(), &spec("root = \"/etc/x\"\nuser = \"root\"")).unwrap();
+        assert_eq!(found.root, Path::new("/tmp/one/etc/x"));
+        assert_eq!(found.user, None);
+        assert!(refused(&here, "root = \"/x\"\nservice = \"shop-web.service\"").contains("hooks"));
+    }
+
+    #[test]
+    fn roots_in_one_another_collide_and_neighbours_do_not() {
+        let p = Path::new;
+        assert!(collide(p("/srv/shop"), p("/srv/shop/web")));
+        assert!(collide(p("/srv/shop/web"), p("/srv/shop/web")));
+        assert!(!collide(p("/srv/shop/web"), p("/srv/shop/web2")));
+    }
+
+    #[test]
+    fn stars_stand_for_any_text() {
+        for (pattern, name, fits) in [
+            ("shop-*.service", "shop-web.service", true),
+            ("shop-*.service", "shop-.service", true),
+            ("shop-*.service", "shop.service", false),
+            ("shop-*.service", "shop-web.service.d", false),
+            ("a*a", "a", false),
+            ("*-*-*", "a-b-c", true),
+            ("plain.service", "plain.service", true),
+            ("plain.service", "plain.service2", false),
+        ] {
+            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_fits_every_name_made_from_it(parts in prop::collection::vec("[a-c]{0,3}", 1..5), fill in "[a-c]{0,4}") {
+            prop_assert!(matches(&parts.join("*"), &parts.join(&fill)));
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The loop that brings the host to what is desired, and says what it is.
+//!
+//! One task owns what is known and decides ([`round`]); what takes time runs beside it and comes back as
+//! an [`Event`]: one activation a component, one staging a host, checks, comparisons. So a slow download
+//! holds up no activation, and nothing that is staged waits for the network.
+
+mod launch;
+mod local;
+mod report;
+mod round;
+mod slot;
+mod watch;
+
+pub use local::{Request, recover_state, rollback_locally};
+
+use crate::config::Config;
+use crate::execute::Executor;
+use crate::execute::stage::{Staged, Stager, downloads};
+use crate::host::services::Services;
+use crate::host::{chain, layout};
+use crate::journal::{Acceptance, JournalError, JournalFile, StateLock};
+use crate::plan::{self, Step};
+use crate::source::{EnvironmentView, Probe, Source};
+use slot::SlotState;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tamer_core::check::Results;
+use tamer_core::desired::{ActivationStatus, Desired, Failure, FailureKind, HostReport, Slot};
+use tamer_core::digest::Digest;
+use tamer_core::moment::Moment;
+use tokio::sync::{Mutex, mpsc, watch as channel};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// The controller's clock, as the host knows it: its own, corrected by what the controller said.
+pub type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
+
+/// What the agent's hands are made of.
+#[derive(Clone)]
+pub struct Hands {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Where releases and the environment's file come from.
+    pub source: Arc<dyn Source>,
+    /// Tries checks.
+    pub probe: Arc<dyn Probe>,
+    /// Restarts units.
+    pub services: Arc<dyn Services>,
+    /// The controller's clock: grants are held against it.
+    pub clock: Clock,
+}
+
+/// What came of something that took time.
+enum Event {
+    /// An activation is at a step.
+    At(Slot, Step),
+    /// An activation ended.
+    Activated(Slot, ActivationStatus),
+    /// A staging ended.
+    Staged(Slot, Digest, Result<Staged, Failure>),
+    /// A directory was pruned, or was not.
+    Pruned(Slot, String, Result<(), Failure>),
+    /// The environment's file came, or did not.
+    Environment(Result<EnvironmentView, Failure>),
+    /// Checks were tried: the environment's, or a component's.
+    Checked(Option<Slot>, Results),
+    /// A release was compared with its manifest.
+    Inspected(Slot, String, Result<Vec<String>, Failure>),
+}
+
+/// The staging under way.
+struct Staging {
+    slot: Slot,
+    release: Digest,
+    withdrawn: CancellationToken,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// How often something failed, and when it may be tried again.
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    failures: u32,
+    at: Instant,
+}
+
+/// The agent's hands at work.
+pub struct Converge {
+    hands: Hands,
+    executor: Executor,
+    stager: Stager,
+    desired: Option<Desired>,
+    incoming: channel::Receiver<Option<Desired>>,
+    requests: mpsc::Receiver<Request>,
+    outgoing: channel::Sender<HostReport>,
+    events: mpsc::UnboundedReceiver<Event>,
+    event: mpsc::UnboundedSender<Event>,
+    slots: BTreeMap<Slot, SlotState>,
+    view: Option<EnvironmentView>,
+    /// The version that was asked for, while the answer is awaited.
+    view_asked: Option<u64>,
+    view_retry: Option<Retry>,
+    staging: Option<Staging>,
+    checks: watch::Watched,
+    _lock: StateLock,
+}
+
+// === impl Retry ===
+
+impl Retry {
+    /// One failure more: 1 s, then twice as long each time, at most 5 minutes.
+    fn after(before: Option<Self>) -> Self {
+        let failures = before.map_or(0, |it| it.failures) + 1;
+        let seconds = (1_u64 << (failures - 1).min(9)).min(300);
+        Self {
+            failures,
+            at: Instant::now() + std::time::Duration::from_secs(seconds),
+        }
+    }
+}
+
+// === impl Converge ===
+
+impl Converge {
+    /// Opens the state directory and looks at what is there. Gives the loop, the report that it keeps
+    /// up to date, and the way to send it requests from the server itself.
+    ///
+    /// # Errors
+    /// [`JournalError`]: the state is damaged, in use, or cannot be read.
+    pub async fn open(
+        hands: Hands,
+        incoming: channel::Receiver<Option<Desired>>,
+    ) -> Result<(Self, channel::Receiver<HostReport>, mpsc::Sender<Request>), JournalError> {
+        let state = &hands.config.state;
+        let lock = StateLock::take(state)?;
+        let journal = Arc::new(JournalFile::open(state)?);
+        let acceptance = Acceptance::read(state)?;
+        let known = journal.get();
+        let (outgoing, reports) = channel::channel(HostReport {
+            generation: known.generation,
+            components: Vec::new(),
+            checks: Results::new(),
+        });
+        let (send_request, requests) = mpsc::channel(8);
+        let (event, events) = mpsc::unbounded_channel();
+        let mut this = Self {
+            executor: Executor {
+                config: Arc::clone(&hands.config),
+                journal: Arc::clone(&journal),
+                probe: Arc::clone(&hands.probe),
+                services: Arc::clone(&hands.services),
+            },
+            stager: Stager {
+                config: Arc::clone(&hands.config),
+                journal,
+                source: Arc::clone(&hands.source),
+                acceptance: Arc::new(Mutex::new(acceptance)),
+                clock: Arc::clone(&hands.clock),
+            },
+            desired: known.desired.clone(),
+            incoming,
+            requests,
+            outgoing,
+            events,
+            event,
+            slots: BTreeMap::new(),
+            view: None,
+            view_asked: None,
+            view_retry: None,
+            staging: None,
+            checks: watch::Watched::default(),
+            hands,
+            _lock: lock,
+        };
+        this.look_around().await;
+        Ok((this, reports, send_request))
+    }
+
+    /// What the disk says, at a start: leftovers are removed, releases looked up, and the environment's
+    /// file as it was last verified, without the network.
+    async fn look_around(&mut self) {
+        let journal = self.executor.journal.get();
+        for known in &journal.slots {
+            if let Some(root) = &known.root
+                && let Err(error) = tamer_release::tree::sweep(&layout::releases(root))
+            {
+                tracing::warn!(slot = %known.slot, error = %chain(&error), "cannot clean up");
+            }
+            self.rescan(&known.slot.clone()).await;
+        }
+        match self.hands.source.environment(0).await {
+            Ok(view) => self.view = Some(view),
+            Err(why) => tracing::info!(%why, "no environment file was verified here before"),
+        }
+        self.publish();
+    }
+
+    /// Converges until `stop` is cancelled. An activation under way is then left where it is: the next
+    /// start takes it up again.
+    pub async fn run(mut self, stop: CancellationToken) {
+        self.resume_interrupted().await;
+        self.incoming.mark_changed();
+        loop {
+            self.round().await;
+            self.publish();
+            let wake = self.wake_at();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(event) = self.events.recv() => {
+                    self.take(event).await;
+                    // What came in at once is decided over at once.
+                    while let Ok(event) = self.events.try_recv() {
+                        self.take(event).await;
+                    }
+                }
+                changed = self.incoming.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.take_in().await;
+                }
+                Some(request) = self.requests.recv() => self.answer(request).await,
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Takes in what the controller says, if it is fit to be.
+    async fn take_in(&mut self) {
+        let Some(desired) = self.incoming.borrow_and_update().clone() else {
+            return;
+        };
+        self.settle().await;
+        let journal = self.executor.journal.get();
+        if let Err(reason) = plan::take_in(&journal, &self.hands.config.environment, &desired) {
+            tracing::warn!(%reason, "desired state refused");
+            return;
+        }
+        if journal.desired.as_ref() == Some(&desired) {
+            return;
+        }
+        self.executor.journal.take_in_with_next(desired.clone());
+        if journal.recovered {
+            // What this voids must be known before anything is decided.
+            self.settle().await;
+        }
+        self.desired = Some(desired);
+        // Whoever asks again wants it tried again.
+        for slot in self.slots.values_mut() {
+            slot.try_again();
+        }
+        self.view_retry = None;
+    }
+
+    /// Writes what was taken in and not yet written.
+    async fn settle(&self) {
+        if let Err(error) = self.executor.journal.update(|_| {}).await {
+            tracing::error!(error = %chain(&error), "the journal cannot be written");
+        }
+    }
+
+    async fn take(&mut self, event: Event) {
+        match event {
+            Event::At(slot, step) => {
+                if let Some(working) = &mut self.state(&slot).working {
+                    working.step = Some(step);
+                }
+            }
+            Event::Activated(slot, status) => self.activated(&slot, status).await,
+            Event::Staged(slot, release, outcome) => {
+                self.staging = None;
+                self.rescan(&slot).await;
+                if !matches!(&outcome, Err(why) if why.kind == FailureKind::Interrupted) {
+                    self.state(&slot).staged(release, outcome);
+                }
+            }
+            Event::Pruned(slot, name, outcome) => {
+                if let Err(why) = outcome {
+                    tracing::warn!(%slot, %name, %why, "cannot prune");
+                }
+                self.rescan(&slot).await;
+                self.state(&slot).pruning.remove(&name);
+            }
+            Event::Environment(outcome) => {
+                self.view_asked = None;
+                match outcome {
+                    Ok(view) => {
+                        self.view_retry = None;
+                        self.view = Some(view);
+                    }
+                    Err(why) => {
+                        tracing::warn!(%why, "the environment's file could not be had");
+                        self.view_retry = Some(Retry::after(self.view_retry));
+                    }
+                }
+            }
+            Event::Checked(slot, results) => self.checked(slot.as_ref(), results),
+            Event::Inspected(slot, name, outcome) => self.inspected(&slot, name, outcome),
+        }
+    }
+
+    fn state(&mut self, slot: &Slot) -> &mut SlotState {
+        self.slots.entry(slot.clone()).or_default()
+    }
+
+    /// Removes downloads that nobody wants any more.
+    fn drop_downloads(&self) {
+        let wanted: Vec<String> = self
+            .desired
+            .iter()
+            .flat_map(|desired| &desired.components)
+            .flat_map(|it| it.run.iter().chain(&it.stage))
+            .map(|release| release.manifest.to_string())
+            .collect();
+        let Ok(entries) = std::fs::read_dir(downloads(&self.hands.config.state)) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if !wanted.iter().any(|digest| name.starts_with(digest)) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+}

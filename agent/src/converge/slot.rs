@@ -1,0 +1,178 @@
+//! What is known of one component while the agent runs; all of it can be found out again.
+
+use super::Retry;
+use crate::execute::stage::Staged;
+use crate::host::layout::Installed;
+use crate::journal::Acceptance;
+use crate::plan::{Current, Facts, OnDisk, Shape, Step};
+use crate::source::EnvironmentView;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use tamer_core::check::Results;
+use tamer_core::desired::{ActivationReport, DesiredComponent, Failure, Slot};
+use tamer_core::digest::Digest;
+use tamer_core::generation::Generation;
+use tamer_core::id::EnvironmentName;
+use tamer_core::release::ReleaseRef;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// What is known of one component while the agent runs.
+pub(super) struct SlotState {
+    /// Its releases on disk, by their directories' names.
+    pub(super) installed: BTreeMap<String, Arc<Installed>>,
+    /// Those of them that the acceptance record holds.
+    pub(super) accepted: BTreeSet<Digest>,
+    /// Those of them whose shared paths are linked, by name.
+    pub(super) linked: BTreeSet<String>,
+    /// What `current` points to.
+    pub(super) current: Current,
+    /// What differs from the manifest, for each release that was compared since the start, by name.
+    pub(super) drift: BTreeMap<String, Vec<String>>,
+    /// When the running release is compared again.
+    pub(super) inspect_at: Option<Instant>,
+    /// The activation under way.
+    pub(super) working: Option<Working>,
+    /// How an activation ended that the journal could not be told of.
+    pub(super) ended: Option<ActivationReport>,
+    /// Why releases could not be staged, and when it is tried again.
+    pub(super) failed: BTreeMap<Digest, (Failure, Retry)>,
+    /// Directories that are being removed.
+    pub(super) pruning: BTreeSet<String>,
+    /// The component's checks, as they last ended.
+    pub(super) checks: Results,
+}
+
+/// An activation under way.
+pub(super) struct Working {
+    pub(super) grant: Option<Generation>,
+    pub(super) release: Option<ReleaseRef>,
+    pub(super) step: Option<Step>,
+    pub(super) withdrawn: CancellationToken,
+    pub(super) _task: AbortOnDropHandle<()>,
+}
+
+impl Default for SlotState {
+    fn default() -> Self {
+        Self {
+            installed: BTreeMap::new(),
+            accepted: BTreeSet::new(),
+            linked: BTreeSet::new(),
+            current: Current::Nothing,
+            drift: BTreeMap::new(),
+            inspect_at: None,
+            working: None,
+            ended: None,
+            failed: BTreeMap::new(),
+            pruning: BTreeSet::new(),
+            checks: Results::new(),
+        }
+    }
+}
+
+impl SlotState {
+    /// What the planner needs to know.
+    pub(super) fn facts(&self, run: Option<&ReleaseRef>, view: Option<&EnvironmentView>) -> Facts {
+        let on_disk = self
+            .installed
+            .values()
+            .filter(|it| !self.pruning.contains(&it.name))
+            .map(|it| OnDisk {
+                release: it.release.clone(),
+                name: it.name.clone(),
+                seq: it.seq,
+                accepted: self.accepted.contains(&it.release.manifest),
+                whole: self.drift.get(&it.name).map(Vec::is_empty),
+                linked: self.linked.contains(&it.name),
+                shape: Shape::from(&it.spec),
+            })
+            .collect();
+        Facts {
+            on_disk,
+            current: self.current.clone(),
+            revoked: view.map_or(BTreeSet::new(), |it| it.revoked.clone()),
+            environment_version: view.map(|it| it.version),
+            staging_failure: run
+                .and_then(|run| self.failed.get(&run.manifest))
+                .map(|(failure, _)| failure.clone()),
+        }
+    }
+
+    /// Takes the record's word on what is on disk.
+    pub(super) fn judge(
+        &mut self,
+        record: &Acceptance,
+        slot: &Slot,
+        environment: &EnvironmentName,
+    ) {
+        self.accepted = self
+            .installed
+            .values()
+            .map(|it| it.release.manifest)
+            .filter(|manifest| record.holds(slot, environment, manifest))
+            .collect();
+        let installed = &self.installed;
+        self.drift.retain(|name, _| installed.contains_key(name));
+    }
+
+    /// The release on disk with this digest.
+    pub(super) fn find(&self, release: &ReleaseRef) -> Option<&Arc<Installed>> {
+        self.installed.values().find(|it| it.release == *release)
+    }
+
+    /// The running release.
+    pub(super) fn running(&self) -> Option<&Arc<Installed>> {
+        match &self.current {
+            Current::Release(release) => self.find(release),
+            Current::Nothing | Current::Foreign(_) => None,
+        }
+    }
+
+    /// Notes what came of a staging.
+    pub(super) fn staged(&mut self, release: Digest, outcome: Result<Staged, Failure>) {
+        match outcome {
+            Ok(staged) => {
+                self.failed.remove(&release);
+                self.drift.insert(staged.name, staged.drift);
+            }
+            Err(failure) => {
+                tracing::warn!(release = %release.short(), %failure, "not staged");
+                let before = self.failed.get(&release).map(|(_, retry)| *retry);
+                self.failed.insert(release, (failure, Retry::after(before)));
+            }
+        }
+    }
+
+    /// What has failed may be tried at once.
+    pub(super) fn try_again(&mut self) {
+        for (_, retry) in self.failed.values_mut() {
+            retry.at = Instant::now();
+        }
+    }
+
+    /// Forgets what failed and is not wanted any more.
+    pub(super) fn forget_failures(&mut self, wanted: Option<&DesiredComponent>) {
+        self.failed.retain(|digest, _| {
+            wanted.is_some_and(|it| {
+                let named = it
+                    .run
+                    .iter()
+                    .chain(&it.stage)
+                    .map(|release| &release.manifest);
+                named.chain(&it.keep).any(|manifest| manifest == digest)
+            })
+        });
+    }
+
+    /// The number of the next release's directory.
+    pub(super) fn next_seq(&self) -> u64 {
+        self.installed.values().map(|it| it.seq).max().unwrap_or(0) + 1
+    }
+
+    /// Looks `current` up again: it is cheap, and a person may have changed it.
+    pub(super) fn look_at_current(&mut self, root: &Path) {
+        self.current = crate::host::layout::current(root, &self.installed);
+    }
+}

@@ -1,0 +1,384 @@
+//! Makes a release ready on disk, without any grant: verified, fetched, unpacked, linked, and noted in
+//! the acceptance record. What is half done is of no consequence: it is not ready, and done again.
+
+use super::user;
+use crate::allowed::{self, Place, failure};
+use crate::config::Config;
+use crate::drift;
+use crate::host::layout::{self, Installed};
+use crate::host::{blocking, chain, file_failure, room, shared};
+use crate::journal::progress::fail_at;
+use crate::journal::{Acceptance, Accepted, JournalFile};
+use crate::plan::Step;
+use crate::source::{Source, Verified};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tamer_core::check::Room;
+use tamer_core::desired::{Failure, FailureKind, Slot};
+use tamer_core::moment::Moment;
+use tamer_core::release::ReleaseRef;
+use tamer_kit::durable::{self, FileError};
+use tamer_kit::hash::sha256;
+use tamer_release::unpack::{self, UnpackError};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// What every staging on this host works with.
+#[derive(Clone)]
+pub struct Stager {
+    /// The agent's configuration.
+    pub config: Arc<Config>,
+    /// The journal: it knows where components live.
+    pub journal: Arc<JournalFile>,
+    /// Where releases come from.
+    pub source: Arc<dyn Source>,
+    /// The acceptance record.
+    pub acceptance: Arc<Mutex<Acceptance>>,
+    /// The controller's clock.
+    pub clock: Arc<dyn Fn() -> Moment + Send + Sync>,
+}
+
+/// One release to make ready.
+#[derive(Debug, Clone)]
+pub struct StageJob {
+    /// For which component.
+    pub slot: Slot,
+    /// Which release.
+    pub release: ReleaseRef,
+    /// What is missing.
+    pub steps: Vec<Step>,
+    /// The version of the environment's metadata to verify it with.
+    pub environment_version: u64,
+    /// What is on disk of it.
+    pub installed: Option<Arc<Installed>>,
+    /// The number that a new directory gets.
+    pub next_seq: u64,
+    /// Cancelled when nobody wants it any more: it then ends at the next safe moment.
+    pub withdrawn: CancellationToken,
+}
+
+/// What came of a staging.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// The release's directory.
+    pub name: String,
+    /// What differs from its manifest; empty for a release that is whole.
+    pub drift: Vec<String>,
+}
+
+/// What is known on the way.
+#[derive(Default)]
+struct Way {
+    verified: Option<Verified>,
+    place: Option<Place>,
+    owner: Option<(u32, u32)>,
+    name: Option<String>,
+    drift: Vec<String>,
+}
+
+impl Stager {
+    /// Takes the steps of `job`.
+    ///
+    /// # Errors
+    /// [`Failure`] of the step that failed; nothing that was ready before is touched.
+    pub async fn stage(&self, job: &StageJob) -> Result<Staged, Failure> {
+        let mut way = Way::default();
+        if let Some(installed) = &job.installed {
+            way.name = Some(installed.name.clone());
+            self.take_place(job, &installed.spec, &mut way).await?;
+        }
+        for &step in &job.steps {
+            fail_at(step.name(), "before");
+            match step {
+                // What only waits for the network is dropped; other steps end by themselves, soon.
+                Step::Verify | Step::Fetch => tokio::select! {
+                    done = self.step(step, job, &mut way) => done?,
+                    () = job.withdrawn.cancelled() => {}
+                },
+                step => self.step(step, job, &mut way).await?,
+            }
+            if job.withdrawn.is_cancelled() {
+                return Err(failure(
+                    FailureKind::Interrupted,
+                    "nobody wants it any more",
+                ));
+            }
+            fail_at(step.name(), "after");
+        }
+        if way.drift.is_empty() {
+            self.accept(job, &way).await?;
+        }
+        Ok(Staged {
+            name: way.name.unwrap_or_default(),
+            drift: way.drift,
+        })
+    }
+
+    async fn step(&self, step: Step, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
+        match step {
+            Step::Verify => self.verify(job, way).await,
+            Step::Fetch => self.fetch(job, way).await,
+            Step::Unpack => self.unpack(job, way).await,
+            Step::Inspect => {
+                let dir = self.dir(way)?;
+                way.drift = blocking(move || drift::inspect(&dir)).await?;
+                Ok(())
+            }
+            Step::LinkShared => self.link(job, way).await,
+            Step::Prune => {
+                let dir = self.dir(way)?;
+                way.name = None;
+                remove(dir).await
+            }
+            other => Err(failure(
+                FailureKind::Host,
+                format!("internal error: `{other}` is no step of staging"),
+            )),
+        }
+    }
+
+    /// The manifest: who says that this is a release, whose it is, and what it wants to touch.
+    async fn verify(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
+        let verified = self
+            .source
+            .admit(&job.slot, &job.release, job.environment_version)
+            .await?;
+        let manifest = &verified.manifest;
+        // The source has verified signatures; that it is what was asked for is seen to here.
+        if sha256(&verified.manifest_bytes) != job.release.manifest
+            || manifest.version != job.release.version
+        {
+            return Err(failure(
+                FailureKind::Trust,
+                format!("what was verified is not {}", job.release),
+            ));
+        }
+        allowed::fits(&job.slot, manifest)?;
+        self.take_place(job, &manifest.spec, way).await?;
+        way.verified = Some(verified);
+        Ok(())
+    }
+
+    /// Where the release may live, and the directories there.
+    async fn take_place(
+        &self,
+        job: &StageJob,
+        spec: &tamer_core::application::ComponentSpec,
+        way: &mut Way,
+    ) -> Result<(), Failure> {
+        let place = allowed::place(&self.config, &job.slot, spec)?;
+        self.take_root(&job.slot, &place.root).await?;
+        way.owner = user(&place).await?.map(|user| (user.uid, user.gid));
+        let (given, owner) = (place.clone(), way.owner);
+        blocking(move || layout::prepare(&given, owner)).await?;
+        way.place = Some(place);
+        Ok(())
+    }
+
+    /// Notes where a component lives, once; a neighbour's place is refused.
+    async fn take_root(&self, slot: &Slot, root: &Path) -> Result<(), Failure> {
+        let journal = self.journal.get();
+        for other in journal.slots.iter().filter(|it| it.slot != *slot) {
+            if let Some(taken) = &other.root
+                && allowed::collide(taken, root)
+            {
+                return Err(failure(
+                    FailureKind::NotAllowed,
+                    format!(
+                        "{slot} wants to live in {}, and {} lives in {}: each needs a directory of its own",
+                        root.display(),
+                        other.slot,
+                        taken.display()
+                    ),
+                ));
+            }
+        }
+        let known = journal.slot(slot).and_then(|it| it.root.clone());
+        match known {
+            Some(known) if known == root => return Ok(()),
+            Some(known) if fs::symlink_metadata(layout::current_link(&known)).is_ok() => {
+                return Err(failure(
+                    FailureKind::Host,
+                    format!(
+                        "{slot} lives in {} and the release wants {}: remove the component from this host first",
+                        known.display(),
+                        root.display()
+                    ),
+                ));
+            }
+            _ => {}
+        }
+        self.journal
+            .update(|it| it.slot_mut(slot).root = Some(root.to_owned()))
+            .await
+            .map(drop)
+            .map_err(|e| failure(FailureKind::Disk, chain(&e)))
+    }
+
+    fn download(&self, release: &ReleaseRef) -> PathBuf {
+        let name = format!("{}.tar.zst", release.manifest);
+        downloads(&self.config.state).join(name)
+    }
+
+    async fn fetch(&self, job: &StageJob, way: &Way) -> Result<(), Failure> {
+        let verified = known(way.verified.as_ref())?;
+        let root = known(way.place.as_ref())?.root.clone();
+        let into = self.download(&job.release);
+        let archive = &verified.manifest.archive;
+        let (length, unpacked) = (archive.length, archive.unpacked);
+        let (state, reserve) = (self.config.state.clone(), self.config.disk_reserve);
+        blocking(move || {
+            durable::create_dir_all(&downloads(&state), 0o700).map_err(|e| file_failure(&e))?;
+            leave_room(&state, length, reserve)?;
+            leave_room(&root, unpacked, reserve)
+        })
+        .await?;
+        self.source.archive(&verified.manifest, &into).await
+    }
+
+    async fn unpack(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
+        let bytes = known(way.verified.as_ref())?.manifest_bytes.clone();
+        let parent = layout::releases(&known(way.place.as_ref())?.root);
+        let archive = self.download(&job.release);
+        let name = layout::name_of(job.next_seq, &job.release);
+        way.name = Some(name.clone());
+        let release = job.release.clone();
+        blocking(move || {
+            let file = File::open(&archive)
+                .map_err(|e| file_failure(&FileError::new("open", &archive)(e)))?;
+            // Root's, and not the component's user's: who runs a release must not be able to edit it.
+            let unpacked = unpack::unpack_signed(file, &bytes, &parent, &name, None);
+            // Whole or refused, it has served; only a full disk is worth a second try with it.
+            if !unpacked.as_ref().is_err_and(UnpackError::is_disk_full) {
+                let _ = fs::remove_file(&archive);
+            }
+            unpacked.map(drop).map_err(|e| {
+                let kind = match &e {
+                    e if e.is_disk_full() => FailureKind::Disk,
+                    e if e.is_refusal() => FailureKind::Trust,
+                    UnpackError::Read(_) | UnpackError::Truncated { .. } => FailureKind::Fetch,
+                    _ => FailureKind::Host,
+                };
+                failure(kind, format!("{release} was not unpacked: {}", chain(&e)))
+            })
+        })
+        .await
+    }
+
+    async fn link(&self, job: &StageJob, way: &Way) -> Result<(), Failure> {
+        let spec = match (&way.verified, &job.installed) {
+            (Some(verified), _) => verified.manifest.spec.clone(),
+            (None, installed) => known(installed.as_ref())?.spec.clone(),
+        };
+        let root = known(way.place.as_ref())?.root.clone();
+        let (dir, owner) = (self.dir(way)?, way.owner);
+        blocking(move || shared::link(&root, &dir, &spec, owner)).await
+    }
+
+    fn dir(&self, way: &Way) -> Result<PathBuf, Failure> {
+        let root = &known(way.place.as_ref())?.root;
+        Ok(layout::releases(root).join(known(way.name.as_ref())?))
+    }
+
+    /// Notes that the release was accepted here. Only what was verified in this staging is new.
+    async fn accept(&self, job: &StageJob, way: &Way) -> Result<(), Failure> {
+        if way.verified.is_none() {
+            return Ok(());
+        }
+        let accepted = Accepted {
+            release: job.release.clone(),
+            slot: job.slot.clone(),
+            environment: self.config.environment.clone(),
+            root: known(way.place.as_ref())?.root.clone(),
+            at: (self.clock)(),
+        };
+        self.record(|it| it.add(accepted)).await
+    }
+
+    /// Removes a release from disk and from the record.
+    ///
+    /// # Errors
+    /// [`Failure`]: something of it may still be there, under a name that the next start sweeps.
+    pub async fn remove(
+        &self,
+        slot: &Slot,
+        root: &Path,
+        installed: &Installed,
+    ) -> Result<(), Failure> {
+        // First the record: what is in it must be whole.
+        self.record(|it| it.forget(slot, &installed.release.manifest))
+            .await?;
+        remove(layout::releases(root).join(&installed.name)).await
+    }
+
+    /// Changes the record in memory, then writes it once.
+    async fn record(&self, change: impl FnOnce(&mut Acceptance)) -> Result<(), Failure> {
+        let mut record = self.acceptance.lock().await;
+        let mut after = record.clone();
+        change(&mut after);
+        if after == *record {
+            return Ok(());
+        }
+        let (state, to_write) = (self.config.state.clone(), after.clone());
+        blocking(move || {
+            to_write
+                .write(&state)
+                .map_err(|e| failure(FailureKind::Disk, chain(&e)))
+        })
+        .await?;
+        *record = after;
+        Ok(())
+    }
+}
+
+/// Where archives are kept between fetching and unpacking.
+pub fn downloads(state: &Path) -> PathBuf {
+    state.join("downloads")
+}
+
+async fn remove(dir: PathBuf) -> Result<(), Failure> {
+    blocking(move || tamer_release::tree::remove_release(&dir).map_err(|e| file_failure(&e))).await
+}
+
+fn known<T>(it: Option<&T>) -> Result<&T, Failure> {
+    it.ok_or_else(|| {
+        failure(
+            FailureKind::Host,
+            "internal error: the steps are out of order",
+        )
+    })
+}
+
+/// Refuses to fill the file system of `path` beyond what is to stay free.
+fn leave_room(path: &Path, needed: u64, reserve: Room) -> Result<(), Failure> {
+    let (free, size) = room(path).map_err(|e| file_failure(&e))?;
+    let reserved = match reserve {
+        Room::Bytes(bytes) => bytes,
+        Room::Percent(percent) => size / 100 * u64::from(percent),
+    };
+    if needed.saturating_add(reserved) <= free {
+        return Ok(());
+    }
+    Err(failure(
+        FailureKind::Disk,
+        format!(
+            "{} has {free} bytes free: the release needs {needed}, and {reserved} are to stay free (`disk_reserve` in agent.toml)",
+            path.display()
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_stays_free() {
+        let dir = tempfile::tempdir().unwrap();
+        leave_room(dir.path(), 1, Room::Bytes(0)).unwrap();
+        let said = leave_room(dir.path(), 1, Room::Percent(100)).unwrap_err();
+        assert_eq!(said.kind, FailureKind::Disk);
+        assert!(leave_room(dir.path(), u64::MAX, Room::Bytes(u64::MAX)).is_err());
+    }
+}

@@ -1,0 +1,131 @@
+//! One step, done.
+
+use super::{Executor, Job, hooks, validate};
+use crate::allowed::failure;
+use crate::drift;
+use crate::host::{blocking, layout};
+use crate::journal::Baseline;
+use crate::plan::Step;
+use tamer_core::application::Hook;
+use tamer_core::desired::{Failure, FailureKind};
+
+/// Which end of the switch a step is about.
+#[derive(Clone, Copy)]
+enum Which {
+    Old,
+    New,
+}
+
+impl Executor {
+    /// Does one step of a switch, all but the journal's own (`commit`, `undo-commit`). `baseline` is
+    /// written by `pre-checks` and read by what looks afterwards.
+    ///
+    /// # Errors
+    /// Why it failed; the plan says what that means.
+    pub(super) async fn step(
+        &self,
+        step: Step,
+        job: &Job,
+        baseline: &mut Baseline,
+    ) -> Result<(), Failure> {
+        match step {
+            Step::PreChecks => {
+                self.edited(job).await?;
+                *baseline = validate::before(self, job).await?;
+                Ok(())
+            }
+            Step::PreActivate => self.hook(job, Which::New, Hook::PreActivate).await,
+            Step::Drain => self.hook(job, Which::Old, Hook::Drain).await,
+            Step::Stop => self.stop(job, Which::Old).await,
+            Step::Switch => self.switch(job, Which::New).await,
+            Step::Start => self.start(job, Which::New).await,
+            Step::Validate => match &job.to {
+                None => Ok(()),
+                Some(end) => {
+                    validate::new_release(self, job, end, baseline).await?;
+                    self.hook(job, Which::New, Hook::Validate).await
+                }
+            },
+            Step::Admit => self.hook(job, Which::New, Hook::Admit).await,
+            Step::UndoStop => self.stop(job, Which::New).await,
+            Step::UndoSwitch => self.switch(job, Which::Old).await,
+            Step::UndoStart => self.start(job, Which::Old).await,
+            Step::UndoValidate => match &job.from {
+                None => Ok(()),
+                Some(end) => validate::old_release(self, job, end, baseline).await,
+            },
+            Step::UndoAdmit => self.hook(job, Which::Old, Hook::Admit).await,
+            Step::Verify
+            | Step::Fetch
+            | Step::Unpack
+            | Step::Inspect
+            | Step::LinkShared
+            | Step::Prune
+            | Step::Commit
+            | Step::UndoCommit => Err(failure(
+                FailureKind::Host,
+                format!("internal error: `{step}` is no step of a switch"),
+            )),
+        }
+    }
+
+    async fn hook(&self, job: &Job, which: Which, hook: Hook) -> Result<(), Failure> {
+        let (end, other) = ends(job, which);
+        let Some(end) = end else { return Ok(()) };
+        let previous = other.map(|other| &other.installed.release);
+        hooks::run(&self.config, &job.slot, end, hook, previous).await
+    }
+
+    /// The hook, then the unit, unless the other end's start restarts that same unit anyway.
+    async fn stop(&self, job: &Job, which: Which) -> Result<(), Failure> {
+        self.hook(job, which, Hook::Stop).await?;
+        let (end, other) = ends(job, which);
+        let unit = end.and_then(|end| end.place.unit.as_deref());
+        match unit {
+            Some(unit) if other.and_then(|other| other.place.unit.as_deref()) != Some(unit) => {
+                self.services.stop(unit).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn start(&self, job: &Job, which: Which) -> Result<(), Failure> {
+        self.hook(job, which, Hook::Start).await?;
+        match ends(job, which).0.and_then(|end| end.place.unit.as_deref()) {
+            Some(unit) => self.services.restart(unit).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn switch(&self, job: &Job, which: Which) -> Result<(), Failure> {
+        let name = ends(job, which).0.map(|end| end.installed.name.clone());
+        let root = job.root.clone();
+        blocking(move || layout::switch(&root, name.as_deref())).await
+    }
+
+    /// Refuses to replace a release that was edited on the server: the edit would be lost unseen.
+    async fn edited(&self, job: &Job) -> Result<(), Failure> {
+        let Some(end) = &job.from else { return Ok(()) };
+        let dir = end.dir.clone();
+        let changed = blocking(move || drift::inspect(&dir)).await?;
+        if changed.is_empty() {
+            return Ok(());
+        }
+        Err(failure(
+            FailureKind::Host,
+            format!(
+                "edited on the server: {} of {}",
+                changed.join(", "),
+                end.installed.release.version
+            ),
+        ))
+    }
+}
+
+/// The end that a step is about, and the other one.
+fn ends(job: &Job, which: Which) -> (Option<&super::End>, Option<&super::End>) {
+    match which {
+        Which::Old => (job.from.as_ref(), job.to.as_ref()),
+        Which::New => (job.to.as_ref(), job.from.as_ref()),
+    }
+}

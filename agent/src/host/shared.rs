@@ -1,0 +1,241 @@
+//! What survives releases: directories and files below `<root>/shared`, linked into every release.
+//!
+//! `shared` belongs to the component's user, who could put a link anywhere in it; a release comes from
+//! outside. So nothing in either is opened through a link: every directory on the way is opened by
+//! itself, `O_NOFOLLOW`, from the one above.
+
+use super::file_failure;
+use crate::allowed::failure;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use tamer_core::application::ComponentSpec;
+use tamer_core::desired::{Failure, FailureKind};
+use tamer_kit::durable::FileError;
+
+/// What a shared path's link in a release points to.
+fn target(path: &str) -> PathBuf {
+    // From the link's directory up to the release, from there up to the root.
+    let up = path.split('/').count() + 1;
+    let mut target: PathBuf = std::iter::repeat_n("..", up).collect();
+    target.push("shared");
+    target.push(path);
+    target
+}
+
+/// Whether every shared path is linked in the release at `release`.
+pub fn linked(release: &Path, spec: &ComponentSpec) -> bool {
+    spec.shared.iter().all(|path| {
+        let path = path.trim_end_matches('/');
+        std::fs::read_link(release.join(path)).is_ok_and(|there| there == target(path))
+    })
+}
+
+/// Makes the shared directories that are missing, owned by `owner`, and the links in the release.
+/// Shared files are the operator's to provide: a link to one that is not there dangles. Doing it again
+/// does no harm.
+///
+/// # Errors
+/// [`Failure`]: something else is in the way, or the file system refused.
+pub fn link(
+    root: &Path,
+    release: &Path,
+    spec: &ComponentSpec,
+    owner: Option<(u32, u32)>,
+) -> Result<(), Failure> {
+    let shared = root.join("shared");
+    for entry in &spec.shared {
+        let path = entry.trim_end_matches('/');
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let mut dir = Dir::open(&shared, false)?;
+        for part in above.split('/').filter(|part| !part.is_empty()) {
+            dir = dir.enter(part, owner)?;
+        }
+        if entry.ends_with('/') {
+            dir.make(name, owner)?;
+        }
+        let mut dir = Dir::open(release, true)?;
+        for part in above.split('/').filter(|part| !part.is_empty()) {
+            dir = dir.enter(part, None)?;
+        }
+        dir.link(name, &target(path))?;
+    }
+    Ok(())
+}
+
+/// An open directory that was reached without following a link.
+struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+    /// Whether it is part of a release: read-only, so it is opened up for the moment of a change.
+    read_only: bool,
+}
+
+impl Dir {
+    fn open(path: &Path, read_only: bool) -> Result<Self, Failure> {
+        let fd =
+            rustix::fs::open(path, flags(), Mode::empty()).map_err(|e| failed("open", path, e))?;
+        Ok(Self {
+            fd,
+            path: path.to_owned(),
+            read_only,
+        })
+    }
+
+    /// The directory `name` in this one, made if it is not there.
+    fn enter(&self, name: &str, owner: Option<(u32, u32)>) -> Result<Self, Failure> {
+        self.make(name, owner)?;
+        let path = self.path.join(name);
+        let fd =
+            rustix::fs::openat(&self.fd, name, flags(), Mode::empty()).map_err(|e| match e {
+                Errno::LOOP | Errno::NOTDIR => failure(
+                    FailureKind::Host,
+                    format!("{} must be a directory, and no link", path.display()),
+                ),
+                e => failed("open", &path, e),
+            })?;
+        Ok(Self {
+            fd,
+            path,
+            read_only: self.read_only,
+        })
+    }
+
+    /// Makes the directory `name`; whatever is there already under that name stays.
+    fn make(&self, name: &str, owner: Option<(u32, u32)>) -> Result<(), Failure> {
+        let path = self.path.join(name);
+        if rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Ok(());
+        }
+        let mode = Mode::from_raw_mode(if self.read_only { 0o555 } else { 0o755 });
+        self.changed(|fd| rustix::fs::mkdirat(fd, name, mode))
+            .map_err(|e| failed("create the directory", &path, e))?;
+        if let Some((user, group)) = owner {
+            // NOFOLLOW: between the two calls it could have been exchanged.
+            let (user, group) = (
+                rustix::fs::Uid::from_raw(user),
+                rustix::fs::Gid::from_raw(group),
+            );
+            rustix::fs::chownat(
+                &self.fd,
+                name,
+                Some(user),
+                Some(group),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )
+            .map_err(|e| failed("change the owner of", &path, e))?;
+        }
+        Ok(())
+    }
+
+    fn link(&self, name: &str, target: &Path) -> Result<(), Failure> {
+        let path = self.path.join(name);
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => self
+                .changed(|fd| rustix::fs::symlinkat(target, fd, name))
+                .map_err(|e| failed("link", &path, e)),
+            Err(e) => Err(failed("look at", &path, e)),
+            Ok(about) => {
+                let is_link = FileType::from_raw_mode(about.st_mode) == FileType::Symlink;
+                if is_link && std::fs::read_link(&path).is_ok_and(|there| there == target) {
+                    return Ok(());
+                }
+                Err(failure(
+                    FailureKind::Host,
+                    format!(
+                        "the release has `{}` of its own, which tamer.toml calls shared: leave one of them out",
+                        path.file_name().unwrap_or_default().to_string_lossy()
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// Makes a change in the directory, durably; a read-only one is closed again.
+    fn changed(&self, change: impl FnOnce(&OwnedFd) -> Result<(), Errno>) -> Result<(), Errno> {
+        let mode = Mode::from_raw_mode(rustix::fs::fstat(&self.fd)?.st_mode);
+        if self.read_only {
+            rustix::fs::fchmod(&self.fd, mode | Mode::WUSR)?;
+        }
+        let done = change(&self.fd);
+        if self.read_only {
+            rustix::fs::fchmod(&self.fd, mode)?;
+        }
+        done?;
+        rustix::fs::fsync(&self.fd)
+    }
+}
+
+fn flags() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
+}
+
+fn failed(operation: &'static str, path: &Path, error: Errno) -> Failure {
+    file_failure(&FileError::new(operation, path)(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn spec(shared: &[&str]) -> ComponentSpec {
+        let text = format!("files = \"x\"\nroot = \"/srv/x\"\nshared = {shared:?}");
+        tamer_core::text::parse("spec", &text).unwrap()
+    }
+
+    /// A root with `shared` and one read-only release.
+    fn site() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let release = dir.path().join("releases/1-1.0.0-aa");
+        fs::create_dir_all(release.join("sub")).unwrap();
+        fs::create_dir(dir.path().join("shared")).unwrap();
+        for path in ["sub", ""] {
+            let mode = fs::Permissions::from_mode(0o555);
+            fs::set_permissions(release.join(path), mode).unwrap();
+        }
+        (dir, release)
+    }
+
+    #[test]
+    fn shared_paths_are_reached_through_the_release_and_the_tree_stays_closed() {
+        let (dir, release) = site();
+        let spec = spec(&["media/", "local.env", "sub/deep/cache/"]);
+        assert!(!linked(&release, &spec));
+        for _ in 0..2 {
+            link(dir.path(), &release, &spec, None).unwrap();
+            assert!(linked(&release, &spec));
+        }
+        fs::write(dir.path().join("shared/local.env"), "KEY=1").unwrap();
+        fs::write(dir.path().join("shared/sub/deep/cache/c"), "2").unwrap();
+        assert_eq!(fs::read(release.join("local.env")).unwrap(), b"KEY=1");
+        assert_eq!(fs::read(release.join("sub/deep/cache/c")).unwrap(), b"2");
+        assert!(release.join("media").is_dir());
+        for path in ["", "sub", "sub/deep"] {
+            let mode = fs::metadata(release.join(path))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o555, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_link_on_the_way_is_not_followed() {
+        let (dir, release) = site();
+        let outside = tempfile::tempdir().unwrap();
+        symlink(outside.path(), dir.path().join("shared/sub")).unwrap();
+        let said = link(dir.path(), &release, &spec(&["sub/cache/"]), None).unwrap_err();
+        assert!(said.message.contains("no link"), "{said}");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_release_with_something_of_its_own_there_is_refused() {
+        let (dir, release) = site();
+        let said = link(dir.path(), &release, &spec(&["sub/"]), None).unwrap_err();
+        assert!(said.message.contains("`sub` of its own"), "{said}");
+    }
+}

@@ -1,0 +1,217 @@
+//! What an agent must still know after it was killed or the power was lost: one small checksummed
+//! file, replaced atomically ([`file`]), the releases it has accepted ([`accepted`]), and hints of how
+//! far an activation came ([`progress`]).
+//!
+//! The journal is durable at three moments of an activation: before the first step that changes
+//! anything, when it is being undone, and at its end. Between them every step leaves a mark before and
+//! after, which is a hint for people and for the message after an interruption, and decides nothing:
+//! what decides is the journal and the `current` link, which cannot lie.
+
+pub mod accepted;
+pub mod file;
+pub mod progress;
+
+pub use accepted::{Acceptance, Accepted};
+pub use file::{JournalError, JournalFile, StateLock, recover};
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use tamer_core::check::Results;
+use tamer_core::desired::{ActivationReport, Desired, Failure, Purpose, Slot};
+use tamer_core::generation::Generation;
+use tamer_core::release::ReleaseRef;
+
+/// How many releases that ran well are remembered a component: more than ever stay on disk.
+const MAX_GOOD: usize = 20;
+
+/// The journal of one agent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    /// The newest desired state taken in: an older one is refused.
+    pub generation: Generation,
+    /// That desired state, so that the agent converges after a restart while the controller is away.
+    pub desired: Option<Desired>,
+    /// Set when this journal was made anew after the old one was damaged: what had failed or was used
+    /// up is not known any more, so every grant up to the first desired state's generation is void.
+    pub recovered: bool,
+    /// Grants up to and including this one are void.
+    pub void_through: Option<Generation>,
+    /// What is known of each component.
+    pub slots: Vec<SlotJournal>,
+}
+
+/// What the journal holds of one component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlotJournal {
+    /// Which component.
+    pub slot: Slot,
+    /// Where it lives, since its first release was staged.
+    pub root: Option<PathBuf>,
+    /// What the last activation left running, if it ended well: `None` before the first one, after a
+    /// removal, and when a person is needed.
+    pub committed: Option<ReleaseRef>,
+    /// The releases that ran well here, the newest last. Going back takes the ones above it away.
+    pub good: Vec<ReleaseRef>,
+    /// The activation that has begun to change something and has not ended.
+    pub activation: Option<Activation>,
+    /// How the newest grant ended.
+    pub last: Option<ActivationReport>,
+    /// Why it stays where it is, set by a person on the server.
+    pub hold: Option<String>,
+}
+
+/// An activation that has begun to change something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Activation {
+    /// Its grant; `None` for a rollback by a person on the server.
+    pub grant: Option<Generation>,
+    /// Forward or back.
+    pub purpose: Purpose,
+    /// What ran before.
+    pub from: Option<ReleaseRef>,
+    /// What is to run.
+    pub to: Option<ReleaseRef>,
+    /// How often it was begun: once, and once more after each interruption.
+    pub tries: u32,
+    /// Set once it goes the other way, and why.
+    pub undoing: Option<Failure>,
+    /// How the checks ended before anything changed.
+    pub baseline: Baseline,
+}
+
+/// How the checks ended before anything changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Baseline {
+    /// The environment's.
+    pub environment: Results,
+    /// Those of the release that ran.
+    pub component: Results,
+}
+
+// === impl Journal ===
+
+impl Journal {
+    /// What is known of `slot`, if anything.
+    pub fn slot(&self, slot: &Slot) -> Option<&SlotJournal> {
+        self.slots.iter().find(|it| it.slot == *slot)
+    }
+
+    /// What is known of `slot`, made if there was nothing.
+    pub fn slot_mut(&mut self, slot: &Slot) -> &mut SlotJournal {
+        let at = self.slots.iter().position(|it| it.slot == *slot);
+        let at = at.unwrap_or_else(|| {
+            self.slots.push(SlotJournal::new(slot.clone()));
+            self.slots.len() - 1
+        });
+        &mut self.slots[at]
+    }
+
+    /// Takes in a desired state that [`crate::plan::take_in`] found fit.
+    pub fn take_in(&mut self, desired: Desired) {
+        if std::mem::take(&mut self.recovered) {
+            self.void_through = Some(desired.generation);
+        }
+        self.generation = desired.generation;
+        self.desired = Some(desired);
+    }
+}
+
+// === impl SlotJournal ===
+
+impl SlotJournal {
+    /// Nothing is known yet.
+    pub fn new(slot: Slot) -> Self {
+        Self {
+            slot,
+            root: None,
+            committed: None,
+            good: Vec::new(),
+            activation: None,
+            last: None,
+            hold: None,
+        }
+    }
+
+    /// Ends the activation under way: `to` runs.
+    pub fn commit(&mut self, activation: &Activation) {
+        self.activation = None;
+        self.committed.clone_from(&activation.to);
+        let Some(to) = &activation.to else { return };
+        match activation.purpose {
+            // What was left by going back is suspect, and so is all that came after the target.
+            Purpose::Back => match self.good.iter().position(|good| good == to) {
+                Some(at) => self.good.truncate(at),
+                None => self
+                    .good
+                    .retain(|good| Some(good) != activation.from.as_ref()),
+            },
+            Purpose::Forward => self.good.retain(|good| good != to),
+        }
+        self.good.push(to.clone());
+        if self.good.len() > MAX_GOOD {
+            self.good.remove(0);
+        }
+    }
+
+    /// The newest release that ran well here, other than `current`: where a person goes back to.
+    pub fn previous(&self, current: Option<&ReleaseRef>) -> Option<&ReleaseRef> {
+        // A release that is running and not good was being tried: the newest good one came before it.
+        let before = match current.and_then(|it| self.good.iter().position(|good| good == it)) {
+            Some(at) => &self.good[..at],
+            None => &self.good[..],
+        };
+        before.last()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tamer_core::digest::Digest;
+
+    fn release(n: u8) -> ReleaseRef {
+        ReleaseRef {
+            version: format!("1.{n}.0").parse().unwrap(),
+            manifest: Digest::new([n; 32]),
+        }
+    }
+
+    fn moved(journal: &mut SlotJournal, purpose: Purpose, to: u8) {
+        let activation = Activation {
+            grant: None,
+            purpose,
+            from: journal.committed.clone(),
+            to: Some(release(to)),
+            tries: 1,
+            undoing: None,
+            baseline: Baseline::default(),
+        };
+        journal.commit(&activation);
+    }
+
+    #[test]
+    fn the_way_back_never_leads_to_what_was_left_by_going_back() {
+        let mut journal = SlotJournal::new(Slot {
+            application: "shop".parse().unwrap(),
+            component: "web".parse().unwrap(),
+            pool: Default::default(),
+        });
+        for n in 1..=3 {
+            moved(&mut journal, Purpose::Forward, n);
+        }
+        assert_eq!(journal.previous(Some(&release(3))), Some(&release(2)));
+        moved(&mut journal, Purpose::Back, 2);
+        assert_eq!(journal.previous(Some(&release(2))), Some(&release(1)));
+        moved(&mut journal, Purpose::Forward, 4);
+        assert_eq!(journal.previous(Some(&release(4))), Some(&release(2)));
+        // Running, and not known to be good: back to the newest that is.
+        assert_eq!(journal.previous(Some(&release(9))), Some(&release(4)));
+        moved(&mut journal, Purpose::Back, 1);
+        assert_eq!(journal.previous(Some(&release(1))), None);
+        assert_eq!(journal.good, [release(1)]);
+    }
+}

@@ -1,0 +1,182 @@
+//! What is fetched, verified and unpacked ahead, without any grant: activating and going back then
+//! cost a flip and a restart.
+
+use super::activate::revoked;
+use super::{Facts, Step};
+use tamer_core::desired::{DesiredComponent, Failure};
+use tamer_core::release::ReleaseRef;
+
+/// A release to be made ready on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staging {
+    /// Which release.
+    pub release: ReleaseRef,
+    /// What is missing, in order; or why it may not be staged.
+    pub steps: Result<Vec<Step>, Failure>,
+}
+
+/// What has to be staged for one component, the most urgent first. Empty when everything is ready.
+pub fn stage(wanted: &DesiredComponent, facts: &Facts) -> Vec<Staging> {
+    let mut named: Vec<&ReleaseRef> = Vec::new();
+    for release in wanted.run.iter().chain(&wanted.stage) {
+        if !named.contains(&release) {
+            named.push(release);
+        }
+    }
+    let mut staging: Vec<Staging> = named
+        .into_iter()
+        .filter_map(|release| {
+            let steps = missing(release, facts);
+            (steps != Ok(Vec::new())).then(|| Staging {
+                release: release.clone(),
+                steps,
+            })
+        })
+        .collect();
+    // What is kept for going back is looked at too, so that a grant finds it ready; what is not on
+    // disk any more is not fetched for that.
+    for on_disk in &facts.on_disk {
+        let release = &on_disk.release;
+        let known = staging.iter().any(|it| it.release == *release);
+        if wanted.keep.contains(&release.manifest) && on_disk.accepted && !known {
+            let steps = missing(release, facts);
+            if matches!(&steps, Ok(steps) if !steps.is_empty()) {
+                staging.push(Staging {
+                    release: release.clone(),
+                    steps,
+                });
+            }
+        }
+    }
+    staging
+}
+
+fn missing(release: &ReleaseRef, facts: &Facts) -> Result<Vec<Step>, Failure> {
+    if facts.revoked.contains(&release.manifest) {
+        return Err(revoked(release));
+    }
+    let Some(on_disk) = facts.find(&release.manifest) else {
+        return Ok(vec![
+            Step::Verify,
+            Step::Fetch,
+            Step::Unpack,
+            Step::LinkShared,
+        ]);
+    };
+    let mut steps = Vec::new();
+    if !on_disk.accepted {
+        steps.push(Step::Verify);
+    }
+    // The running release is compared from time to time anyway.
+    let running = facts.running() == Some(release);
+    if (on_disk.whole.is_none() && !running) || !on_disk.accepted {
+        steps.push(Step::Inspect);
+    }
+    // A release that runs is never taken away under its own feet: it stays, and is reported as drift.
+    if on_disk.whole == Some(false) && !running {
+        return Ok(vec![
+            Step::Prune,
+            Step::Verify,
+            Step::Fetch,
+            Step::Unpack,
+            Step::LinkShared,
+        ]);
+    }
+    if !on_disk.linked {
+        steps.push(Step::LinkShared);
+    }
+    Ok(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Current, OnDisk, Shape};
+    use tamer_core::digest::Digest;
+
+    fn release(n: u8) -> ReleaseRef {
+        ReleaseRef {
+            version: format!("1.{n}.0").parse().unwrap(),
+            manifest: Digest::new([n; 32]),
+        }
+    }
+
+    fn on_disk(n: u8, whole: Option<bool>) -> OnDisk {
+        OnDisk {
+            release: release(n),
+            name: n.to_string(),
+            seq: n.into(),
+            accepted: true,
+            whole,
+            linked: true,
+            shape: Shape::default(),
+        }
+    }
+
+    fn said(wanted: &[u8], on_disk: Vec<OnDisk>, current: Current) -> Vec<(u8, Vec<&'static str>)> {
+        let wanted = DesiredComponent {
+            slot: tamer_core::desired::Slot {
+                application: "shop".parse().unwrap(),
+                component: "web".parse().unwrap(),
+                pool: Default::default(),
+            },
+            run: wanted.first().map(|n| release(*n)),
+            stage: wanted.iter().map(|n| release(*n)).collect(),
+            keep: vec![Digest::new([9; 32]), Digest::new([8; 32])],
+            grant: None,
+        };
+        let facts = Facts {
+            on_disk,
+            current,
+            revoked: [Digest::new([7; 32])].into(),
+            environment_version: None,
+            staging_failure: None,
+        };
+        stage(&wanted, &facts)
+            .into_iter()
+            .map(|it| {
+                let steps = it.steps.unwrap_or_default();
+                let names = steps.into_iter().map(Step::name).collect();
+                (it.release.manifest.as_bytes()[0], names)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_what_is_missing_is_done_and_run_comes_first() {
+        let whole = vec!["verify", "fetch", "unpack", "link-shared"];
+        assert_eq!(
+            said(&[2, 1], vec![], Current::Nothing),
+            [(2, whole.clone()), (1, whole)]
+        );
+        assert_eq!(
+            said(&[1], vec![on_disk(1, Some(true))], Current::Nothing),
+            []
+        );
+        let strange = OnDisk {
+            accepted: false,
+            linked: false,
+            ..on_disk(1, Some(true))
+        };
+        assert_eq!(
+            said(&[1], vec![strange], Current::Nothing),
+            [(1, vec!["verify", "inspect", "link-shared"])]
+        );
+        // Kept for going back: looked at if it is there, never fetched.
+        assert_eq!(
+            said(&[], vec![on_disk(9, None)], Current::Nothing),
+            [(9, vec!["inspect"])]
+        );
+        assert_eq!(said(&[7], vec![], Current::Nothing), [(7, vec![])]);
+    }
+
+    #[test]
+    fn an_edited_release_is_replaced_unless_it_runs() {
+        let edited = || vec![on_disk(1, Some(false))];
+        assert_eq!(
+            said(&[1], edited(), Current::Nothing),
+            [(1, vec!["prune", "verify", "fetch", "unpack", "link-shared"])]
+        );
+        assert_eq!(said(&[1], edited(), Current::Release(release(1))), []);
+    }
+}

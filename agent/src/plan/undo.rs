@@ -1,0 +1,214 @@
+//! What a failed step means, the way back, and what is done after an interruption.
+//!
+//! The rule for interruptions is one: an activation that had begun to change something and had not
+//! committed is done again from its first changing step (each is fit to be done twice), once. So an
+//! agent that is upgraded or restarted in the middle fails nothing. If it is interrupted a second time,
+//! the release may be what brings the host down, and it is undone. Going back has nothing better to go
+//! to, so it is done again until it ends; an undo that had begun goes on.
+
+use super::activate::{starts, unit_ends};
+use super::{Shape, Step};
+use crate::allowed::failure;
+use crate::journal::Activation;
+use tamer_core::application::Hook;
+use tamer_core::desired::{Failure, FailureKind, Purpose};
+
+/// How often an activation forward is begun: once, and once more after an interruption.
+pub const MAX_TRIES: u32 = 2;
+
+/// What a failed step means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing has changed: the release is refused.
+    Refuse,
+    /// What was changed is undone.
+    Undo,
+    /// The failure is noted, and the next step is taken all the same.
+    GoOn,
+    /// A person is needed.
+    Stuck,
+}
+
+/// What the failure of `step` means.
+pub fn on_failure(purpose: Purpose, step: Step) -> Next {
+    match (purpose, step) {
+        (
+            _,
+            Step::Verify
+            | Step::Fetch
+            | Step::Unpack
+            | Step::Inspect
+            | Step::LinkShared
+            | Step::PreChecks
+            | Step::PreActivate,
+        ) => Next::Refuse,
+        // A broken release cannot be relied upon to take leave: it must not stand in the way back.
+        (Purpose::Back, Step::Drain | Step::Stop) | (_, Step::UndoStop | Step::Prune) => Next::GoOn,
+        (
+            Purpose::Forward,
+            Step::Drain
+            | Step::Stop
+            | Step::Switch
+            | Step::Start
+            | Step::Validate
+            | Step::Admit
+            | Step::Commit,
+        ) => Next::Undo,
+        (
+            Purpose::Back,
+            Step::Switch | Step::Start | Step::Validate | Step::Admit | Step::Commit,
+        )
+        | (
+            _,
+            Step::UndoSwitch
+            | Step::UndoStart
+            | Step::UndoValidate
+            | Step::UndoAdmit
+            | Step::UndoCommit,
+        ) => Next::Stuck,
+    }
+}
+
+/// The steps back, after `reached` failed; `None` when it is not known how far it came.
+pub fn undo(from: Option<&Shape>, to: Option<&Shape>, reached: Option<Step>) -> Vec<Step> {
+    let has = |shape: Option<&Shape>, hook| shape.is_some_and(|it| it.hooks.contains(&hook));
+    let drained = has(from, Hook::Drain) || has(from, Hook::Admit);
+    // Nothing was stopped before `stop` was tried, and nothing switched before `switch` was.
+    let stopped = reached != Some(Step::Drain);
+    let switched = stopped && reached != Some(Step::Stop);
+    let mut steps = Vec::new();
+    let mut add = |wanted: bool, step| {
+        if wanted {
+            steps.push(step);
+        }
+    };
+    add(
+        switched && (has(to, Hook::Stop) || unit_ends(to, from)),
+        Step::UndoStop,
+    );
+    add(switched, Step::UndoSwitch);
+    add(stopped && starts(from), Step::UndoStart);
+    add(stopped && from.is_some(), Step::UndoValidate);
+    add(drained && has(from, Hook::Admit), Step::UndoAdmit);
+    add(true, Step::UndoCommit);
+    steps
+}
+
+/// What is done about an activation that was interrupted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resume {
+    /// It is done again from its first changing step.
+    Again,
+    /// It is undone, for this reason.
+    Undo(Failure),
+}
+
+/// Decides after a start of the agent. `mark` is the last mark that was left, for the message.
+pub fn resume(interrupted: &Activation, mark: Option<&str>) -> Resume {
+    match (&interrupted.undoing, interrupted.purpose) {
+        (Some(failure), _) => Resume::Undo(failure.clone()),
+        (None, Purpose::Back) => Resume::Again,
+        (None, Purpose::Forward) if interrupted.tries < MAX_TRIES => Resume::Again,
+        (None, Purpose::Forward) => Resume::Undo(failure(
+            FailureKind::Interrupted,
+            format!(
+                "the agent or the server stopped in the middle of it, {} times{}",
+                interrupted.tries,
+                mark.map_or(String::new(), |mark| format!(
+                    ", the last time {}",
+                    said(mark)
+                ))
+            ),
+        )),
+    }
+}
+
+/// `before switch` as a part of a sentence.
+fn said(mark: &str) -> String {
+    match mark.split_once(' ') {
+        Some((side, step)) => format!("{side} step `{step}`"),
+        None => format!("at `{mark}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(hooks: &[Hook], service: Option<&str>) -> Shape {
+        Shape {
+            hooks: hooks.iter().copied().collect(),
+            service: service.map(str::to_owned),
+        }
+    }
+
+    fn names(steps: &[Step]) -> Vec<&'static str> {
+        steps.iter().map(|step| step.name()).collect()
+    }
+
+    #[test]
+    fn the_way_back_begins_where_it_failed() {
+        let all = shape(&[Hook::Drain, Hook::Stop, Hook::Start, Hook::Admit], None);
+        let whole = [
+            "undo-stop",
+            "undo-switch",
+            "undo-start",
+            "undo-validate",
+            "undo-admit",
+            "undo-commit",
+        ];
+        let back = |reached| undo(Some(&all), Some(&all), reached);
+        assert_eq!(
+            names(&back(Some(Step::Drain))),
+            ["undo-admit", "undo-commit"]
+        );
+        assert_eq!(names(&back(Some(Step::Stop))), whole[2..]);
+        for reached in [
+            Some(Step::Switch),
+            Some(Step::Start),
+            Some(Step::Validate),
+            None,
+        ] {
+            assert_eq!(names(&back(reached)), whole);
+        }
+        // A first deploy is left stopped, with nothing to start and nothing to look at.
+        assert_eq!(
+            names(&undo(None, Some(&all), Some(Step::Start))),
+            ["undo-stop", "undo-switch", "undo-commit"]
+        );
+        let unit = shape(&[], Some("shop-web.service"));
+        assert_eq!(
+            names(&undo(Some(&unit), Some(&unit), Some(Step::Start))),
+            ["undo-switch", "undo-start", "undo-validate", "undo-commit"]
+        );
+        assert_eq!(names(&undo(None, Some(&unit), None))[0], "undo-stop");
+    }
+
+    #[test]
+    fn one_interruption_is_forgiven_and_the_second_is_not() {
+        let mut activation = Activation {
+            grant: None,
+            purpose: Purpose::Forward,
+            from: None,
+            to: None,
+            tries: 1,
+            undoing: None,
+            baseline: Default::default(),
+        };
+        assert_eq!(resume(&activation, None), Resume::Again);
+        activation.tries = 2;
+        let Resume::Undo(why) = resume(&activation, Some("before switch")) else {
+            panic!("undone");
+        };
+        assert_eq!(why.kind, FailureKind::Interrupted);
+        assert!(
+            why.message
+                .ends_with("2 times, the last time before step `switch`"),
+            "{why}"
+        );
+        activation.purpose = Purpose::Back;
+        assert_eq!(resume(&activation, None), Resume::Again);
+        activation.undoing = Some(why.clone());
+        assert_eq!(resume(&activation, None), Resume::Undo(why));
+    }
+}

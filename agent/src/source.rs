@@ -1,0 +1,83 @@
+//! What the agent's hands need from outside, behind two small traits: verified releases and the signed
+//! environment file ([`Source`]), and tried checks ([`Probe`]).
+
+use crate::checks::Surroundings;
+use async_trait::async_trait;
+use std::collections::BTreeSet;
+use std::path::Path;
+use tamer_core::check::{Checks, Results};
+use tamer_core::desired::{Failure, Slot};
+use tamer_core::digest::Digest;
+use tamer_core::policy::Policy;
+use tamer_core::release::{Manifest, ReleaseRef};
+
+/// A release's manifest, verified by its signatures and admitted by the environment.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Its bytes as they were signed: their SHA-256 is the release's identity.
+    pub manifest_bytes: Vec<u8>,
+}
+
+/// What the agent needs of its environment's signed file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EnvironmentView {
+    /// How carefully it is changed.
+    pub policy: Policy,
+    /// What every host of it must pass.
+    pub checks: Checks,
+    /// Releases that may not run here any more.
+    pub revoked: BTreeSet<Digest>,
+    /// The version of the signed metadata.
+    pub version: u64,
+}
+
+/// Where releases and the environment's file come from.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Verifies a release: its signatures, that it is `slot`'s, and that the environment admits it
+    /// (place, minimum, revocation, evidence) as of `environment_version` at least.
+    ///
+    /// # Errors
+    /// [`Failure`] of the kind `Trust`, `Evidence`, `Unsupported`, or `Fetch` where trying again may help.
+    async fn admit(
+        &self,
+        slot: &Slot,
+        release: &ReleaseRef,
+        environment_version: u64,
+    ) -> Result<Verified, Failure>;
+
+    /// Fetches a release's archive into the file `into`. What an earlier try left there is used where
+    /// it helps. The bytes are verified by whoever unpacks them.
+    ///
+    /// # Errors
+    /// [`Failure`] of the kind `Fetch` or `Disk`.
+    async fn archive(&self, manifest: &Manifest, into: &Path) -> Result<(), Failure>;
+
+    /// The environment's file as last verified, of the version `at_least` or newer. With `at_least`
+    /// 0 the network is not used: whatever was verified before, expired or not, is good enough.
+    ///
+    /// # Errors
+    /// [`Failure`]: there is none, or none so new could be had.
+    async fn environment(&self, at_least: u64) -> Result<EnvironmentView, Failure>;
+}
+
+/// Tries checks.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// Tries each of these once, side by side, and says how each ended. Every check keeps its own time
+    /// limit, so this ends.
+    async fn run(&self, checks: &Checks, around: &Surroundings) -> Results;
+}
+
+/// The checks of [`crate::checks`], on this host.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Real;
+
+#[async_trait]
+impl Probe for Real {
+    async fn run(&self, checks: &Checks, around: &Surroundings) -> Results {
+        crate::checks::run_all(checks, around).await
+    }
+}

@@ -1,0 +1,50 @@
+//! Environments and hosts.
+
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use tamer_core::id::{EnvironmentName, HostName};
+
+/// `tamer env …`
+#[derive(Debug, Subcommand)]
+pub enum EnvCommand {
+    /// Checks environment files, shows what changes, signs them, and hands them to the controller.
+    #[command(after_help = "\
+The file's name is the environment's: environments/production.toml says what `production` is.
+
+Examples:
+  tamer env apply environments/
+  tamer env apply environments/production.toml
+  tamer env apply environments/ --check     only looks for mistakes, here, without a controller")]
+    Apply {
+        /// Files NAME.toml, or folders of them.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Only reads the files and says what is wrong with them.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Lists environments and what they run.
+    #[command(after_help = "Examples:\n  tamer env list")]
+    List,
+    /// Shows one environment: what it runs, and its signed file.
+    #[command(after_help = "Examples:\n  tamer env show production")]
+    Show {
+        /// The environment.
+        name: EnvironmentName,
+    },
+}
+
+/// `tamer hosts`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tamer hosts
+  tamer hosts --environment production
+  tamer hosts web-07          everything about one host")]
+pub struct Hosts {
+    /// One host, in full.
+    pub name: Option<HostName>,
+    /// Those of one environment.
+    #[arg(long, short, value_name = "NAME")]
+    pub environment: Option<EnvironmentName>,
+}

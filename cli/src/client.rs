@@ -1,0 +1,147 @@
+//! A connection to the controller: gRPC and plain HTTP on one port, under one certificate.
+
+use crate::error::{Context, Error, Result};
+use crate::exit::Exit;
+use crate::home::{Home, Login};
+use crate::identity;
+use crate::printer::Printer;
+use tamer_core::digest::Digest;
+use tamer_kit::address::Address;
+use tamer_kit::{channel, clock, http, tls};
+use tamer_proto::MAX_MESSAGE;
+use tamer_proto::v1::enrolment_client::EnrolmentClient;
+use tamer_proto::v1::operators_client::OperatorsClient;
+use tamer_proto::v1::{GetTrustRequest, JoinRequest, JoinResponse, RenewRequest};
+use tonic::transport::Channel;
+
+/// What an engineer has at the controller.
+#[derive(Debug)]
+pub struct Session {
+    /// Who, where, and what is pinned.
+    pub login: Login,
+    channel: Channel,
+    http: reqwest::Client,
+}
+
+impl Session {
+    /// Opens the current controller, or the one named, and renews the certificate when it is past
+    /// half its life.
+    ///
+    /// # Errors
+    /// Not logged in, or the controller cannot be reached.
+    pub async fn open(
+        home: &Home,
+        controller: Option<&Address>,
+        printer: &Printer,
+    ) -> Result<Self> {
+        let mut login = home.login(controller)?;
+        let mut session = Self::connect(login.clone())?;
+        if identity::is_due(identity::validity(&login.identity)?, clock::now()) {
+            match session.renewed().await {
+                Ok(identity) => {
+                    login.renew(identity)?;
+                    session = Self::connect(login)?;
+                }
+                // A certificate that is still good is no reason to stop.
+                Err(error) if !is_over(&login.identity)? => {
+                    tracing::warn!(%error, "the certificate was not renewed");
+                    printer.note("note: your certificate could not be renewed yet");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(session)
+    }
+
+    fn connect(login: Login) -> Result<Self> {
+        let what = || "cannot use your certificate: log in again".to_owned();
+        let identity = (&*login.identity, &*login.identity);
+        let tls = tls::client_config(&login.ca, Some(identity)).doing(Exit::Usage, what)?;
+        Ok(Self {
+            channel: channel::connect_lazy(&login.address, tls.clone()).doing(Exit::Usage, what)?,
+            http: http::client(tls).doing(Exit::Internal, what)?,
+            login,
+        })
+    }
+
+    /// The requests of operators.
+    pub fn operators(&self) -> OperatorsClient<Channel> {
+        OperatorsClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Plain HTTP with the same certificate.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// The address of a path at the controller: `blobs/…`, `trust/…`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.login.address)
+    }
+
+    /// The pinned team root. Pins what the controller names, where nothing was pinned at the login.
+    ///
+    /// # Errors
+    /// There is none yet, or another one is pinned.
+    pub async fn trust_root(&mut self, printer: &Printer) -> Result<Digest> {
+        if let Some(pinned) = self.login.known.trust_root {
+            return Ok(pinned);
+        }
+        let trust = self
+            .operators()
+            .get_trust(GetTrustRequest {})
+            .await?
+            .into_inner();
+        if trust.team_root.is_empty() {
+            return Err(Error::usage("there is no team root yet").next("tamer trust init"));
+        }
+        let root: Digest = trust.team_root.parse().doing(Exit::Internal, || {
+            "the controller names a damaged team root".to_owned()
+        })?;
+        printer.warn(format!(
+            "the team root was not known here yet: pinned {root}, as the controller names it; compare it with `tamer trust status` where `tamer trust init` was run"
+        ));
+        self.login.pin(root)?;
+        Ok(root)
+    }
+
+    async fn renewed(&self) -> Result<String> {
+        let csr = identity::signing_request(&self.login.identity)?;
+        let answer = EnrolmentClient::new(self.channel.clone())
+            .renew(RenewRequest { csr })
+            .await?
+            .into_inner();
+        let key = identity::key_of(&self.login.identity)?;
+        Ok(identity::join(&key, &answer.certificate_pem))
+    }
+}
+
+fn is_over(identity: &str) -> Result<bool> {
+    Ok(identity::validity(identity)?.1 <= clock::now())
+}
+
+/// The first contact: trusts the CA with this fingerprint, and nothing else.
+///
+/// # Errors
+/// The controller cannot be reached, is another one, or refuses the token.
+pub async fn join(address: &Address, ca: Digest, request: JoinRequest) -> Result<JoinResponse> {
+    let what = || format!("cannot connect to {address}");
+    let tls = tls::pinned_client_config(ca).doing(Exit::Internal, what)?;
+    let channel = channel::connect(address, tls)
+        .await
+        .doing(Exit::Internal, what)?;
+    let answer = EnrolmentClient::new(channel)
+        .join(request)
+        .await?
+        .into_inner();
+    // The CA comes along in full; it must be the one that the token pins.
+    match tls::fingerprint(&answer.ca_pem) {
+        Ok(fingerprint) if fingerprint == ca => Ok(answer),
+        _ => Err(Error::new(
+            Exit::Refused,
+            format!("{address} sent another CA than the token pins"),
+        )),
+    }
+}

@@ -1,0 +1,104 @@
+//! What each command does: one file a command, or a family of small ones.
+
+mod control;
+mod deploy;
+mod env;
+mod follow;
+mod history;
+mod hosts;
+mod init;
+mod invite;
+mod live;
+mod login;
+mod pack;
+mod project;
+mod publish;
+mod releases;
+mod reuse;
+mod rollback;
+mod status;
+mod trust;
+mod watch;
+mod whoami;
+
+use crate::args::{Cli, Command, HostCommand, OperatorCommand};
+use crate::client::Session;
+use crate::error::{Context as _, Result};
+use crate::exit::Exit;
+use crate::home::Home;
+use crate::printer::Printer;
+use clap::CommandFactory;
+use tamer_kit::address::Address;
+
+/// What every command gets.
+#[derive(Debug)]
+struct Context<'a> {
+    home: Home,
+    controller: Option<Address>,
+    printer: &'a Printer,
+}
+
+impl Context<'_> {
+    async fn session(&self) -> Result<Session> {
+        Session::open(&self.home, self.controller.as_ref(), self.printer).await
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// What failed, with its exit code and what to type next.
+pub async fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
+    // These need no home and no controller.
+    let command = match cli.command {
+        Command::Init(args) => return init::run(&args, printer),
+        Command::Pack(args) => return pack::run(&args, printer).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tamer", &mut script);
+            printer.raw(&String::from_utf8_lossy(&script));
+            return Ok(Exit::Done);
+        }
+        command => command,
+    };
+    let context = Context {
+        home: Home::find(cli.global.home.as_deref())?,
+        controller: cli.global.controller,
+        printer,
+    };
+    let at = &context;
+    match command {
+        Command::Login(args) => login::run(at, &args).await,
+        Command::Whoami => whoami::run(at).await,
+        Command::Trust(command) => trust::run(at, &command).await,
+        Command::Env(command) => env::run(at, &command).await,
+        Command::Host(HostCommand::Invite(args)) => invite::host(at, &args).await,
+        Command::Host(HostCommand::Remove { name, reason }) => {
+            hosts::remove(at, &name, reason).await
+        }
+        Command::Hosts(args) => hosts::run(at, &args).await,
+        Command::Operator(OperatorCommand::Invite(args)) => invite::operator(at, &args).await,
+        Command::Publish(args) => publish::run(at, &args).await,
+        Command::Releases(args) => releases::run(at, &args).await,
+        Command::Deploy(args) => deploy::run(at, args).await,
+        Command::Status(args) => status::run(at, &args).await,
+        Command::Watch(args) => watch::run(at, &args).await,
+        Command::Rollback(args) => rollback::run(at, args).await,
+        Command::Pause(args) => control::run(at, args, control::Action::Pause).await,
+        Command::Resume(args) => control::run(at, args, control::Action::Resume).await,
+        Command::Abort(args) => control::run(at, args, control::Action::Abort).await,
+        Command::History(args) => history::run(at, &args).await,
+        // Run above, before a home was looked for.
+        Command::Init(_) | Command::Pack(_) | Command::Completions { .. } => Ok(Exit::Done),
+    }
+}
+
+/// Runs work that blocks (packing, compressing) beside the async threads.
+async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .doing(Exit::Internal, || format!("{what} was cut off"))?
+}

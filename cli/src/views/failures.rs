@@ -1,0 +1,110 @@
+//! What failed, on which host, with the last lines of output, and what to type next.
+
+use super::human::{fit, harmless};
+use tamer_proto::v1::{DeploymentStatus, Failure, RolloutHost};
+
+/// How many failed hosts are told in full.
+const TOLD: usize = 5;
+
+/// How many lines of a host's output are shown.
+const OUTPUT_LINES: usize = 8;
+
+/// Whether a host needs somebody's attention.
+pub fn needs_attention(host: &RolloutHost) -> bool {
+    host.failure.is_some() || matches!(host.state.as_str(), "failed" | "refused" | "silent")
+}
+
+/// Why one host's switch failed: a sentence, then the last lines of output, indented.
+pub fn host_failure(host: &str, failure: &Failure) -> Vec<String> {
+    let mut lines = vec![format!("✗ {host}: {}", harmless(&failure.message))];
+    lines.extend(output_tail(&failure.output));
+    lines
+}
+
+/// The last lines of what was printed, indented.
+pub fn output_tail(output: &str) -> Vec<String> {
+    let lines: Vec<&str> = output
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let from = lines.len().saturating_sub(OUTPUT_LINES);
+    let tail = lines[from..].iter();
+    tail.map(|line| format!("    {}", fit(&harmless(line), 160)))
+        .collect()
+}
+
+/// The end of a deployment that did not succeed: hosts, causes, and what to type next.
+pub fn explain(status: &DeploymentStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    let failed: Vec<&RolloutHost> = status
+        .rollouts
+        .iter()
+        .flat_map(|rollout| &rollout.hosts)
+        .filter(|host| needs_attention(host))
+        .collect();
+    for host in failed.iter().take(TOLD) {
+        match &host.failure {
+            Some(failure) => lines.extend(host_failure(&host.host, failure)),
+            None => lines.push(format!("✗ {}: {}", host.host, host.state)),
+        }
+    }
+    if failed.len() > TOLD {
+        lines.push(format!("  and {} more hosts", failed.len() - TOLD));
+    }
+    let causes = status
+        .rollouts
+        .iter()
+        .filter(|rollout| !rollout.cause.is_empty());
+    lines.extend(causes.map(|rollout| format!("  {}", harmless(&rollout.cause))));
+    lines.push(next(status));
+    lines
+}
+
+/// The commands to type next, in one line.
+pub fn next(status: &DeploymentStatus) -> String {
+    let mut next = vec![format!("tamer status {}", status.id)];
+    let mut hosts = status.rollouts.iter().flat_map(|rollout| &rollout.hosts);
+    let failed = hosts.find(|host| needs_attention(host));
+    next.extend(failed.map(|host| format!("tamer hosts {}", host.host)));
+    next.extend(way_out(status));
+    format!("  next: {}", next.join(" · "))
+}
+
+/// The command that leads out of a state which will not change by itself.
+fn way_out(status: &DeploymentStatus) -> Option<String> {
+    match status.state.as_str() {
+        "paused" => Some(format!("tamer resume {}", status.id)),
+        "failed" | "aborted" if status.purpose != "rollback" => {
+            Some(format!("tamer rollback {}", status.environment))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::views::sample::{host, rolled_back};
+
+    #[test]
+    fn a_failure_says_where_why_and_what_next() {
+        insta::assert_snapshot!(explain(&rolled_back()).join("\n"));
+    }
+
+    #[test]
+    fn many_failures_are_counted_and_silent_hosts_named() {
+        let mut status = rolled_back();
+        status.state = "failed".into();
+        let hosts = (1..=8).map(|n| host(&format!("web-{n:02}"), 0, "silent"));
+        status.rollouts[0].hosts = hosts.collect();
+        insta::assert_snapshot!(explain(&status).join("\n"));
+    }
+
+    #[test]
+    fn a_long_output_is_cut_to_its_end() {
+        let output: String = (1..=100).map(|n| format!("line {n}\n\n")).collect();
+        let tail = output_tail(&output);
+        assert_eq!(tail.len(), OUTPUT_LINES);
+        assert_eq!(tail.last().unwrap(), "    line 100");
+    }
+}

@@ -1,0 +1,14 @@
+//! Screens: pure functions from what the controller says to lines of text, so that every one of
+//! them is tested as a user sees it.
+
+pub mod environments;
+pub mod failures;
+pub mod hosts;
+pub mod human;
+pub mod releases;
+#[cfg(test)]
+pub(crate) mod sample;
+pub mod status;
+pub mod table;
+pub mod transitions;
+pub mod trust;

@@ -1,0 +1,188 @@
+//! What has happened between two statuses of a deployment: one line each, for logs and CI.
+
+use super::failures::{host_failure, needs_attention};
+use super::human::{harmless, span};
+use super::status::{header, name};
+use tamer_proto::v1::{DeploymentStatus, RolloutHost, RolloutStatus, WaveStatus};
+
+/// The lines to print when `after` follows `before`; none when nothing worth a line has changed.
+pub fn transitions(before: Option<&DeploymentStatus>, after: &DeploymentStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    match before {
+        None => lines.push(header(after)),
+        Some(before) if before.state != after.state && after.ended_ms == 0 => {
+            lines.push(format!("deployment {}: {}", after.id, after.state));
+            if after.state == "paused" {
+                lines.push(super::failures::next(after));
+            }
+        }
+        Some(_) => {}
+    }
+    let many = after.rollouts.len() > 1;
+    for rollout in &after.rollouts {
+        let old = before.and_then(|before| before.rollouts.iter().find(|old| old.id == rollout.id));
+        let prefix = if many {
+            format!("{}: ", name(rollout))
+        } else {
+            String::new()
+        };
+        let indented = |line: String| format!("  {line}");
+        lines.extend(failed(old, rollout).into_iter().map(indented));
+        let said = of_rollout(old, rollout, after.now_ms, many);
+        lines.extend(said.into_iter().map(|line| format!("  {prefix}{line}")));
+        lines.extend(gone_back(old, rollout).into_iter().map(indented));
+    }
+    lines
+}
+
+fn of_rollout(
+    old: Option<&RolloutStatus>,
+    rollout: &RolloutStatus,
+    now_ms: u64,
+    many: bool,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    // With one component its state is the deployment's, and is told there.
+    if many && old.map_or("waiting", |old| &old.state) != rollout.state {
+        lines.push(rollout.state.clone());
+    }
+    if rollout.staged == rollout.total
+        && rollout.total > 0
+        && old.is_none_or(|old| old.staged < rollout.total)
+    {
+        lines.push(format!("staged {}/{}", rollout.staged, rollout.total));
+    }
+    for (n, wave) in rollout.waves.iter().enumerate() {
+        lines.extend(of_wave(old.and_then(|old| old.waves.get(n)), wave, now_ms));
+    }
+    let waited = old.map_or(&[][..], |old| &old.waiting_on);
+    if rollout.waiting_on != waited && !rollout.waiting_on.is_empty() {
+        lines.push(format!(
+            "waits for {}",
+            harmless(&rollout.waiting_on.join(", "))
+        ));
+    }
+    if !rollout.cause.is_empty() && old.is_none_or(|old| old.cause.is_empty()) {
+        lines.push(harmless(&rollout.cause));
+    }
+    lines
+}
+
+fn of_wave(old: Option<&WaveStatus>, wave: &WaveStatus, now_ms: u64) -> Option<String> {
+    let state = old.map_or("waiting", |old| &old.state);
+    let done = old.map_or(0, |old| old.done);
+    // A wave that goes back is told by its hosts.
+    if wave.state == "waiting"
+        || state == wave.state && (wave.state != "rolling" || done == wave.done)
+    {
+        return None;
+    }
+    let reached = format!("{} {}/{}", wave.name, wave.done, wave.total);
+    Some(match wave.state.as_str() {
+        "baking" => {
+            let left = wave.baked_at_ms.saturating_sub(now_ms);
+            format!("{reached} healthy, baking {}", span(left))
+        }
+        "done" if wave.failed > 0 => format!("{reached} done, {} failed", wave.failed),
+        "done" => format!("{reached} healthy"),
+        state => format!("{reached} {state}"),
+    })
+}
+
+/// Hosts that have come to need attention.
+fn failed(old: Option<&RolloutStatus>, rollout: &RolloutStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    for host in &rollout.hosts {
+        if needs_attention(host) && !earlier(old, host).is_some_and(needs_attention) {
+            match &host.failure {
+                Some(failure) => lines.extend(host_failure(&host.host, failure)),
+                None => lines.push(format!("✗ {}: {}", host.host, host.state)),
+            }
+        }
+    }
+    lines
+}
+
+/// Hosts that have gone back.
+fn gone_back(old: Option<&RolloutStatus>, rollout: &RolloutStatus) -> Vec<String> {
+    let back = |host: &&RolloutHost| {
+        host.state == "back" && earlier(old, host).is_none_or(|old| old.state != "back")
+    };
+    let hosts = rollout.hosts.iter().filter(back);
+    hosts
+        .map(|host| format!("{} went back to {}", host.host, host.running))
+        .collect()
+}
+
+fn earlier<'a>(old: Option<&'a RolloutStatus>, host: &RolloutHost) -> Option<&'a RolloutHost> {
+    old?.hosts.iter().find(|other| other.host == host.host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::views::sample::{baking, rolled_back};
+
+    /// The whole of a deployment, as CI prints it.
+    fn story(states: &[DeploymentStatus]) -> String {
+        let mut before: Option<&DeploymentStatus> = None;
+        let mut lines = Vec::new();
+        for state in states {
+            lines.extend(transitions(before, state));
+            before = Some(state);
+        }
+        lines.join("\n")
+    }
+
+    fn begun() -> DeploymentStatus {
+        let mut status = baking();
+        let rollout = &mut status.rollouts[0];
+        rollout.staged = 3;
+        rollout.waves[0].state = "rolling".into();
+        rollout.waves[0].done = 0;
+        rollout.waiting_on.clear();
+        rollout.hosts.clear();
+        status
+    }
+
+    #[test]
+    fn a_canary_that_fails_and_goes_back() {
+        let mut half = begun();
+        half.rollouts[0].staged = 40;
+        half.rollouts[0].waves[0].done = 1;
+        let mut rolling_back = baking();
+        rolling_back.state = "rolling back".into();
+        insta::assert_snapshot!(story(&[
+            begun(),
+            half,
+            baking(),
+            rolling_back,
+            rolled_back()
+        ]));
+    }
+
+    #[test]
+    fn what_has_not_changed_is_not_told_again() {
+        for status in [begun(), baking(), rolled_back()] {
+            let mut later = status.clone();
+            later.now_ms += 5_000;
+            assert_eq!(transitions(Some(&status), &later), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn components_are_named_when_there_are_several() {
+        let mut two = baking();
+        let mut worker = two.rollouts[0].clone();
+        worker.id += 1;
+        worker.component = "worker".into();
+        worker.state = "waiting".into();
+        worker
+            .waves
+            .iter_mut()
+            .for_each(|wave| wave.state = "waiting".into());
+        worker.waiting_on = vec!["web".into()];
+        two.rollouts.push(worker);
+        insta::assert_snapshot!(story(&[two]));
+    }
+}

@@ -1,0 +1,197 @@
+//! The agents' stream.
+
+use super::{caller, denied, stopped};
+use crate::driver::Driver;
+use crate::fleet::hosts::{Session, SessionId};
+use crate::identity::peer::Caller;
+use crate::metrics::Metrics;
+use crate::sessions::Sessions;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tamer_core::desired::{Desired, HostReport};
+use tamer_core::id::{EnvironmentName, HostName};
+use tamer_proto::v1::agent_message::Kind as Said;
+use tamer_proto::v1::agents_server::Agents;
+use tamer_proto::v1::controller_message::Kind as Answer;
+use tamer_proto::v1::{AgentMessage, ControllerMessage, Greeting, Welcome};
+use tamer_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
+use tokio::sync::watch;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+
+/// How long a new connection has to greet.
+const GREETING_TIME: Duration = Duration::from_secs(20);
+
+/// The service.
+pub struct AgentApi {
+    /// The writer.
+    pub driver: Driver,
+    /// Who is connected.
+    pub sessions: Arc<Sessions>,
+    /// What to count.
+    pub metrics: Metrics,
+}
+
+#[tonic::async_trait]
+impl Agents for AgentApi {
+    type ConnectStream = Pin<Box<dyn Stream<Item = Result<ControllerMessage, Status>> + Send>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let caller = caller(&request);
+        let (host, environment) = self.host(&caller).await?;
+        let mut incoming = request.into_inner();
+        let greeting = tokio::time::timeout(GREETING_TIME, incoming.next())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no greeting came"))?;
+        let Some(Ok(AgentMessage {
+            kind: Some(Said::Greeting(greeting)),
+        })) = greeting
+        else {
+            return Err(Status::invalid_argument(
+                "the first message must be the greeting",
+            ));
+        };
+        let protocol = check(&greeting, &environment)?;
+        let report = report(greeting.report)?;
+        let (id, outgoing) = self.sessions.open(&host);
+        let session = Session {
+            id,
+            run_id: greeting.run_id,
+            agent_version: greeting.agent_version,
+        };
+        let name = host.clone();
+        let desired = self
+            .driver
+            .change(move |fleet, now| fleet.connected(&name, session, report, now))
+            .await
+            .map_err(stopped)?
+            .map_err(Status::failed_precondition)?;
+        if let Some(desired) = desired {
+            self.sessions.send(&host, desired);
+        }
+        tracing::info!(%host, "connected");
+        self.metrics.agents.set(self.sessions.count() as i64);
+        tokio::spawn(listen(
+            incoming,
+            self.driver.clone(),
+            Arc::clone(&self.sessions),
+            self.metrics.clone(),
+            host,
+            id,
+        ));
+        let welcome = Welcome {
+            protocol,
+            now_ms: tamer_kit::clock::now().0,
+            controller_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let welcome = tokio_stream::once(Ok(ControllerMessage {
+            kind: Some(Answer::Welcome(welcome)),
+        }));
+        Ok(Response::new(Box::pin(welcome.chain(states(outgoing)))))
+    }
+}
+
+impl AgentApi {
+    /// The host that calls. Its certificate has been verified in the handshake; the registry decides.
+    async fn host(&self, caller: &Caller) -> Result<(HostName, EnvironmentName), Status> {
+        let caller = caller.clone();
+        self.driver
+            .change(move |fleet, now| fleet.authorise_host(&caller, now))
+            .await
+            .map_err(stopped)?
+            .map_err(denied)
+    }
+}
+
+fn check(greeting: &Greeting, environment: &EnvironmentName) -> Result<u32, Status> {
+    let protocol = greeting.protocol_max.min(PROTOCOL_MAX);
+    if protocol < greeting.protocol_min.max(PROTOCOL_MIN) {
+        return Err(Status::failed_precondition(format!(
+            "the agent speaks protocols {} to {}, this controller {PROTOCOL_MIN} to {PROTOCOL_MAX}: upgrade the older one",
+            greeting.protocol_min, greeting.protocol_max
+        )));
+    }
+    if greeting.environment != environment.as_str() {
+        return Err(Status::failed_precondition(format!(
+            "the host says that it belongs to `{}`, and joined `{environment}`",
+            greeting.environment
+        )));
+    }
+    Ok(protocol)
+}
+
+fn report(wire: Option<tamer_proto::v1::HostReport>) -> Result<HostReport, Status> {
+    wire.unwrap_or_default()
+        .try_into()
+        .map_err(|error: tamer_proto::convert::BadMessage| {
+            Status::invalid_argument(error.to_string())
+        })
+}
+
+/// Whatever the agent should be, whenever it has changed, until the session is replaced or closed.
+fn states(
+    mut newest: watch::Receiver<Option<Desired>>,
+) -> impl Stream<Item = Result<ControllerMessage, Status>> + Send {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let desired = newest.borrow_and_update().clone();
+            if let Some(desired) = desired {
+                let kind = Some(Answer::Desired((&desired).into()));
+                if sender.send(Ok(ControllerMessage { kind })).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                changed = newest.changed() => if changed.is_err() { return },
+                () = sender.closed() => return,
+            }
+        }
+    });
+    tokio_stream::wrappers::ReceiverStream::new(receiver)
+}
+
+async fn listen(
+    mut incoming: Streaming<AgentMessage>,
+    driver: Driver,
+    sessions: Arc<Sessions>,
+    metrics: Metrics,
+    host: HostName,
+    id: SessionId,
+) {
+    while let Some(Ok(message)) = incoming.next().await {
+        let Some(Said::Report(wire)) = message.kind else {
+            continue;
+        };
+        metrics.reports.inc();
+        let report = match report(Some(wire)) {
+            Ok(report) => report,
+            Err(error) => {
+                tracing::warn!(%host, %error, "a report cannot be read: the connection is closed");
+                break;
+            }
+        };
+        let name = host.clone();
+        let told = driver
+            .cast(move |fleet, now| {
+                if fleet.is_current(&name, id) {
+                    fleet.reported(&name, report, now);
+                }
+            })
+            .await;
+        if told.is_err() {
+            break;
+        }
+    }
+    sessions.close(&host, id);
+    metrics.agents.set(sessions.count() as i64);
+    tracing::info!(%host, "disconnected");
+    // A driver that has stopped needs no word of it.
+    let _ = driver
+        .cast(move |fleet, now| fleet.lost(&host, id, now))
+        .await;
+}

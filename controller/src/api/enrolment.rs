@@ -1,0 +1,97 @@
+//! How hosts and operators get their certificates.
+
+use super::{caller, denied, stopped};
+use crate::driver::Driver;
+use crate::identity::ca::Ca;
+use crate::identity::csr::ProvenKey;
+use crate::identity::join::JoinError;
+use crate::identity::peer::Identity;
+use crate::publications::Publications;
+use std::sync::Arc;
+use tamer_core::id::HostName;
+use tamer_kit::hash::sha256;
+use tamer_proto::v1::enrolment_server::Enrolment;
+use tamer_proto::v1::{JoinRequest, JoinResponse, RenewRequest, RenewResponse};
+use tonic::{Request, Response, Status};
+
+/// The service.
+pub struct EnrolmentApi {
+    /// The writer.
+    pub driver: Driver,
+    /// Signs certificates.
+    pub ca: Arc<Ca>,
+    /// Where the team's root is.
+    pub publications: Publications,
+    /// What to count.
+    pub metrics: crate::metrics::Metrics,
+}
+
+#[tonic::async_trait]
+impl Enrolment for EnrolmentApi {
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let request = request.into_inner();
+        let key = proven(&request.csr)?;
+        let secret = sha256(&request.secret);
+        let fingerprint = key.fingerprint();
+        let name: Option<HostName> = super::parse_option(&request.name)?;
+        let joined = self
+            .driver
+            .change(move |fleet, now| fleet.join(secret, name.as_ref(), fingerprint, now))
+            .await
+            .map_err(stopped)?
+            .map_err(|error| match error {
+                JoinError::Token(_) => Status::permission_denied(error.to_string()),
+                _ => Status::failed_precondition(error.to_string()),
+            })?;
+        self.metrics.joins.inc();
+        let (name, environment) = match &joined.identity {
+            Identity::Host {
+                name, environment, ..
+            } => (name.to_string(), environment.to_string()),
+            Identity::Operator { name } => (name.to_string(), String::new()),
+        };
+        let trust_root = self
+            .publications
+            .first_team_root()
+            .await
+            .map_err(|e| super::internal(&e))?;
+        Ok(Response::new(JoinResponse {
+            certificate_pem: self.sign(&joined.identity, &key)?,
+            ca_pem: self.ca.certificate_pem().to_owned(),
+            name,
+            environment,
+            trust_root: trust_root.unwrap_or_default(),
+        }))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<RenewRequest>,
+    ) -> Result<Response<RenewResponse>, Status> {
+        let caller = caller(&request);
+        let key = proven(&request.into_inner().csr)?;
+        let fingerprint = key.fingerprint();
+        let identity = self
+            .driver
+            .change(move |fleet, now| fleet.renew(&caller, fingerprint, now))
+            .await
+            .map_err(stopped)?
+            .map_err(denied)?;
+        Ok(Response::new(RenewResponse {
+            certificate_pem: self.sign(&identity, &key)?,
+            ca_pem: self.ca.certificate_pem().to_owned(),
+        }))
+    }
+}
+
+impl EnrolmentApi {
+    fn sign(&self, identity: &Identity, key: &ProvenKey) -> Result<String, Status> {
+        self.ca
+            .issue(identity, key, tamer_kit::clock::now())
+            .map_err(|error| super::internal(&error))
+    }
+}
+
+fn proven(csr: &str) -> Result<ProvenKey, Status> {
+    ProvenKey::from_csr_pem(csr).map_err(|error| Status::invalid_argument(error.to_string()))
+}

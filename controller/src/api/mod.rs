@@ -1,0 +1,120 @@
+//! What the controller answers: thin. Convert, send to the driver, await, convert back.
+
+pub mod agent;
+pub mod artifact;
+pub mod enrolment;
+pub mod operator;
+mod publishing;
+
+use crate::catalog::NotFound;
+use crate::driver::{Driver, Stopped};
+use crate::fleet::deploy::Refused;
+use crate::identity::peer::Caller;
+use crate::identity::registry::{Denied, Role};
+use tamer_core::id::{EnvironmentName, OperatorName};
+use tonic::Status;
+
+/// Who sent a request. The server puts it there before anything else sees the request.
+fn caller<T>(request: &tonic::Request<T>) -> Caller {
+    request
+        .extensions()
+        .get::<Caller>()
+        .cloned()
+        .unwrap_or(Caller::Stranger)
+}
+
+/// The operator who calls, if they may do this.
+async fn operator(
+    driver: &Driver,
+    caller: &Caller,
+    environment: Option<EnvironmentName>,
+    needed: Role,
+) -> Result<OperatorName, Status> {
+    let caller = caller.clone();
+    let now = tamer_kit::clock::now();
+    driver
+        .read(move |fleet| {
+            fleet
+                .registry
+                .authorise_operator(&caller, environment.as_ref(), needed, now)
+                .map(|(name, _)| name.clone())
+        })
+        .await
+        .map_err(stopped)?
+        .map_err(denied)
+}
+
+fn stopped(error: Stopped) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+fn denied(error: Denied) -> Status {
+    match error {
+        Denied::Stranger | Denied::Expired(_) => Status::unauthenticated(error.to_string()),
+        _ => Status::permission_denied(error.to_string()),
+    }
+}
+
+/// A name or a version that a request carries.
+fn parse<T: std::str::FromStr>(given: &str) -> Result<T, Status>
+where
+    T::Err: std::fmt::Display,
+{
+    given
+        .parse()
+        .map_err(|error: T::Err| Status::invalid_argument(error.to_string()))
+}
+
+/// The same, where empty means none.
+fn parse_option<T: std::str::FromStr>(given: &str) -> Result<Option<T>, Status>
+where
+    T::Err: std::fmt::Display,
+{
+    if given.is_empty() {
+        Ok(None)
+    } else {
+        parse(given).map(Some)
+    }
+}
+
+/// Codes as the exit codes of the command line want them.
+fn refused(error: &Refused) -> Status {
+    let message = error.to_string();
+    match error {
+        Refused::NoEnvironment(_)
+        | Refused::NoPlace { .. }
+        | Refused::NoHosts { .. }
+        | Refused::NoDeployment(_) => Status::not_found(message),
+        Refused::NotAdmitted(_)
+        | Refused::Evidence { .. }
+        | Refused::NothingBack { .. }
+        | Refused::Illegal(_) => Status::failed_precondition(message),
+        Refused::Locked { .. } | Refused::Held(_) => Status::aborted(message),
+    }
+}
+
+/// What was looked for and not found, or cannot be used.
+fn not_found(error: &NotFound) -> Status {
+    match error {
+        NotFound::Version { .. } => Status::not_found(error.to_string()),
+        NotFound::Unusable { .. } | NotFound::Missing { .. } => {
+            Status::failed_precondition(error.to_string())
+        }
+        NotFound::Publication(_) | NotFound::Blob(_) | NotFound::Read(_) => internal(error),
+    }
+}
+
+/// A failure of the controller's own: its log knows it as well.
+fn internal(error: &(dyn std::error::Error + 'static)) -> Status {
+    let message = chain(error);
+    tracing::error!(error = message, "a request failed");
+    Status::internal(message)
+}
+
+/// An error and its causes in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

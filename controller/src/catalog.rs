@@ -1,0 +1,312 @@
+//! What is published, looked up: versions, releases, environment files. All of it comes from signed
+//! metadata and from blobs that are compared with their digests.
+
+use crate::artifacts::{BlobError, Blobs};
+use crate::fleet::deploy::Wanted;
+use crate::publications::Publications;
+use futures_util::TryStreamExt as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tamer_core::application::order_by_needs;
+use tamer_core::digest::Digest;
+use tamer_core::environment::{Environment, MAX_ENVIRONMENT};
+use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName};
+use tamer_core::release::{ApplicationVersion, MAX_MANIFEST, Manifest, ReleaseRef};
+use tamer_core::version::Version;
+use tamer_kit::hash::sha256;
+use tamer_release::manifest;
+use tamer_release::trust::names::{environment_target, release_target, version_target};
+use tamer_release::trust::{PublicationError, RepositoryName, Target};
+
+/// The largest file that names an application's version, in bytes.
+const MAX_VERSION_FILE: u64 = 1 << 20;
+
+/// Looks things up.
+#[derive(Clone)]
+pub struct Catalog {
+    /// The signed metadata.
+    pub publications: Publications,
+    /// The blobs.
+    pub blobs: Arc<Blobs>,
+}
+
+/// Why something was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFound {
+    /// No such version.
+    #[error(
+        "{application} has no version {version}{nearest}: `tamer releases {application}` lists them"
+    )]
+    Version {
+        /// Of which application.
+        application: ApplicationName,
+        /// Which version.
+        version: String,
+        /// What may have been meant.
+        nearest: String,
+    },
+    /// The content of a signed target is not what it should be.
+    #[error("{name} cannot be used: {reason}")]
+    Unusable {
+        /// The target.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// A blob is named and not there.
+    #[error("{name}: its content was never uploaded, or is lost from the artifact store")]
+    Missing {
+        /// The target.
+        name: String,
+    },
+    /// The metadata.
+    #[error(transparent)]
+    Publication(#[from] PublicationError),
+    /// The artifact store.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The artifact store, while it was being read.
+    #[error("cannot read from the artifact store")]
+    Read(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Catalog {
+    /// The bytes of a signed target, verified.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub async fn content(
+        &self,
+        name: &str,
+        target: &Target,
+        max: u64,
+    ) -> Result<Vec<u8>, NotFound> {
+        let unusable = |reason: String| NotFound::Unusable {
+            name: name.to_owned(),
+            reason,
+        };
+        if target.length > max {
+            return Err(unusable(format!(
+                "it has {} bytes, {max} are the most",
+                target.length
+            )));
+        }
+        let stream = self.blobs.get(&target.digest, None).await?;
+        let stream = stream.ok_or_else(|| NotFound::Missing {
+            name: name.to_owned(),
+        })?;
+        let take = async |mut all: Vec<u8>, part: bytes::Bytes| {
+            all.extend_from_slice(&part);
+            Ok(all)
+        };
+        let bytes = stream
+            .try_fold(Vec::new(), take)
+            .await
+            .map_err(|e| NotFound::Read(e.into()))?;
+        if bytes.len() as u64 != target.length || sha256(&bytes) != target.digest {
+            return Err(unusable(
+                "its bytes are not those that were signed".to_owned(),
+            ));
+        }
+        Ok(bytes)
+    }
+
+    /// An environment's file, and the version of its metadata; `None` where none is signed.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub async fn environment(
+        &self,
+        name: &EnvironmentName,
+    ) -> Result<Option<(u64, String, Environment)>, NotFound> {
+        let (version, targets) = self
+            .publications
+            .targets(RepositoryName::Environment(name.clone()))
+            .await?;
+        let file = environment_target(name);
+        match targets.get(&file) {
+            None => Ok(None),
+            Some(target) => {
+                let (text, environment) = self.environment_file(&file, target).await?;
+                Ok(Some((version, text, environment)))
+            }
+        }
+    }
+
+    /// The environment file that a target stands for.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub async fn environment_file(
+        &self,
+        file: &str,
+        target: &Target,
+    ) -> Result<(String, Environment), NotFound> {
+        let unusable = |reason: String| NotFound::Unusable {
+            name: file.to_owned(),
+            reason,
+        };
+        let bytes = self.content(file, target, MAX_ENVIRONMENT).await?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| unusable("it is not UTF-8 text".to_owned()))?;
+        let environment =
+            Environment::parse(file, &text).map_err(|error| unusable(error.to_string()))?;
+        Ok((text, environment))
+    }
+
+    /// Everything that is to be deployed for a version of an application, or of one component of it.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub async fn wanted(
+        &self,
+        environment: EnvironmentName,
+        application: ApplicationName,
+        component: Option<&ComponentName>,
+        version: Version,
+    ) -> Result<Wanted, NotFound> {
+        let (_, targets) = self
+            .publications
+            .targets(RepositoryName::Application(application.clone()))
+            .await?;
+        let mut releases = match component {
+            None => {
+                self.version(&application, &version, &targets)
+                    .await?
+                    .components
+            }
+            Some(component) => {
+                let name = release_target(&application, component, &version);
+                let target = targets
+                    .get(&name)
+                    .ok_or_else(|| no_version(&application, &version, &targets))?;
+                let release = ReleaseRef {
+                    version: version.clone(),
+                    manifest: target.digest,
+                };
+                BTreeMap::from([(component.clone(), release)])
+            }
+        };
+        let mut needs = BTreeMap::new();
+        for (component, release) in &releases {
+            let name = release_target(&application, component, &release.version);
+            let manifest = self
+                .manifest(&name, targets.get(&name), &release.manifest)
+                .await?;
+            needs.insert(component.clone(), manifest.spec.needs);
+        }
+        let circle = |reason| NotFound::Unusable {
+            name: version_target(&application, &version),
+            reason,
+        };
+        let order = order_by_needs(needs).map_err(circle)?;
+        let releases = order
+            .into_iter()
+            .filter_map(|name| releases.remove(&name).map(|release| (name, release)));
+        let releases = releases.collect();
+        // Evidence comes with the attestations; until then a release proves nothing.
+        Ok(Wanted {
+            environment,
+            application,
+            version,
+            releases,
+            proven: BTreeSet::new(),
+        })
+    }
+
+    /// Every version of an application that is live, newest first.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub async fn versions(
+        &self,
+        application: &ApplicationName,
+    ) -> Result<Vec<ApplicationVersion>, NotFound> {
+        let (_, targets) = self
+            .publications
+            .targets(RepositoryName::Application(application.clone()))
+            .await?;
+        let mut versions = Vec::new();
+        for version in version_names(application, &targets) {
+            versions.push(self.version(application, &version, &targets).await?);
+        }
+        versions.sort_by(|a, b| b.version.cmp(&a.version));
+        Ok(versions)
+    }
+
+    async fn version(
+        &self,
+        application: &ApplicationName,
+        version: &Version,
+        targets: &BTreeMap<String, Target>,
+    ) -> Result<ApplicationVersion, NotFound> {
+        let name = version_target(application, version);
+        let target = targets
+            .get(&name)
+            .ok_or_else(|| no_version(application, version, targets))?;
+        let bytes = self.content(&name, target, MAX_VERSION_FILE).await?;
+        let unusable = |reason: String| NotFound::Unusable {
+            name: name.clone(),
+            reason,
+        };
+        let read: ApplicationVersion =
+            serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
+        if read.application != *application || read.version != *version {
+            return Err(unusable(format!(
+                "it describes {} {}",
+                read.application, read.version
+            )));
+        }
+        Ok(read)
+    }
+
+    async fn manifest(
+        &self,
+        name: &str,
+        target: Option<&Target>,
+        digest: &Digest,
+    ) -> Result<Manifest, NotFound> {
+        let unusable = |reason: String| NotFound::Unusable {
+            name: name.to_owned(),
+            reason,
+        };
+        let target = target.filter(|target| target.digest == *digest);
+        let target = target
+            .ok_or_else(|| unusable("it is not among the live releases any more".to_owned()))?;
+        let bytes = self.content(name, target, MAX_MANIFEST).await?;
+        manifest::parse(&bytes).map_err(|error| unusable(error.to_string()))
+    }
+}
+
+fn version_names(
+    application: &ApplicationName,
+    targets: &BTreeMap<String, Target>,
+) -> Vec<Version> {
+    let prefix = format!("{application}/versions/");
+    let inside = |name: &String| {
+        name.strip_prefix(&prefix)?
+            .strip_suffix(".json")?
+            .parse()
+            .ok()
+    };
+    targets.keys().filter_map(inside).collect()
+}
+
+fn no_version(
+    application: &ApplicationName,
+    version: &Version,
+    targets: &BTreeMap<String, Target>,
+) -> NotFound {
+    let known: Vec<String> = version_names(application, targets)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let version = version.to_string();
+    let near = tamer_core::text::nearest(&version, known.iter().map(String::as_str));
+    let nearest = near.map_or(String::new(), |near| format!(" (did you mean {near}?)"));
+    NotFound::Version {
+        application: application.clone(),
+        version,
+        nearest,
+    }
+}

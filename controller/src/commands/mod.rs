@@ -1,0 +1,158 @@
+//! The commands of `tamer-controller`, one file each kind.
+
+mod audit;
+mod hold;
+mod init;
+mod serve;
+mod store;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tamer_controller::audit::{AuditLog, Entry};
+use tamer_controller::config::{Config, DEFAULT_FILE, Paths};
+use tamer_kit::clock;
+
+/// Decides which release runs on which server, and never alone: hosts check every release
+/// themselves.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tamer-controller",
+    version,
+    max_term_width = 100,
+    after_help = "\
+A new controller:
+  tamer-controller init --name controller.example
+  tamer-controller serve
+
+Logs go to standard error; TAMER_LOG=debug shows more of them."
+)]
+pub(crate) struct Cli {
+    /// The configuration file [default: /etc/tamer/controller.toml, if there is one]
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FILE",
+        env = "TAMER_CONTROLLER_CONFIG"
+    )]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new controller: CA, store, online keys; prints the first admin's login line
+    Init(init::Init),
+    /// Run the controller until SIGTERM or SIGINT
+    Serve,
+    /// Write a backup of the store; the controller must be stopped (a running one makes its own)
+    Backup,
+    /// Put a backup of the store in place; the controller then starts held
+    #[command(long_about = store::RESTORE)]
+    Restore(store::Restore),
+    /// Write the store anew without its dead space; the controller must be stopped
+    Compact,
+    /// Read everything that the controller keeps, and say whether it is whole
+    Check,
+    /// The audit log: who did what, and when
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Let a restored controller go on
+    #[command(alias = "resume-held", long_about = hold::UNHOLD)]
+    Unhold(Reason),
+    /// Print a new login line for an admin, when no other admin can; the controller must be stopped
+    AdminToken(init::AdminToken),
+}
+
+#[derive(Debug, Args)]
+struct Reason {
+    /// Why; it stands in the audit log
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// Why a command did not do its work; decides the exit code.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The arguments or the configuration are wrong: 2.
+    Usage(anyhow::Error),
+    /// Everything else: 1.
+    Internal(anyhow::Error),
+}
+
+impl Failure {
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Internal(_) => 1,
+            Self::Usage(_) => 2,
+        }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
+/// Runs what was asked for; what it has to say goes to `out`.
+pub(crate) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
+    let default = match cli.command {
+        Command::Serve => "info",
+        // People read these; only what is unusual should come between.
+        _ => "warn",
+    };
+    tamer_kit::telemetry::init(default).map_err(Failure::Usage)?;
+    let file = cli.config.as_deref();
+    if let Command::Init(init) = &cli.command {
+        return init::init(init, file, out);
+    }
+    let config = load(file).map_err(Failure::Usage)?;
+    match &cli.command {
+        Command::Init(_) => Ok(()),
+        Command::Serve => serve::serve(config),
+        Command::Backup => store::backup(&config, out),
+        Command::Restore(restore) => store::restore(&config, restore, out),
+        Command::Compact => store::compact(&config, out),
+        Command::Check => store::check(&config, out),
+        Command::Audit(audit::Audit::Verify(verify)) => audit::verify(&config, verify, out),
+        Command::Unhold(reason) => hold::unhold(&config, reason.reason.clone(), out),
+        Command::AdminToken(token) => init::admin_token(&config, token, out),
+    }
+}
+
+/// The configuration that was named, or the usual one, or the defaults.
+fn load(file: Option<&Path>) -> anyhow::Result<Config> {
+    let usual = Path::new(DEFAULT_FILE);
+    match file {
+        Some(file) => Config::load(file),
+        None if usual.exists() => Config::load(usual),
+        None => Config::defaults(),
+    }
+}
+
+/// This program, which is also its own probe.
+fn exe() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("cannot tell where this program lies")
+}
+
+/// Notes in the audit log what somebody did at the controller itself.
+fn note(paths: &Paths, action: &str, object: &str, reason: Option<String>) -> anyhow::Result<()> {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid());
+    let user = user.ok().flatten().map(|user| user.name);
+    let user = user.unwrap_or_else(|| nix::unistd::getuid().to_string());
+    let entry = Entry {
+        at: clock::now(),
+        who: format!("{user} at the controller"),
+        action: action.to_owned(),
+        object: object.to_owned(),
+        reason,
+        details: serde_json::Value::Null,
+    };
+    AuditLog::open(&paths.audit)?.append(&[entry])?;
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! `controller.toml`: where the controller listens, keeps its things, and how it backs them up.
+//!
+//! Everything has a default, so an empty file is a good one. [`template`] is the file that
+//! `tamer-controller init` writes, with every key explained.
+
+mod file;
+mod template;
+
+pub use template::{Chosen, template};
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tamer_kit::address::Address;
+
+/// Where the configuration is looked for when no path is given.
+pub const DEFAULT_FILE: &str = "/etc/tamer/controller.toml";
+
+/// The controller's settings, validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The one port: gRPC and artifacts, over mutual TLS. Port 0 lets the kernel choose.
+    pub listen: SocketAddr,
+    /// What hosts and operators are told to connect to; it stands in every join token.
+    pub public: Address,
+    /// DNS names and IP addresses for the controller's certificate; `public`'s host is among them.
+    pub names: Vec<String>,
+    /// The directory of everything that the controller keeps.
+    pub data: PathBuf,
+    /// Where metrics are served, as plain HTTP on loopback; nowhere if `None`.
+    pub metrics: Option<SocketAddr>,
+    /// The directory of the artifact store.
+    pub artifacts: PathBuf,
+    /// The largest artifact that is taken, in bytes.
+    pub max_artifact: u64,
+    /// The automatic backups.
+    pub backups: Backups,
+}
+
+/// When backups are made and which are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backups {
+    /// Where they lie.
+    pub directory: PathBuf,
+    /// How many are kept, at least 1.
+    pub keep: usize,
+    /// How often one is made, at least once a minute's distance apart.
+    pub every: Duration,
+}
+
+/// Every place below [`Config::data`], and those that may lie elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// The data directory itself, mode 0700.
+    pub data: PathBuf,
+    /// The certificate authority.
+    pub ca: PathBuf,
+    /// The store.
+    pub store: PathBuf,
+    /// What must outlive the store: epoch, the `held` marker, the version that ran last.
+    pub state: PathBuf,
+    /// Signed metadata, as published: `team/`, `app/`, `env/`.
+    pub trust: PathBuf,
+    /// The online keys' directory.
+    pub online: PathBuf,
+    /// The online key that signs snapshots.
+    pub snapshot_key: PathBuf,
+    /// The online key that signs timestamps.
+    pub timestamp_key: PathBuf,
+    /// The audit log.
+    pub audit: PathBuf,
+    /// The artifact store.
+    pub artifacts: PathBuf,
+    /// The backups.
+    pub backups: PathBuf,
+}
+
+impl Config {
+    /// Reads and validates `path`. Relative paths in it count from its directory.
+    ///
+    /// # Errors
+    /// The file is missing, has an unknown key, or a value that makes no sense; the message names
+    /// the file, the key and what would do.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let raw: file::ConfigFile = tamer_kit::config::load(path)?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        let base = std::path::absolute(base)?;
+        Ok(raw.resolve(&path.display().to_string(), &base, &hostname())?)
+    }
+
+    /// The defaults, as an empty file gives them.
+    ///
+    /// # Errors
+    /// Never in practice: the defaults are valid.
+    pub fn defaults() -> anyhow::Result<Self> {
+        let raw = file::ConfigFile::default();
+        Ok(raw.resolve("the defaults", Path::new("/"), &hostname())?)
+    }
+
+    /// Every place that the controller uses.
+    pub fn paths(&self) -> Paths {
+        let data = &self.data;
+        let online = data.join("online");
+        Paths {
+            data: data.clone(),
+            ca: data.join("ca"),
+            store: data.join("store"),
+            state: data.join("state"),
+            trust: data.join("trust"),
+            snapshot_key: online.join("snapshot.pem"),
+            timestamp_key: online.join("timestamp.pem"),
+            online,
+            audit: data.join("audit.log"),
+            artifacts: self.artifacts.clone(),
+            backups: self.backups.directory.clone(),
+        }
+    }
+}
+
+/// This machine's name; `localhost` where it has none that can be used.
+fn hostname() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .filter(|name| file::is_name(name))
+        .unwrap_or_else(|| "localhost".to_owned())
+}

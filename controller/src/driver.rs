@@ -1,0 +1,233 @@
+//! The only writer. Everything that changes the fleet comes here, in order; what changed is made
+//! durable first, and only then sent, answered or shown. Many changes share one commit.
+//!
+//! ```text
+//! change ─▶ fleet ─▶ what follows ─▶ commit ─▶ dispatch, answers, reads
+//! ```
+
+use crate::audit::AuditLog;
+use crate::fleet::Fleet;
+use crate::metrics::Metrics;
+use crate::server::Connections;
+use crate::sessions::Sessions;
+use crate::store::Store;
+use anyhow::Context as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tamer_core::moment::Moment;
+use tamer_kit::clock;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// How many changes share one commit at most.
+const GROUP: usize = 4096;
+
+/// How many changes may wait; who has more waits itself.
+const QUEUE: usize = 16 * 1024;
+
+type After = Box<dyn FnOnce() + Send>;
+type Change = Box<dyn FnOnce(&mut Fleet, Moment) -> After + Send>;
+type Read = Box<dyn FnOnce(&Fleet) + Send>;
+
+enum Command {
+    Change(Change),
+    Read(Read),
+}
+
+/// The way to the driver; cheap to clone.
+#[derive(Clone)]
+pub struct Driver {
+    commands: mpsc::Sender<Command>,
+    changed: watch::Receiver<u64>,
+}
+
+/// The driver has stopped: the controller is going down, or could not make a change durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the controller is stopping")]
+pub struct Stopped;
+
+/// What the driver works with.
+pub struct Parts {
+    /// The state.
+    pub fleet: Fleet,
+    /// Where it is kept.
+    pub store: Arc<dyn Store>,
+    /// Where people's doings are kept.
+    pub audit: AuditLog,
+    /// Whom to send to.
+    pub sessions: Arc<Sessions>,
+    /// What to close when a key is revoked.
+    pub connections: Connections,
+    /// What to count.
+    pub metrics: Metrics,
+}
+
+// === impl Driver ===
+
+impl Driver {
+    /// A driver, and the future that is its work; it ends when `stop` is cancelled, or with an error
+    /// when a change could not be made durable.
+    pub fn new(
+        parts: Parts,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = anyhow::Result<()>>) {
+        let (commands, queue) = mpsc::channel(QUEUE);
+        let (revision, changed) = watch::channel(0);
+        (
+            Self { commands, changed },
+            run(parts, queue, revision, stop),
+        )
+    }
+
+    /// Changes the fleet, and answers when the change is durable.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Fleet, Moment) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        let change: Change = Box::new(move |fleet, now| {
+            let result = change(fleet, now);
+            // Nobody may be waiting any more.
+            Box::new(move || drop(answer.send(result)))
+        });
+        self.commands
+            .send(Command::Change(change))
+            .await
+            .map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Changes the fleet without waiting for it.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn cast(
+        &self,
+        change: impl FnOnce(&mut Fleet, Moment) + Send + 'static,
+    ) -> Result<(), Stopped> {
+        let change: Change = Box::new(move |fleet, now| {
+            change(fleet, now);
+            Box::new(|| ())
+        });
+        self.commands
+            .send(Command::Change(change))
+            .await
+            .map_err(|_| Stopped)
+    }
+
+    /// Looks at the fleet as it is durable.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Fleet) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        let read: Read = Box::new(move |fleet| drop(answer.send(read(fleet))));
+        self.commands
+            .send(Command::Read(read))
+            .await
+            .map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Rises whenever something has changed durably.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.clone()
+    }
+}
+
+async fn run(
+    mut parts: Parts,
+    mut queue: mpsc::Receiver<Command>,
+    changed: watch::Sender<u64>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut commands = Vec::with_capacity(GROUP);
+    loop {
+        let now = clock::now();
+        let pause = parts
+            .fleet
+            .next_wake()
+            .map_or(Duration::from_secs(3600), |at| at.since(now));
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            received = queue.recv_many(&mut commands, GROUP) => if received == 0 { return Ok(()) },
+            () = tokio::time::sleep(pause) => {}
+        }
+        let now = clock::now();
+        let mut after: Vec<After> = Vec::new();
+        let mut reads: Vec<Read> = Vec::new();
+        for command in commands.drain(..) {
+            match command {
+                Command::Change(change) => after.push(change(&mut parts.fleet, now)),
+                Command::Read(read) => reads.push(read),
+            }
+        }
+        parts.fleet.advance(now);
+        let held = parts.fleet.held.is_some();
+        let messages = if held {
+            Vec::new()
+        } else {
+            parts.fleet.dispatch()
+        };
+        let dirty = parts.fleet.is_dirty();
+        parts.commit().await?;
+        for (host, desired) in messages {
+            parts.metrics.desired_sent();
+            parts.sessions.send(&host, desired);
+        }
+        for key in parts.fleet.take_shut_out() {
+            parts.connections.close(key);
+        }
+        for answer in after {
+            answer();
+        }
+        for read in reads {
+            read(&parts.fleet);
+        }
+        if dirty {
+            parts.metrics.observe_fleet(&parts.fleet);
+            changed.send_modify(|revision| *revision += 1);
+        }
+    }
+}
+
+// === impl Parts ===
+
+impl Parts {
+    /// Makes everything durable: what people did in the audit log, the rest in the store.
+    async fn commit(&mut self) -> anyhow::Result<()> {
+        let entries = self.fleet.take_audit();
+        if !entries.is_empty() {
+            // A few lines and one fsync, seldom: people are slow.
+            self.audit
+                .append(&entries)
+                .context("cannot write the audit log")?;
+        }
+        if !self.fleet.is_dirty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let batches = self
+            .fleet
+            .drain()
+            .context("cannot store what has changed")?;
+        let mut tickets = Vec::with_capacity(batches.len());
+        let mut revision = self.store.revision();
+        for batch in batches {
+            tickets.push(self.store.submit(revision, batch));
+            revision += 1;
+        }
+        for ticket in tickets {
+            ticket.await.context("cannot make a change durable")?;
+        }
+        self.metrics.committed(started.elapsed());
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! What follows by itself: targets decide, deployments go from one rollout to the next.
+
+use super::Fleet;
+use super::persist::Object;
+use tamer_core::desired::{FailureKind, Purpose};
+use tamer_core::id::TargetKey;
+use tamer_core::moment::Moment;
+use tamer_core::rollout::deployment::{DeploymentId, Next, StepStatus, Summary};
+use tamer_core::rollout::{Event, PartStatus, RolloutId, Stage, Target};
+
+/// A target that has not come to rest after so many decisions is a mistake of ours, and is left alone
+/// until something happens to it.
+const MOST_DECISIONS: usize = 100_000;
+
+impl Fleet {
+    /// Lets everything happen that follows now. Nothing does while the controller is held.
+    pub fn advance(&mut self, now: Moment) {
+        if self.held.is_some() {
+            return;
+        }
+        let due = self
+            .wakes
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(key, _)| key.clone());
+        self.restless.extend(due.collect::<Vec<_>>());
+        loop {
+            for key in std::mem::take(&mut self.restless) {
+                self.settle(&key, now);
+            }
+            if !self.advance_deployments(now) && self.restless.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn settle(&mut self, key: &TargetKey, now: Moment) {
+        for _ in 0..MOST_DECISIONS {
+            let Some(target) = self.targets.get(key) else {
+                return;
+            };
+            let decision = target.decide(now, self.epoch);
+            if decision.events.is_empty() {
+                match decision.wake_at {
+                    Some(at) => self.wakes.insert(key.clone(), at),
+                    None => self.wakes.remove(key),
+                };
+                self.restless.remove(key);
+                return;
+            }
+            for event in &decision.events {
+                if let Err(error) = self.apply(key, event, now) {
+                    tracing::error!(target = %key, %error, ?event, "the engine decided what its state does not allow");
+                    self.restless.remove(key);
+                    return;
+                }
+            }
+        }
+        tracing::error!(target = %key, "the engine does not come to rest");
+    }
+
+    /// Says whether anything changed.
+    fn advance_deployments(&mut self, now: Moment) -> bool {
+        let running: Vec<DeploymentId> = self
+            .deployments
+            .iter()
+            .filter(|(_, deployment)| deployment.ended.is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        let mut changed = false;
+        for id in running {
+            changed |= self.note_endings(id);
+            changed |= self.next_step(id, now);
+        }
+        changed
+    }
+
+    /// Rollouts of a deployment that have ended become ended steps.
+    fn note_endings(&mut self, id: DeploymentId) -> bool {
+        let Some(deployment) = self.deployments.get_mut(&id) else {
+            return false;
+        };
+        let mut changed = false;
+        for step in &mut deployment.steps {
+            let StepStatus::Running(rollout) = step.status else {
+                continue;
+            };
+            if let Some(summary) = self
+                .targets
+                .get(&step.target)
+                .and_then(|target| summary(target, rollout))
+            {
+                step.status = StepStatus::Ended(rollout, Box::new(summary));
+                changed = true;
+            }
+        }
+        if changed {
+            self.dirty.insert(Object::Deployment(id));
+        }
+        changed
+    }
+
+    fn next_step(&mut self, id: DeploymentId, now: Moment) -> bool {
+        let Some(deployment) = self.deployments.get_mut(&id) else {
+            return false;
+        };
+        match deployment.next() {
+            Next::Wait => return false,
+            Next::TakeBack(steps) => deployment.steps.extend(steps),
+            Next::End(ending) => {
+                deployment.ended = Some((now, ending));
+                let object = format!("{} {}", deployment.environment, deployment.application);
+                let what = format!("deployment {id}: {ending:?}");
+                self.note(now, "controller", "deployment.ended", object, &what);
+            }
+            Next::Start(number) => self.start_step(id, number, now),
+        }
+        self.dirty.insert(Object::Deployment(id));
+        true
+    }
+
+    fn start_step(&mut self, id: DeploymentId, number: usize, now: Moment) {
+        let Some(step) = self
+            .deployments
+            .get(&id)
+            .and_then(|deployment| deployment.steps.get(number))
+            .cloned()
+        else {
+            return;
+        };
+        let rollout = RolloutId(self.numbers.rollout + 1);
+        let planned = match self.targets.get(&step.target) {
+            None => Err("the environment has no place for it any more".to_owned()),
+            Some(target) => target
+                .plan(rollout, step.release.clone(), step.purpose, now)
+                .map_err(|e| e.to_string()),
+        };
+        let started = planned.and_then(|new| {
+            self.apply(&step.target, &Event::Started(Box::new(new)), now)
+                .map_err(|e| e.to_string())
+        });
+        let status = match started {
+            Ok(()) => {
+                self.numbers.rollout = rollout.0;
+                StepStatus::Running(rollout)
+            }
+            Err(reason) => StepStatus::Impossible(reason),
+        };
+        if let Some(step) = self
+            .deployments
+            .get_mut(&id)
+            .and_then(|deployment| deployment.steps.get_mut(number))
+        {
+            step.status = status;
+        }
+    }
+}
+
+/// How the rollout went, once it has ended.
+fn summary(target: &Target, id: RolloutId) -> Option<Summary> {
+    let rollout = target.rollout.as_ref().filter(|rollout| rollout.id == id)?;
+    let Stage::Ended { outcome, .. } = &rollout.stage else {
+        return None;
+    };
+    let mut summary = Summary {
+        outcome: outcome.clone(),
+        moved: 0,
+        failed: 0,
+        left_out: rollout.left_out,
+        first_failure: None,
+    };
+    for (_, host, part) in target.parts() {
+        summary.moved += u32::from(part.moved);
+        let there = host.running == rollout.release;
+        summary.failed += u32::from(match rollout.purpose {
+            Purpose::Forward => part.status.is_failure(),
+            Purpose::Back => part.status.is_failure() || !there,
+        });
+        if part.status.is_failure() && summary.first_failure.is_none() {
+            let silent = FailureKind::Host;
+            summary.first_failure =
+                Some(part.status.failure().map_or(silent, |failure| failure.kind));
+        }
+        if matches!(part.status, PartStatus::Failed(_)) {
+            summary.moved += u32::from(!part.moved);
+        }
+    }
+    Some(summary)
+}

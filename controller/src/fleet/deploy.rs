@@ -1,0 +1,558 @@
+//! Deployments: asking for them, and steering them.
+
+use super::Fleet;
+use super::persist::Object;
+use std::collections::BTreeSet;
+use tamer_core::desired::Purpose;
+use tamer_core::environment::NotAdmitted;
+use tamer_core::evidence::EvidenceKind;
+use tamer_core::id::{
+    ApplicationName, ComponentName, ComponentPath, EnvironmentName, PoolName, TargetKey,
+};
+use tamer_core::moment::Moment;
+use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::deployment::{Deployment, DeploymentId, Step, StepStatus};
+use tamer_core::rollout::{Event, Illegal};
+use tamer_core::version::Version;
+
+/// How many ended deployments are kept, for history and for going back.
+pub const KEPT: usize = 500;
+
+/// What is to be deployed, looked up in the signed metadata already.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Where.
+    pub environment: EnvironmentName,
+    /// What.
+    pub application: ApplicationName,
+    /// The version that was asked for.
+    pub version: Version,
+    /// The releases that it consists of, in the order in which they roll out.
+    pub releases: Vec<(ComponentName, ReleaseRef)>,
+    /// What is proven of all of them.
+    pub proven: BTreeSet<EvidenceKind>,
+}
+
+/// Why a deployment was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// No such environment.
+    #[error(
+        "there is no environment `{0}`: `tamer env list` shows those that are signed, `tamer env apply` adds one"
+    )]
+    NoEnvironment(EnvironmentName),
+    /// The environment places nothing of the application.
+    #[error("`{environment}` has no place for {what}: add it to [place] and run `tamer env apply`")]
+    NoPlace {
+        /// Where.
+        environment: EnvironmentName,
+        /// What.
+        what: String,
+    },
+    /// No host has the labels.
+    #[error(
+        "no host of `{environment}` has the labels that {what} is placed by: `tamer hosts --environment {environment}` shows them, `tamer host invite` adds one"
+    )]
+    NoHosts {
+        /// Where.
+        environment: EnvironmentName,
+        /// What.
+        what: String,
+    },
+    /// The environment's signed file does not admit a release.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
+    /// Evidence is missing; nothing overrides that.
+    #[error("{environment} demands evidence that is missing: {missing}")]
+    Evidence {
+        /// Where.
+        environment: EnvironmentName,
+        /// What is missing.
+        missing: String,
+    },
+    /// Another one is in the way.
+    #[error(
+        "deployment {id} of {what} by {by} is running since {since}: `tamer watch {id}` follows it, --wait waits for it"
+    )]
+    Locked {
+        /// Which one.
+        id: DeploymentId,
+        /// What it deploys.
+        what: String,
+        /// Who asked for it.
+        by: String,
+        /// Since when, as a length of time.
+        since: String,
+    },
+    /// The controller was restored and is held.
+    #[error("the controller was restored from a backup and is held: {0}")]
+    Held(String),
+    /// There is nothing to go back to.
+    #[error("there is nothing to go back to in `{environment}`: {why}")]
+    NothingBack {
+        /// Where.
+        environment: EnvironmentName,
+        /// Why.
+        why: String,
+    },
+    /// There is no such deployment, or it is over.
+    #[error("{0}")]
+    NoDeployment(String),
+    /// Its state does not allow it.
+    #[error(transparent)]
+    Illegal(#[from] Illegal),
+}
+
+/// What came of asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// A deployment has started, or was turned around.
+    Started(DeploymentId),
+    /// Everything is as it should be already.
+    NothingToDo,
+}
+
+/// What may be done to a running deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Grant nothing more.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Stop where it is.
+    Abort,
+    /// Go back.
+    Rollback,
+}
+
+impl Fleet {
+    /// Starts a deployment.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then.
+    pub fn deploy(
+        &mut self,
+        wanted: &Wanted,
+        by: &str,
+        reason: &str,
+        now: Moment,
+    ) -> Result<Asked, Refused> {
+        self.refuse_held()?;
+        let environment = &wanted.environment;
+        let place = self
+            .environments
+            .get(environment)
+            .ok_or_else(|| Refused::NoEnvironment(environment.clone()))?;
+        let mut steps = Vec::new();
+        for (component, release) in &wanted.releases {
+            let path = ComponentPath {
+                application: wanted.application.clone(),
+                component: component.clone(),
+            };
+            if !place.file.place.contains_key(&path) {
+                continue;
+            }
+            place
+                .file
+                .admits(&path, &release.version, &release.manifest)?;
+            steps.push((
+                self.key(environment, &wanted.application, component),
+                release.clone(),
+            ));
+        }
+        if steps.is_empty() {
+            let what = wanted.application.to_string();
+            return Err(Refused::NoPlace {
+                environment: environment.clone(),
+                what,
+            });
+        }
+        let missing = place.file.evidence.missing(&wanted.proven);
+        if !missing.is_empty() {
+            let missing = missing
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
+            return Err(Refused::Evidence {
+                environment: environment.clone(),
+                missing,
+            });
+        }
+        let keys: BTreeSet<TargetKey> = steps.iter().map(|(key, _)| key.clone()).collect();
+        self.refuse_locked(&keys, now)?;
+        for (key, _) in &steps {
+            if self
+                .targets
+                .get(key)
+                .is_none_or(|target| target.hosts.is_empty())
+            {
+                let what = format!("{}/{}", key.application, key.component);
+                return Err(Refused::NoHosts {
+                    environment: environment.clone(),
+                    what,
+                });
+            }
+        }
+        let steps: Vec<Step> = steps
+            .into_iter()
+            .filter(|(key, release)| !self.is_there(key, release))
+            .map(|(target, release)| self.step(target, Some(release), Purpose::Forward))
+            .collect();
+        if steps.is_empty() {
+            return Ok(Asked::NothingToDo);
+        }
+        let on_failure = place.file.policy.on_failure;
+        Ok(Asked::Started(self.begin(
+            Deployment {
+                id: DeploymentId::default(),
+                environment: environment.clone(),
+                application: wanted.application.clone(),
+                version: Some(wanted.version.clone()),
+                purpose: Purpose::Forward,
+                by: by.to_owned(),
+                reason: reason.to_owned(),
+                started_at: now,
+                on_failure,
+                steps,
+                ended: None,
+            },
+            now,
+        )))
+    }
+
+    /// Goes back: turns a running deployment around, or takes back the last one that stands, or goes to
+    /// the given releases.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then.
+    pub fn go_back(
+        &mut self,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+        component: Option<&ComponentName>,
+        to: Option<&Wanted>,
+        by: &str,
+        reason: &str,
+        now: Moment,
+    ) -> Result<Asked, Refused> {
+        self.refuse_held()?;
+        if !self.environments.contains_key(environment) {
+            return Err(Refused::NoEnvironment(environment.clone()));
+        }
+        let running = self.running_in(environment, application);
+        if let Some(id) = running.filter(|_| to.is_none() && component.is_none()) {
+            self.control(id, Control::Rollback, by, reason, now)?;
+            return Ok(Asked::Started(id));
+        }
+        let steps: Vec<(TargetKey, Option<ReleaseRef>)> = match to {
+            Some(to) => to
+                .releases
+                .iter()
+                .filter(|(name, _)| component.is_none_or(|only| only == name))
+                .map(|(name, release)| {
+                    (
+                        self.key(environment, application, name),
+                        Some(release.clone()),
+                    )
+                })
+                .filter(|(key, _)| self.targets.contains_key(key))
+                .collect(),
+            None => self.last_standing(environment, application, component)?,
+        };
+        let keys: BTreeSet<TargetKey> = steps.iter().map(|(key, _)| key.clone()).collect();
+        self.refuse_locked(&keys, now)?;
+        for (key, release) in &steps {
+            let bad = |release: &&ReleaseRef| {
+                self.targets
+                    .get(key)
+                    .is_some_and(|t| t.bad.contains(&release.manifest))
+            };
+            if let Some(bad) = release.as_ref().filter(bad) {
+                return Err(Illegal::KnownBad(bad.clone()).into());
+            }
+        }
+        let steps: Vec<Step> = steps
+            .into_iter()
+            .filter(|(key, release)| {
+                !release
+                    .as_ref()
+                    .is_some_and(|release| self.is_there(key, release))
+            })
+            .map(|(key, release)| self.step(key, release, Purpose::Back))
+            .collect();
+        if steps.is_empty() {
+            return Ok(Asked::NothingToDo);
+        }
+        let version = to
+            .map(|to| to.version.clone())
+            .or_else(|| match &steps[..] {
+                [only] => only.release.as_ref().map(|release| release.version.clone()),
+                _ => None,
+            });
+        Ok(Asked::Started(self.begin(
+            Deployment {
+                id: DeploymentId::default(),
+                environment: environment.clone(),
+                application: application.clone(),
+                version,
+                purpose: Purpose::Back,
+                by: by.to_owned(),
+                reason: reason.to_owned(),
+                started_at: now,
+                on_failure: tamer_core::policy::OnFailure::Pause,
+                steps,
+                ended: None,
+            },
+            now,
+        )))
+    }
+
+    /// Pauses, resumes, aborts or turns around a running deployment.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then.
+    pub fn control(
+        &mut self,
+        id: DeploymentId,
+        what: Control,
+        by: &str,
+        reason: &str,
+        now: Moment,
+    ) -> Result<(), Refused> {
+        let deployment = self.deployments.get(&id).ok_or_else(|| {
+            Refused::NoDeployment(format!(
+                "there is no deployment {id}: `tamer history` lists them"
+            ))
+        })?;
+        let running = deployment
+            .steps
+            .iter()
+            .find(|step| matches!(step.status, StepStatus::Running(_)));
+        let Some(key) = running.map(|step| step.target.clone()) else {
+            return Err(Refused::NoDeployment(format!(
+                "deployment {id} is over: `tamer status {id}` says how it ended"
+            )));
+        };
+        let environment = deployment.environment.clone();
+        let (by_text, reason_text) = (by.to_owned(), reason.to_owned());
+        let (event, action) = match what {
+            Control::Pause => (
+                Event::Paused {
+                    by: by_text,
+                    reason: reason_text,
+                },
+                "pause",
+            ),
+            Control::Resume => (Event::Resumed, "resume"),
+            Control::Abort => (
+                Event::Aborted {
+                    by: by_text,
+                    reason: reason_text,
+                },
+                "abort",
+            ),
+            Control::Rollback => (
+                Event::RollbackAsked {
+                    by: by_text,
+                    reason: reason_text,
+                },
+                "rollback",
+            ),
+        };
+        self.apply(&key, &event, now)?;
+        self.note(
+            now,
+            by,
+            action,
+            format!("{environment} deployment {id}"),
+            reason,
+        );
+        Ok(())
+    }
+
+    /// The deployment that runs for an application in an environment.
+    pub fn running_in(
+        &self,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+    ) -> Option<DeploymentId> {
+        let here = |d: &&Deployment| {
+            d.ended.is_none() && d.environment == *environment && d.application == *application
+        };
+        self.deployments
+            .values()
+            .rev()
+            .find(here)
+            .map(|deployment| deployment.id)
+    }
+
+    /// The only application that an environment places, where there is just one.
+    pub fn only_application(&self, environment: &EnvironmentName) -> Option<ApplicationName> {
+        let place = self.environments.get(environment)?;
+        let mut names: Vec<_> = place
+            .file
+            .place
+            .keys()
+            .map(|path| path.application.clone())
+            .collect();
+        names.dedup();
+        match names.len() {
+            1 => names.pop(),
+            _ => None,
+        }
+    }
+
+    fn key(
+        &self,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+        component: &ComponentName,
+    ) -> TargetKey {
+        TargetKey {
+            environment: environment.clone(),
+            application: application.clone(),
+            component: component.clone(),
+            pool: PoolName::default(),
+        }
+    }
+
+    /// Whether a release is the target's, and on every host that can be reached.
+    fn is_there(&self, key: &TargetKey, release: &ReleaseRef) -> bool {
+        self.targets.get(key).is_some_and(|target| {
+            target.release.as_ref() == Some(release)
+                && target
+                    .hosts
+                    .values()
+                    .all(|host| !host.is_connected() || host.running.as_ref() == Some(release))
+        })
+    }
+
+    fn step(&self, target: TargetKey, release: Option<ReleaseRef>, purpose: Purpose) -> Step {
+        let from = self
+            .targets
+            .get(&target)
+            .and_then(|target| target.release.clone());
+        Step {
+            target,
+            release,
+            from,
+            purpose,
+            status: StepStatus::Waiting,
+        }
+    }
+
+    fn begin(&mut self, deployment: Deployment, now: Moment) -> DeploymentId {
+        self.numbers.deployment += 1;
+        let id = DeploymentId(self.numbers.deployment);
+        let version = deployment
+            .version
+            .as_ref()
+            .map_or("what ran before".to_owned(), ToString::to_string);
+        let object = format!(
+            "{} {}@{version}",
+            deployment.environment, deployment.application
+        );
+        let action = if deployment.purpose == Purpose::Forward {
+            "deploy"
+        } else {
+            "rollback"
+        };
+        let (by, reason) = (deployment.by.clone(), deployment.reason.clone());
+        self.note(now, &by, action, object, &reason);
+        self.deployments.insert(id, Deployment { id, ..deployment });
+        self.dirty.insert(Object::Deployment(id));
+        let ended: Vec<DeploymentId> = self
+            .deployments
+            .iter()
+            .filter(|(_, d)| d.ended.is_some())
+            .map(|(id, _)| *id)
+            .collect();
+        for old in ended.iter().take(ended.len().saturating_sub(KEPT)) {
+            self.deployments.remove(old);
+            self.dirty.insert(Object::Deployment(*old));
+        }
+        id
+    }
+
+    fn refuse_held(&self) -> Result<(), Refused> {
+        match &self.held {
+            Some(why) => Err(Refused::Held(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse_locked(&self, keys: &BTreeSet<TargetKey>, now: Moment) -> Result<(), Refused> {
+        let in_the_way = self.deployments.values().find(|deployment| {
+            deployment.ended.is_none()
+                && deployment
+                    .steps
+                    .iter()
+                    .any(|step| keys.contains(&step.target))
+        });
+        match in_the_way {
+            None => Ok(()),
+            Some(deployment) => {
+                let version = deployment
+                    .version
+                    .as_ref()
+                    .map_or(String::new(), |version| format!(" {version}"));
+                let seconds = now.since(deployment.started_at).as_secs();
+                Err(Refused::Locked {
+                    id: deployment.id,
+                    what: format!(
+                        "{}{version} to {}",
+                        deployment.application, deployment.environment
+                    ),
+                    by: deployment.by.clone(),
+                    since: tamer_core::moment::Span::secs(seconds).to_string(),
+                })
+            }
+        }
+    }
+
+    /// What the last deployment that still stands has changed, and from what.
+    fn last_standing(
+        &self,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+        component: Option<&ComponentName>,
+    ) -> Result<Vec<(TargetKey, Option<ReleaseRef>)>, Refused> {
+        let nothing = |why: &str| Refused::NothingBack {
+            environment: environment.clone(),
+            why: why.to_owned(),
+        };
+        let concerns = |step: &&Step| {
+            step.purpose == Purpose::Forward
+                && step.from != step.release
+                && component.is_none_or(|only| *only == step.target.component)
+        };
+        let stands = |step: &Step| {
+            self.targets
+                .get(&step.target)
+                .is_some_and(|target| target.release == step.release)
+        };
+        for deployment in self.deployments.values().rev() {
+            let ours = deployment.environment == *environment
+                && deployment.application == *application
+                && deployment.purpose == Purpose::Forward
+                && deployment.ended.is_some();
+            let steps: Vec<&Step> = deployment.steps.iter().filter(concerns).collect();
+            if !ours || steps.is_empty() || !steps.iter().all(|step| stands(step)) {
+                continue;
+            }
+            if steps.iter().any(|step| step.from.is_none()) {
+                return Err(nothing("the first release runs there"));
+            }
+            // In reverse: what needs another component goes back before it.
+            return Ok(steps
+                .iter()
+                .rev()
+                .map(|step| (step.target.clone(), step.from.clone()))
+                .collect());
+        }
+        Err(nothing(
+            "no deployment stands that could be taken back; name a version",
+        ))
+    }
+}

@@ -1,0 +1,245 @@
+//! What hosts say of themselves, and what they are told to be.
+
+use super::Fleet;
+use super::persist::Object;
+use crate::identity::peer::Caller;
+use crate::identity::registry::Denied;
+use std::collections::VecDeque;
+use tamer_core::check::{CheckResult, Results};
+use tamer_core::desired::{ComponentReport, Desired, Failure, FailureKind, HostReport, Slot};
+use tamer_core::generation::Generation;
+use tamer_core::id::{EnvironmentName, HostName, TargetKey};
+use tamer_core::moment::Moment;
+use tamer_core::rollout::{Event, Observation};
+
+/// The number of a connection: a host that connects again has a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// What is known of a host beside its targets.
+#[derive(Debug, Clone, Default)]
+pub struct Seat {
+    /// What it was last told.
+    pub desired: Option<Desired>,
+    /// The connection it speaks on.
+    pub session: Option<Session>,
+    /// When it connected or went away.
+    pub since: Moment,
+    /// The newest state that it has taken in.
+    pub generation: Generation,
+    /// Its environment's checks.
+    pub checks: Results,
+    /// What it last said of each component.
+    pub components: Vec<ComponentReport>,
+    /// Set when two live agents claimed to be it: neither is believed.
+    pub quarantined: bool,
+    /// Starts of the agent that a newer one has replaced while they seemed alive.
+    pub replaced: VecDeque<String>,
+}
+
+/// How many replaced starts of an agent are remembered.
+const REPLACED_REMEMBERED: usize = 8;
+
+/// A host's connection.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Which one.
+    pub id: SessionId,
+    /// One start of one agent.
+    pub run_id: String,
+    /// The version of the agent.
+    pub agent_version: String,
+}
+
+impl Seat {
+    /// A machine was rebuilt: what the old one said is void, what was told stays numbered.
+    pub(super) fn forget(&mut self) {
+        *self = Self {
+            desired: self.desired.take(),
+            ..Self::default()
+        };
+    }
+}
+
+impl Fleet {
+    /// The host that calls, and its environment. A key that a renewal brought is in use now.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn authorise_host(
+        &mut self,
+        caller: &Caller,
+        now: Moment,
+    ) -> Result<(HostName, EnvironmentName), Denied> {
+        let (name, host) = self.registry.authorise_host(caller, now)?;
+        let (name, environment) = (name.clone(), host.environment.clone());
+        if caller.peer().is_some_and(|peer| self.registry.seen(peer)) {
+            self.dirty.insert(Object::Host(name.clone()));
+        }
+        Ok((name, environment))
+    }
+
+    /// A host's agent has connected and greeted. Gives what the host should be.
+    ///
+    /// # Errors
+    /// A sentence, if two live agents claim to be this host: then neither is believed any more.
+    pub fn connected(
+        &mut self,
+        name: &HostName,
+        session: Session,
+        report: HostReport,
+        now: Moment,
+    ) -> Result<Option<Desired>, String> {
+        let seat = self.seats.entry(name.clone()).or_default();
+        if let Some(old) = seat.session.replace(session) {
+            let current = seat.session.as_ref().map(|session| session.run_id.clone());
+            if Some(&old.run_id) != current.as_ref() {
+                seat.replaced.push_back(old.run_id);
+                if seat.replaced.len() > REPLACED_REMEMBERED {
+                    seat.replaced.pop_front();
+                }
+            }
+            // An agent that was replaced by a newer one is gone; if it speaks again, there are two.
+            seat.quarantined |= current.is_some_and(|current| seat.replaced.contains(&current));
+        }
+        if seat.quarantined {
+            seat.session = None;
+            for key in self.targets_of(name) {
+                let _ = self.apply(&key, &Event::Lost(name.clone()), now);
+            }
+            return Err(format!(
+                "two agents claim to be {name}: both are shut out until `tamer host invite --replace {name}` makes one of them new"
+            ));
+        }
+        seat.since = now;
+        for key in self.targets_of(name) {
+            // The host is the target's: this cannot be refused.
+            let _ = self.apply(&key, &Event::Connected(name.clone()), now);
+        }
+        self.reported(name, report, now);
+        self.stale.insert(name.clone());
+        let told = self.seats.get(name).and_then(|seat| seat.desired.clone());
+        Ok(told.filter(|_| self.held.is_none()))
+    }
+
+    /// Whether this is the connection that the host speaks on now; older ones are not believed.
+    pub fn is_current(&self, name: &HostName, session: SessionId) -> bool {
+        self.seats
+            .get(name)
+            .and_then(|seat| seat.session.as_ref())
+            .is_some_and(|current| current.id == session)
+    }
+
+    /// A connection has ended.
+    pub fn lost(&mut self, name: &HostName, session: SessionId, now: Moment) {
+        if !self.is_current(name, session) {
+            return;
+        }
+        if let Some(seat) = self.seats.get_mut(name) {
+            seat.session = None;
+            seat.since = now;
+        }
+        for key in self.targets_of(name) {
+            let _ = self.apply(&key, &Event::Lost(name.clone()), now);
+        }
+    }
+
+    /// A host says what it is, whole.
+    pub fn reported(&mut self, name: &HostName, report: HostReport, now: Moment) {
+        let Some(seat) = self.seats.get_mut(name) else {
+            return;
+        };
+        seat.generation = report.generation;
+        seat.checks = report.checks;
+        seat.components = report.components;
+        for key in self.targets_of(name) {
+            self.tell_again(name, &key, now);
+        }
+    }
+
+    /// What the host last said of a component goes into its target.
+    pub(super) fn tell_again(&mut self, name: &HostName, key: &TargetKey, now: Moment) {
+        let Some(seat) = self.seats.get(name) else {
+            return;
+        };
+        let current = seat
+            .desired
+            .as_ref()
+            .is_some_and(|told| told.generation == seat.generation);
+        let said = seat
+            .components
+            .iter()
+            .find(|component| is_of(&component.slot, key));
+        let seen = said.map_or_else(Observation::default, |said| observation(said, current));
+        let _ = self.apply(key, &Event::Reported(name.clone(), Box::new(seen)), now);
+    }
+
+    /// What must be sent now: hosts whose desired state has changed, with a newer generation.
+    pub fn dispatch(&mut self) -> Vec<(HostName, Desired)> {
+        let stale = std::mem::take(&mut self.stale);
+        let mut changed = Vec::new();
+        for name in stale {
+            if let Some(desired) = self.new_desired(&name) {
+                self.dirty.insert(Object::Desired(name.clone()));
+                if let Some(seat) = self.seats.get_mut(&name) {
+                    seat.desired = Some(desired.clone());
+                }
+                changed.push((name, desired));
+            }
+        }
+        changed
+    }
+
+    fn new_desired(&self, name: &HostName) -> Option<Desired> {
+        let host = self.registry.hosts.get(name).filter(|host| !host.revoked)?;
+        let place = self.environments.get(&host.environment)?;
+        let before = self.seats.get(name).and_then(|seat| seat.desired.as_ref());
+        let components = self
+            .targets_of(name)
+            .iter()
+            .filter_map(|key| self.targets[key].desired(name))
+            .collect();
+        let generation = before.map_or_else(Default::default, |before| before.generation);
+        let mut desired = Desired {
+            generation,
+            environment: host.environment.clone(),
+            environment_version: place.version,
+            components,
+        };
+        if before == Some(&desired) && generation.epoch >= self.epoch {
+            return None;
+        }
+        desired.generation = generation.next(self.epoch);
+        Some(desired)
+    }
+}
+
+fn is_of(slot: &Slot, key: &TargetKey) -> bool {
+    slot.application == key.application && slot.component == key.component && slot.pool == key.pool
+}
+
+/// What rollouts care for in a report. Why staging failed counts only if the host speaks of what it
+/// was told last, and where trying again would not help: a line that is cut heals by itself.
+fn observation(said: &ComponentReport, current: bool) -> Observation {
+    let staging_failure = said
+        .staging_failure
+        .clone()
+        .filter(|failure| current && failure.kind != FailureKind::Fetch);
+    let unhealthy = said.checks.iter().find_map(|(check, result)| match result {
+        CheckResult::Failed(why) => Some(Failure {
+            kind: FailureKind::Check,
+            message: format!("check `{check}` fails: {why}"),
+            check: Some(check.clone()),
+            output: String::new(),
+        }),
+        CheckResult::Passed => None,
+    });
+    Observation {
+        running: said.running.clone(),
+        staged: said.staged.iter().copied().collect(),
+        staging_failure,
+        activation: said.activation.clone(),
+        unhealthy: unhealthy.filter(|_| said.running.is_some()),
+        hold: said.hold.clone(),
+    }
+}

@@ -1,0 +1,151 @@
+//! Everything the controller knows, in memory, and every change to it. No I/O, no clock.
+//!
+//! The driver is the only one who changes a [`Fleet`]. A change marks the objects that it touched;
+//! the driver makes these durable before anything is sent or answered.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`persist`] | objects as the store keeps them |
+//! | [`people`] | joining, inviting, revoking |
+//! | [`hosts`] | what hosts say, and what they should be |
+//! | [`places`] | environment files, and which host belongs to which target |
+//! | [`deploy`] | deployments: asking for them, steering them |
+//! | [`advance`] | what follows by itself |
+
+pub mod advance;
+pub mod deploy;
+pub mod hosts;
+pub mod people;
+pub mod persist;
+pub mod places;
+
+use crate::identity::registry::Registry;
+use crate::identity::tokens::Tokens;
+use persist::Object;
+use std::collections::{BTreeMap, BTreeSet};
+use tamer_core::environment::Environment;
+use tamer_core::id::{EnvironmentName, HostName, TargetKey};
+use tamer_core::moment::Moment;
+use tamer_core::rollout::deployment::{Deployment, DeploymentId};
+use tamer_core::rollout::{Event, Illegal, Target};
+
+/// Everything the controller knows.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    /// Rises with every restore; recorded outside the store.
+    pub epoch: u64,
+    /// Why nothing is decided or sent: it was restored, and nobody has let it go on yet.
+    pub held: Option<String>,
+    /// Hosts and operators.
+    pub registry: Registry,
+    /// Join tokens.
+    pub tokens: Tokens,
+    /// The signed environment files, as last published.
+    pub environments: BTreeMap<EnvironmentName, Place>,
+    /// Every (environment, component, pool).
+    pub targets: BTreeMap<TargetKey, Target>,
+    /// Deployments: those that run, and the last [`deploy::KEPT`] that ended.
+    pub deployments: BTreeMap<DeploymentId, Deployment>,
+    /// What is known of each host beside its targets.
+    pub seats: BTreeMap<HostName, hosts::Seat>,
+    /// The numbers given out last.
+    pub numbers: persist::Numbers,
+    /// What must be made durable.
+    dirty: BTreeSet<Object>,
+    /// Targets that must be decided anew.
+    restless: BTreeSet<TargetKey>,
+    /// Hosts whose desired state must be made anew.
+    stale: BTreeSet<HostName>,
+    /// When a target must be looked at again.
+    wakes: BTreeMap<TargetKey, Moment>,
+    /// What happened since the last commit, for the history.
+    happened: Vec<persist::HistoryEntry>,
+    /// What people did since the last commit, for the audit log.
+    audit: Vec<crate::audit::Entry>,
+    /// Keys whose connections must be closed.
+    shut_out: Vec<tamer_core::digest::Digest>,
+}
+
+/// An environment as published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The version of its signed metadata.
+    pub version: u64,
+    /// The file's text, as it was signed.
+    pub text: String,
+    /// The file.
+    pub file: Environment,
+}
+
+impl Fleet {
+    /// An empty fleet of this epoch.
+    pub fn new(epoch: u64, held: Option<String>) -> Self {
+        Self {
+            epoch,
+            held,
+            ..Self::default()
+        }
+    }
+
+    /// Applies an event to a target, and marks what must be stored, decided and sent because of it.
+    ///
+    /// # Errors
+    /// [`Illegal`]; nothing has changed then. A target that does not exist has no rollout.
+    pub fn apply(&mut self, key: &TargetKey, event: &Event, at: Moment) -> Result<(), Illegal> {
+        let target = self.targets.get_mut(key).ok_or(Illegal::NoRollout)?;
+        let touched = target.apply(event, at)?;
+        if touched.is_empty() {
+            return Ok(());
+        }
+        if touched.head {
+            self.dirty.insert(Object::Target(key.clone()));
+            // Any stage of a rollout may change what any of its hosts should be.
+            if !matches!(event, Event::Reported(..) | Event::Granted { .. }) {
+                self.stale.extend(target.hosts.keys().cloned());
+            }
+        }
+        for host in touched.hosts {
+            self.dirty.insert(Object::Member(key.clone(), host.clone()));
+            self.stale.insert(host);
+        }
+        self.restless.insert(key.clone());
+        if let Some(entry) = persist::HistoryEntry::of(key, event, at) {
+            self.happened.push(entry);
+        }
+        Ok(())
+    }
+
+    /// What people did since the last call, for the audit log.
+    pub fn take_audit(&mut self) -> Vec<crate::audit::Entry> {
+        std::mem::take(&mut self.audit)
+    }
+
+    /// Keys that were revoked since the last call: their connections must be closed.
+    pub fn take_shut_out(&mut self) -> Vec<tamer_core::digest::Digest> {
+        std::mem::take(&mut self.shut_out)
+    }
+
+    /// When something must be decided although nothing has happened.
+    pub fn next_wake(&self) -> Option<Moment> {
+        self.wakes.values().min().copied()
+    }
+
+    /// Notes who did what, for the audit log.
+    pub(crate) fn note(
+        &mut self,
+        at: Moment,
+        who: &str,
+        action: &str,
+        object: impl ToString,
+        reason: &str,
+    ) {
+        self.audit.push(crate::audit::Entry {
+            at,
+            who: who.to_owned(),
+            action: action.to_owned(),
+            object: object.to_string(),
+            reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
+            details: serde_json::Value::Null,
+        });
+    }
+}

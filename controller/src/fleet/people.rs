@@ -1,0 +1,149 @@
+//! Who joins, who invites, who is shut out.
+
+use super::Fleet;
+use super::persist::Object;
+use crate::identity::join::{self, JoinError, Joined};
+use crate::identity::peer::{Caller, Identity};
+use crate::identity::registry::Denied;
+use crate::identity::tokens::{Grant, Token};
+use tamer_core::digest::Digest;
+use tamer_core::id::{HostName, OperatorName};
+use tamer_core::moment::{Moment, Span};
+use tamer_core::rollout::Event;
+
+/// Used and expired tokens are remembered this long, so that who comes late hears why.
+const TOKENS_REMEMBERED: Span = Span::secs(7 * 24 * 3600);
+
+impl Fleet {
+    /// A newcomer offers a token: a host under the name it gives, or an operator.
+    ///
+    /// # Errors
+    /// [`JoinError`]; nothing has changed then.
+    pub fn join(
+        &mut self,
+        secret: Digest,
+        host: Option<&HostName>,
+        key: Digest,
+        now: Moment,
+    ) -> Result<Joined, JoinError> {
+        let joined = match host {
+            Some(name) => join::join_host(
+                &mut self.registry,
+                &mut self.tokens,
+                &secret,
+                name,
+                key,
+                now,
+            )?,
+            None => join::join_operator(&mut self.registry, &mut self.tokens, &secret, key, now)?,
+        };
+        self.dirty.insert(Object::Token(secret));
+        match &joined.identity {
+            Identity::Host {
+                name, incarnation, ..
+            } => {
+                self.dirty.insert(Object::Host(name.clone()));
+                self.seats.entry(name.clone()).or_default();
+                if *incarnation > 1 && !joined.replaced.is_empty() {
+                    self.reset_host(name, now);
+                }
+                self.place_host(name, now);
+            }
+            Identity::Operator { name } => {
+                self.dirty.insert(Object::Operator(name.clone()));
+            }
+        }
+        self.shut_out.extend(&joined.replaced);
+        self.note(
+            now,
+            &joined.identity.to_string(),
+            "join",
+            &joined.identity,
+            "",
+        );
+        Ok(joined)
+    }
+
+    /// Somebody with a certificate, perhaps expired, brings a new key.
+    ///
+    /// # Errors
+    /// [`Denied`]; nothing has changed then.
+    pub fn renew(&mut self, caller: &Caller, key: Digest, now: Moment) -> Result<Identity, Denied> {
+        let identity = self.registry.renew(caller, key, now)?;
+        self.dirty.insert(match &identity {
+            Identity::Host { name, .. } => Object::Host(name.clone()),
+            Identity::Operator { name } => Object::Operator(name.clone()),
+        });
+        Ok(identity)
+    }
+
+    /// Gives out a token.
+    pub fn invite(
+        &mut self,
+        secret: Digest,
+        grant: Grant,
+        valid: Span,
+        by: &OperatorName,
+        now: Moment,
+    ) -> Moment {
+        let expires = now + valid;
+        let object = match &grant {
+            Grant::Host { environment, .. } => format!("a host of {environment}"),
+            Grant::Operator { name, .. } => format!("operator {name}"),
+        };
+        self.tokens.issue(
+            secret,
+            Token {
+                grant,
+                expires,
+                created_by: Some(by.clone()),
+                used: None,
+            },
+        );
+        self.dirty.insert(Object::Token(secret));
+        for gone in self.tokens.prune(Moment(
+            now.0.saturating_sub(TOKENS_REMEMBERED.0.as_millis() as u64),
+        )) {
+            self.dirty.insert(Object::Token(gone));
+        }
+        self.note(now, by.as_str(), "invite", object, "");
+        expires
+    }
+
+    /// A restored controller honours no token that was given out before.
+    pub fn void_tokens(&mut self) {
+        for secret in std::mem::take(&mut self.tokens).0.into_keys() {
+            self.dirty.insert(Object::Token(secret));
+        }
+    }
+
+    /// Revokes a host and takes it out of every target. Its name may be taken again only by `--replace`.
+    ///
+    /// # Errors
+    /// [`Denied::Unknown`] for a host that nobody knows.
+    pub fn remove_host(
+        &mut self,
+        name: &HostName,
+        by: &OperatorName,
+        reason: &str,
+        now: Moment,
+    ) -> Result<(), Denied> {
+        let keys = self.registry.revoke_host(name)?;
+        self.shut_out.extend(keys);
+        self.dirty.insert(Object::Host(name.clone()));
+        self.place_host(name, now);
+        self.note(now, by.as_str(), "host.remove", name, reason);
+        Ok(())
+    }
+
+    /// A machine was rebuilt under its old name: it knows nothing of what it was granted.
+    fn reset_host(&mut self, name: &HostName, now: Moment) {
+        for key in self.targets_of(name) {
+            // The host is the target's: this cannot be refused.
+            let _ = self.apply(&key, &Event::HostReset(name.clone()), now);
+        }
+        if let Some(seat) = self.seats.get_mut(name) {
+            seat.forget();
+        }
+    }
+}

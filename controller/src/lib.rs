@@ -1,0 +1,37 @@
+//! The fleet's single point of decision.
+//!
+//! ```text
+//! api ─▶ driver ─▶ fleet (pure) ─▶ store, audit
+//!           │
+//!           └────▶ sessions ─▶ agents
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`serve`] | everything put together |
+//! | [`api`] | thin: convert, send to the driver, await |
+//! | [`driver`] | the only writer: change, decide, commit, dispatch |
+//! | [`fleet`] | everything known, and every change to it; no I/O |
+//! | [`status`] | the fleet as people see it |
+//! | [`sessions`], [`server`] | who is connected; the one port |
+//! | [`identity`] | the CA, join tokens, who may do what |
+//! | [`publications`], [`artifacts`], [`catalog`] | signed metadata, blobs, and looking things up in both |
+//! | [`store`], [`audit`], [`backups`] | what must not be forgotten |
+//! | [`config`], [`metrics`] | |
+
+pub mod api;
+pub mod artifacts;
+pub mod audit;
+pub mod backups;
+pub mod catalog;
+pub mod config;
+pub mod driver;
+pub mod fleet;
+pub mod identity;
+pub mod metrics;
+pub mod publications;
+pub mod serve;
+pub mod server;
+pub mod sessions;
+pub mod status;
+pub mod store;

@@ -1,0 +1,353 @@
+//! Everything put together: open what is on disk, start the driver, serve the one port, stop in order.
+
+use crate::api::agent::AgentApi;
+use crate::api::artifact::{self, ArtifactApi, Gate, PublishedFiles};
+use crate::api::enrolment::EnrolmentApi;
+use crate::api::operator::OperatorApi;
+use crate::artifacts::Blobs;
+use crate::audit::AuditLog;
+use crate::backups;
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::driver::{Driver, Parts};
+use crate::fleet::Fleet;
+use crate::identity::ca::{Ca, SERVER_LIFE};
+use crate::identity::peer::{Caller, Identity};
+use crate::identity::registry::{Denied, Role};
+use crate::metrics::Metrics;
+use crate::publications::Publications;
+use crate::server::{self, Connections, Limits};
+use crate::sessions::Sessions;
+use crate::store::sled::SledStore;
+use crate::store::{Store, epoch};
+use anyhow::Context as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tamer_core::id::EnvironmentName;
+use tamer_kit::clock;
+use tamer_kit::tls::ServerTls;
+use tamer_proto::MAX_MESSAGE;
+use tamer_proto::v1::agents_server::AgentsServer;
+use tamer_proto::v1::enrolment_server::EnrolmentServer;
+use tamer_proto::v1::operators_server::OperatorsServer;
+use tamer_release::trust::{RepositoryName, SigningKey};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+/// How often snapshots and timestamps are looked at: they are signed anew at half of their life.
+const RESIGN_EVERY: Duration = Duration::from_secs(3600);
+
+/// Runs the controller until `shutdown` is done, or until something cannot be made durable.
+///
+/// # Errors
+/// Whatever keeps it from starting or from going on, with what was tried.
+pub async fn serve(
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    let paths = config.paths();
+    let now = clock::now();
+    let ca = Arc::new(
+        Ca::load(&paths.ca).context("cannot load the CA: was `tamer-controller init` run?")?,
+    );
+    let online = online_keys(&[&paths.snapshot_key, &paths.timestamp_key])?;
+    let online_keys = [public_json(&online[0])?, public_json(&online[1])?];
+    let publications =
+        Publications::open(&paths.trust, online).context("cannot read the signed metadata")?;
+    let blobs = Arc::new(Blobs::local(&config.artifacts)?);
+    let catalog = Catalog {
+        publications: publications.clone(),
+        blobs: Arc::clone(&blobs),
+    };
+    let store = open_store(&paths.store)?;
+    backups::before_upgrade(&*store, &config, env!("CARGO_PKG_VERSION"), now)
+        .context("cannot make a backup before the upgrade")?;
+    let stored = store.load("").context("cannot read the store")?;
+    let mut fleet = Fleet::load(
+        &stored,
+        epoch::read(&paths.state)?,
+        epoch::held(&paths.state)?,
+        now,
+    )?;
+    drop(stored);
+    if let Some(why) = &fleet.held {
+        tracing::warn!(
+            why,
+            "this controller was restored and is held: it decides and sends nothing until `tamer-controller unhold`"
+        );
+        fleet.void_tokens();
+    }
+    take_in_environments(&mut fleet, &catalog).await?;
+    let metrics = Metrics::new();
+    let sessions = Arc::new(Sessions::default());
+    let connections = Connections::default();
+    let stop = CancellationToken::new();
+    let (driver, driving) = Driver::new(
+        Parts {
+            fleet,
+            store: Arc::clone(&store),
+            audit: AuditLog::open(&paths.audit).context("cannot open the audit log")?,
+            sessions: Arc::clone(&sessions),
+            connections: connections.clone(),
+            metrics: metrics.clone(),
+        },
+        stop.clone(),
+    );
+    let issued = ca
+        .issue_server(&config.names, now)
+        .context("cannot make the controller's certificate")?;
+    let tls = ServerTls::new(
+        ca.certificate_pem(),
+        &issued.certificate_pem,
+        &issued.key_pem,
+    )?;
+    let gate = Arc::new(RegistryGate {
+        driver: driver.clone(),
+        metrics: metrics.clone(),
+    });
+    let artifacts = artifact::router(ArtifactApi {
+        blobs,
+        trust: Arc::new(PublishedFiles {
+            base: paths.trust.clone(),
+        }),
+        gate,
+        metrics: metrics.clone(),
+        max_blob: config.max_artifact,
+    });
+    let agents = AgentApi {
+        driver: driver.clone(),
+        sessions,
+        metrics: metrics.clone(),
+    };
+    let enrolment = EnrolmentApi {
+        driver: driver.clone(),
+        ca: Arc::clone(&ca),
+        publications: publications.clone(),
+        metrics: metrics.clone(),
+    };
+    let operators = OperatorApi {
+        driver: driver.clone(),
+        catalog,
+        publications: publications.clone(),
+        public: config.public.clone(),
+        ca: ca.fingerprint(),
+        online_keys,
+    };
+    let router = Routes::new(AgentsServer::new(agents).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(EnrolmentServer::new(enrolment))
+        .add_service(OperatorsServer::new(operators).max_decoding_message_size(MAX_MESSAGE))
+        .into_axum_router()
+        .merge(artifacts);
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let mut chores = tokio::task::JoinSet::new();
+    chores.spawn(resign(publications, stop.clone()));
+    chores.spawn(renew_certificate(
+        ca,
+        tls.clone(),
+        config.names.clone(),
+        stop.clone(),
+    ));
+    let (kept, settings, counted, end) = (
+        Arc::clone(&store),
+        config.clone(),
+        metrics.clone(),
+        stopped(stop.clone()),
+    );
+    chores.spawn(async move { backups::run(kept, &settings, counted, end).await });
+    if let Some(address) = config.metrics {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address} for metrics"))?;
+        let serving = metrics.serve(listener, stopped(stop.clone()));
+        chores.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "metrics are not served any more");
+            }
+        });
+    }
+    // The port closes first, then the driver, so that whatever was answered has been stored.
+    let port = CancellationToken::new();
+    let serving = server::serve(
+        listener,
+        &tls,
+        router,
+        connections,
+        Limits::default(),
+        stopped(port.clone()),
+    );
+    let (mut serving, mut driving) = (Box::pin(serving), Box::pin(driving));
+    let result = tokio::select! {
+        result = &mut serving => result.context("cannot serve"),
+        result = &mut driving => result,
+        () = shutdown => {
+            port.cancel();
+            let served = tokio::select! {
+                served = &mut serving => served.context("cannot serve"),
+                driven = &mut driving => driven,
+            };
+            stop.cancel();
+            served.and(driving.await)
+        }
+    };
+    stop.cancel();
+    while chores.join_next().await.is_some() {}
+    result
+}
+
+fn online_keys(files: &[&std::path::Path]) -> anyhow::Result<Vec<Arc<SigningKey>>> {
+    let load = |file: &&std::path::Path| {
+        let key = SigningKey::load(file)
+            .with_context(|| format!("cannot load the online key {}", file.display()))?;
+        Ok(Arc::new(key))
+    };
+    files.iter().map(load).collect()
+}
+
+fn public_json(key: &SigningKey) -> anyhow::Result<String> {
+    Ok(serde_json::to_string(key.public())?)
+}
+
+fn open_store(dir: &std::path::Path) -> anyhow::Result<Arc<dyn Store>> {
+    let exe = std::env::current_exe().context("cannot tell where this program lies")?;
+    Ok(Arc::new(
+        SledStore::open(dir, &exe).context("cannot open the store")?,
+    ))
+}
+
+/// The signed files are the truth of environments. One that cannot be used keeps its targets as they
+/// were stored, and says so.
+async fn take_in_environments(fleet: &mut Fleet, catalog: &Catalog) -> anyhow::Result<()> {
+    for name in catalog.publications.names().await {
+        let RepositoryName::Environment(name) = name else {
+            continue;
+        };
+        match catalog.environment(&name).await {
+            Ok(Some((version, text, file))) => {
+                fleet.set_environment(&name, version, text, file, clock::now())
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(environment = %name, error = &error as &dyn std::error::Error, "cannot use the environment's file")
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn resign(publications: Publications, stop: CancellationToken) {
+    loop {
+        publications.resign(clock::now()).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RESIGN_EVERY) => {}
+        }
+    }
+}
+
+/// The controller's own certificate is made anew at half of its life.
+async fn renew_certificate(
+    ca: Arc<Ca>,
+    tls: ServerTls,
+    names: Vec<String>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SERVER_LIFE.0 / 2) => {}
+        }
+        let renewed = ca
+            .issue_server(&names, clock::now())
+            .map_err(anyhow::Error::from);
+        let replaced =
+            renewed.and_then(|issued| Ok(tls.replace(&issued.certificate_pem, &issued.key_pem)?));
+        if let Err(error) = replaced {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "cannot renew the controller's certificate"
+            );
+        }
+    }
+}
+
+fn stopped(stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+    async move { stop.cancelled().await }
+}
+
+/// Blobs and metadata are for everyone who is known; storing them takes a deployer of any environment.
+struct RegistryGate {
+    driver: Driver,
+    metrics: Metrics,
+}
+
+#[async_trait::async_trait]
+impl Gate for RegistryGate {
+    async fn may_read(&self, caller: &Caller) -> Result<(), Denied> {
+        self.ask(caller, false).await
+    }
+
+    async fn may_write(&self, caller: &Caller) -> Result<(), Denied> {
+        self.ask(caller, true).await
+    }
+}
+
+impl RegistryGate {
+    async fn ask(&self, caller: &Caller, write: bool) -> Result<(), Denied> {
+        let asked = caller.clone();
+        let now = clock::now();
+        let read = move |fleet: &Fleet| match asked.peer().map(|peer| &peer.identity) {
+            None => Err(Denied::Stranger),
+            Some(Identity::Host { .. }) if write => Err(Denied::NotAnOperator),
+            Some(Identity::Host { .. }) => fleet.registry.authorise_host(&asked, now).map(|_| ()),
+            Some(Identity::Operator { .. }) if write => may_publish(fleet, &asked, now),
+            Some(Identity::Operator { .. }) => may_look(fleet, &asked, now),
+        };
+        // A controller that is stopping knows nobody.
+        let answer = self
+            .driver
+            .read(read)
+            .await
+            .unwrap_or(Err(Denied::Stranger));
+        if let Err(denied) = &answer {
+            self.metrics.denied(denied);
+        }
+        answer
+    }
+}
+
+fn in_any_environment(
+    fleet: &Fleet,
+    caller: &Caller,
+    needed: Role,
+    now: tamer_core::moment::Moment,
+) -> Result<(), Denied> {
+    let places: Vec<Option<EnvironmentName>> = std::iter::once(None)
+        .chain(fleet.environments.keys().cloned().map(Some))
+        .collect();
+    let mut answer = Err(Denied::Stranger);
+    for place in places {
+        answer = fleet
+            .registry
+            .authorise_operator(caller, place.as_ref(), needed, now)
+            .map(|_| ());
+        if answer.is_ok() {
+            break;
+        }
+    }
+    answer
+}
+
+fn may_publish(
+    fleet: &Fleet,
+    caller: &Caller,
+    now: tamer_core::moment::Moment,
+) -> Result<(), Denied> {
+    in_any_environment(fleet, caller, Role::Deployer, now)
+}
+
+fn may_look(fleet: &Fleet, caller: &Caller, now: tamer_core::moment::Moment) -> Result<(), Denied> {
+    in_any_environment(fleet, caller, Role::Viewer, now)
+}

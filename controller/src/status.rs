@@ -1,0 +1,407 @@
+//! The fleet as people see it: pure conversion into what screens and JSON show.
+
+use crate::fleet::Fleet;
+use crate::fleet::hosts::Seat;
+use std::collections::BTreeMap;
+use tamer_core::check::{CheckResult, Results};
+use tamer_core::desired::{ActivationStatus, ComponentReport, Failure, Purpose};
+use tamer_core::id::{EnvironmentName, HostName};
+use tamer_core::moment::Moment;
+use tamer_core::rollout::deployment::{Deployment, Ending, Step, StepStatus};
+use tamer_core::rollout::{Host, Outcome, Part, PartStatus, Rollout, Stage, Target, Waiting};
+use tamer_proto::v1;
+
+/// How many hosts that need no attention are listed in a rollout.
+const MOST_HOSTS: usize = 1000;
+
+/// A deployment, whole.
+pub fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::DeploymentStatus {
+    let rollouts: Vec<v1::RolloutStatus> = deployment
+        .steps
+        .iter()
+        .map(|step| rollout(fleet, deployment, step, now))
+        .collect();
+    let running = rollouts.iter().find(|r| {
+        !matches!(
+            r.state.as_str(),
+            "waiting" | "succeeded" | "rolled back" | "failed" | "aborted"
+        )
+    });
+    let state = match deployment.ended {
+        Some((_, ending)) => ended(ending).to_owned(),
+        None => running.map_or_else(|| "running".to_owned(), |rollout| rollout.state.clone()),
+    };
+    v1::DeploymentStatus {
+        id: deployment.id.0,
+        environment: deployment.environment.to_string(),
+        application: deployment.application.to_string(),
+        version: deployment
+            .version
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
+        purpose: match deployment.purpose {
+            Purpose::Forward => "deploy".to_owned(),
+            Purpose::Back => "rollback".to_owned(),
+        },
+        by: deployment.by.clone(),
+        reason: deployment.reason.clone(),
+        started_ms: deployment.started_at.0,
+        ended_ms: deployment.ended.map_or(0, |(at, _)| at.0),
+        state,
+        exit_code: deployment
+            .ended
+            .map_or(0, |(_, ending)| u32::from(ending.exit_code())),
+        rollouts,
+        now_ms: now.0,
+    }
+}
+
+fn ended(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Succeeded | Ending::HostsAway => "succeeded",
+        Ending::Refused | Ending::PreChecksFailed => "refused",
+        Ending::RolledBack => "rolled back",
+        Ending::NotRolledBack => "failed",
+        Ending::Aborted => "aborted",
+    }
+}
+
+fn rollout(fleet: &Fleet, deployment: &Deployment, step: &Step, now: Moment) -> v1::RolloutStatus {
+    let version = |release: &Option<tamer_core::release::ReleaseRef>| {
+        release
+            .as_ref()
+            .map_or_else(String::new, |release| release.version.to_string())
+    };
+    let mut status = v1::RolloutStatus {
+        component: step.target.component.to_string(),
+        pool: step.target.pool.to_string(),
+        from: version(&step.from),
+        to: version(&step.release),
+        state: "waiting".to_owned(),
+        ..v1::RolloutStatus::default()
+    };
+    let id = match &step.status {
+        StepStatus::Waiting => return status,
+        StepStatus::Impossible(reason) => {
+            status.state = "failed".to_owned();
+            status.cause.clone_from(reason);
+            return status;
+        }
+        StepStatus::Running(id) => *id,
+        StepStatus::Ended(id, summary) => {
+            status.state = outcome(&summary.outcome).to_owned();
+            status.cause = cause(&summary.outcome);
+            *id
+        }
+    };
+    status.id = id.0;
+    let Some(target) = fleet.targets.get(&step.target) else {
+        return status;
+    };
+    let Some(rollout) = target.rollout.as_ref().filter(|rollout| rollout.id == id) else {
+        return status;
+    };
+    details(&mut status, target, rollout, now, fleet.epoch);
+    if deployment.ended.is_none() && rollout.has_ended() {
+        status.waiting_on.clear();
+    }
+    status
+}
+
+fn outcome(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "succeeded",
+        Outcome::RolledBack(_) => "rolled back",
+        Outcome::NotRolledBack(_) => "failed",
+        Outcome::Aborted { .. } => "aborted",
+    }
+}
+
+fn cause(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Succeeded => String::new(),
+        Outcome::RolledBack(cause) | Outcome::NotRolledBack(cause) => cause.to_string(),
+        Outcome::Aborted { by, reason } if reason.is_empty() => format!("aborted by {by}"),
+        Outcome::Aborted { by, reason } => format!("aborted by {by}: {reason}"),
+    }
+}
+
+fn details(
+    status: &mut v1::RolloutStatus,
+    target: &Target,
+    rollout: &Rollout,
+    now: Moment,
+    epoch: u64,
+) {
+    let paused = rollout.paused.is_some();
+    status.state = match &rollout.stage {
+        Stage::Ended { outcome: how, .. } => outcome(how).to_owned(),
+        _ if paused => "paused".to_owned(),
+        Stage::RollingBack { .. } => "rolling back".to_owned(),
+        Stage::Rolling { .. } | Stage::Baking { .. } => "running".to_owned(),
+    };
+    if let Stage::RollingBack { cause } = &rollout.stage {
+        status.cause = cause.to_string();
+    }
+    status.waiting_on = target
+        .decide(now, epoch)
+        .waiting_on
+        .iter()
+        .map(Waiting::to_string)
+        .collect();
+    status.total = rollout.total;
+    status.waves = rollout
+        .waves
+        .iter()
+        .enumerate()
+        .map(|(number, wave)| v1::WaveStatus {
+            name: wave.name.clone(),
+            ..wave_of(target, rollout, number as u32)
+        })
+        .collect();
+    let release = rollout.release.as_ref();
+    for (name, host, part) in target.parts() {
+        status.staged += u32::from(host.has(release));
+        let row = host_row(name, host, part, release.map(|release| release.manifest));
+        let calm =
+            matches!(part.status, PartStatus::Done | PartStatus::Waiting) && host.grant.is_none();
+        if !calm || status.hosts.len() < MOST_HOSTS {
+            status.hosts.push(row);
+        }
+    }
+}
+
+fn wave_of(target: &Target, rollout: &Rollout, number: u32) -> v1::WaveStatus {
+    let mut wave = v1::WaveStatus::default();
+    for (_, host, part) in target.parts().filter(|(_, _, part)| part.wave == number) {
+        wave.total += 1;
+        wave.done += u32::from(part.status == PartStatus::Done);
+        wave.failed += u32::from(part.status.is_failure());
+        wave.working += u32::from(host.grant.is_some());
+    }
+    let state = match &rollout.stage {
+        Stage::Rolling { wave } if number < *wave => "done",
+        Stage::Rolling { wave } if number == *wave => "rolling",
+        Stage::Baking { wave, .. } if number < *wave => "done",
+        Stage::Baking { wave, .. } if number == *wave => "baking",
+        Stage::Ended {
+            outcome: Outcome::Succeeded,
+            ..
+        } => "done",
+        _ if wave.done + wave.failed > 0 => "done",
+        _ => "waiting",
+    };
+    if let Stage::Baking {
+        wave: baking,
+        since,
+    } = &rollout.stage
+        && *baking == number
+    {
+        wave.baked_at_ms = (*since + rollout.policy.bake).0;
+    }
+    state.clone_into(&mut wave.state);
+    wave
+}
+
+fn host_row(
+    name: &HostName,
+    host: &Host,
+    part: &Part,
+    wanted: Option<tamer_core::digest::Digest>,
+) -> v1::RolloutHost {
+    let state = match (&part.status, &host.grant) {
+        (_, Some(grant)) => match &grant.step {
+            Some(step) => format!("working: {step}"),
+            None => "granted".to_owned(),
+        },
+        (PartStatus::Waiting, None)
+            if wanted.is_some_and(|wanted| host.staged.contains(&wanted)) =>
+        {
+            "staged".to_owned()
+        }
+        (PartStatus::Waiting, None) => "waiting".to_owned(),
+        (PartStatus::Done, None) => "done".to_owned(),
+        (PartStatus::Refused(_), None) => "refused".to_owned(),
+        (PartStatus::Failed(_) | PartStatus::NotBack(_), None) => "failed".to_owned(),
+        (PartStatus::Silent, None) => "silent".to_owned(),
+    };
+    let running = host.running.as_ref();
+    v1::RolloutHost {
+        host: name.to_string(),
+        wave: part.wave,
+        state: if part.moved && running.map(|r| r.manifest) != wanted && host.grant.is_none() {
+            "back".to_owned()
+        } else {
+            state
+        },
+        running: running.map_or_else(String::new, |release| release.version.to_string()),
+        failure: part.status.failure().map(failure),
+    }
+}
+
+fn failure(failure: &Failure) -> v1::Failure {
+    failure.into()
+}
+
+/// A host, whole.
+pub fn host(fleet: &Fleet, name: &HostName) -> Option<v1::HostRow> {
+    let registered = fleet.registry.hosts.get(name)?;
+    let nobody = Seat::default();
+    let seat = fleet.seats.get(name).unwrap_or(&nobody);
+    let state = match (&seat.session, seat.quarantined, registered.revoked) {
+        (_, _, true) => "removed",
+        (_, true, _) => "quarantined",
+        (Some(_), _, _) => "connected",
+        (None, _, _) => "away",
+    };
+    let keys = fleet.targets_of(name);
+    let components = keys.iter().filter_map(|key| {
+        let target = fleet.targets.get(key)?;
+        let host = target.hosts.get(name)?;
+        let said = seat.components.iter().find(|said| {
+            said.slot.application == key.application
+                && said.slot.component == key.component
+                && said.slot.pool == key.pool
+        });
+        Some(component(target, host, said))
+    });
+    Some(v1::HostRow {
+        name: name.to_string(),
+        environment: registered.environment.to_string(),
+        labels: registered.labels.clone(),
+        state: state.to_owned(),
+        since_ms: seat.since.0,
+        agent_version: seat
+            .session
+            .as_ref()
+            .map_or_else(String::new, |session| session.agent_version.clone()),
+        components: components.collect(),
+        checks: checks(&seat.checks),
+    })
+}
+
+fn component(target: &Target, host: &Host, said: Option<&ComponentReport>) -> v1::HostComponent {
+    let version = |release: Option<&tamer_core::release::ReleaseRef>| {
+        release.map_or_else(String::new, |release| release.version.to_string())
+    };
+    let goal = target.goal(host);
+    let mut problem = host.tried.as_ref().map(|tried| failure(&tried.failure));
+    let state = if host.hold.is_some() {
+        "held".to_owned()
+    } else if let Some(grant) = &host.grant {
+        grant
+            .step
+            .as_ref()
+            .map_or_else(|| "granted".to_owned(), |step| format!("working: {step}"))
+    } else if host.running.as_ref() == goal {
+        "settled".to_owned()
+    } else if host.tried.is_some() {
+        "failed".to_owned()
+    } else {
+        "waiting".to_owned()
+    };
+    let staging = said.and_then(|said| said.staging_failure.as_ref());
+    problem = problem.or_else(|| staging.map(failure));
+    let stuck = said
+        .and_then(|said| said.activation.as_ref())
+        .and_then(|activation| match &activation.status {
+            ActivationStatus::Stuck(stuck) => Some(failure(stuck)),
+            _ => None,
+        });
+    v1::HostComponent {
+        application: target.key.application.to_string(),
+        component: target.key.component.to_string(),
+        pool: target.key.pool.to_string(),
+        running: version(host.running.as_ref()),
+        wanted: version(goal),
+        state,
+        failure: problem.or(stuck),
+        checks: said.map_or_else(Vec::new, |said| checks(&said.checks)),
+        drift: said.map_or_else(Vec::new, |said| said.drift.clone()),
+    }
+}
+
+fn checks(results: &Results) -> Vec<v1::CheckState> {
+    let failure = |result: &CheckResult| match result {
+        CheckResult::Passed => String::new(),
+        CheckResult::Failed(why) => why.clone(),
+    };
+    results
+        .iter()
+        .map(|(name, result)| v1::CheckState {
+            name: name.to_string(),
+            failure: failure(result),
+        })
+        .collect()
+}
+
+/// An environment at a glance.
+pub fn environment(fleet: &Fleet, name: &EnvironmentName) -> Option<v1::EnvironmentRow> {
+    let place = fleet.environments.get(name)?;
+    let ours = || {
+        fleet
+            .registry
+            .hosts
+            .iter()
+            .filter(|(_, host)| host.environment == *name && !host.revoked)
+    };
+    let connected = |host: &HostName| {
+        fleet
+            .seats
+            .get(host)
+            .is_some_and(|seat| seat.session.is_some())
+    };
+    let targets = fleet
+        .targets
+        .values()
+        .filter(|target| target.key.environment == *name)
+        .map(|target| {
+            let there = target
+                .hosts
+                .values()
+                .filter(|host| host.running.is_some() && host.running == target.release);
+            v1::TargetRow {
+                application: target.key.application.to_string(),
+                component: target.key.component.to_string(),
+                pool: target.key.pool.to_string(),
+                version: target
+                    .release
+                    .as_ref()
+                    .map_or_else(String::new, |release| release.version.to_string()),
+                manifest: target
+                    .release
+                    .as_ref()
+                    .map_or_else(String::new, |release| release.manifest.to_string()),
+                hosts: target.hosts.len() as u32,
+                there: there.count() as u32,
+            }
+        });
+    Some(v1::EnvironmentRow {
+        name: name.to_string(),
+        version: place.version,
+        text: place.text.clone(),
+        hosts: ours().count() as u32,
+        connected: ours().filter(|(host, _)| connected(host)).count() as u32,
+        targets: targets.collect(),
+    })
+}
+
+/// Where each release runs, and where it was found bad: environments by the digest of its manifest.
+pub fn whereabouts(
+    fleet: &Fleet,
+) -> BTreeMap<tamer_core::digest::Digest, (Vec<String>, Vec<String>)> {
+    let mut all: BTreeMap<_, (Vec<String>, Vec<String>)> = BTreeMap::new();
+    for target in fleet.targets.values() {
+        let environment = target.key.environment.to_string();
+        if let Some(release) = &target.release {
+            all.entry(release.manifest)
+                .or_default()
+                .0
+                .push(environment.clone());
+        }
+        for bad in &target.bad {
+            all.entry(*bad).or_default().1.push(environment.clone());
+        }
+    }
+    all
+}

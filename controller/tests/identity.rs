@@ -1,0 +1,370 @@
+//! Joining, renewing, revoking: single stories first, then every order of events.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic, too")]
+
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tamer_controller::identity::join::{JoinError, Joined, join_host, join_operator};
+use tamer_controller::identity::peer::{Caller, Identity, Peer};
+use tamer_controller::identity::registry::{Denied, Registry, Role, Roles};
+use tamer_controller::identity::tokens::{Grant, Token, TokenError, Tokens};
+use tamer_core::digest::Digest;
+use tamer_core::id::{EnvironmentName, HostName};
+use tamer_core::moment::Moment;
+use tamer_core::selector::Labels;
+
+const DAY: u64 = 24 * 3600 * 1000;
+
+fn digest(n: u8) -> Digest {
+    Digest::new([n; 32])
+}
+
+fn name(given: &str) -> HostName {
+    given.parse().unwrap()
+}
+
+/// The bearer of a certificate that was just signed for `identity` and `key`.
+fn caller(identity: &Identity, key: Digest, not_after: u64) -> Caller {
+    Caller::Peer(Arc::new(Peer {
+        identity: identity.clone(),
+        key,
+        certificate: key,
+        serial: "01".to_owned(),
+        not_after: Moment(not_after),
+    }))
+}
+
+#[derive(Default)]
+struct Controller {
+    registry: Registry,
+    tokens: Tokens,
+}
+
+impl Controller {
+    fn invite(&mut self, secret: u8, grant: Grant) {
+        let token = Token {
+            grant,
+            expires: Moment(u64::MAX),
+            created_by: None,
+            used: None,
+        };
+        self.tokens.issue(digest(secret), token);
+    }
+
+    fn invite_host(&mut self, secret: u8, environment: &str, replaces: Option<&str>) {
+        let grant = Grant::Host {
+            environment: environment.parse().unwrap(),
+            labels: Labels::from([("role".to_owned(), "web".to_owned())]),
+            replaces: replaces.map(name),
+        };
+        self.invite(secret, grant);
+    }
+
+    fn join(&mut self, secret: u8, host: &str, key: u8) -> Result<Joined, JoinError> {
+        let (host, key) = (name(host), digest(key));
+        let secret = digest(secret);
+        join_host(
+            &mut self.registry,
+            &mut self.tokens,
+            &secret,
+            &host,
+            key,
+            Moment(1),
+        )
+    }
+
+    fn host(&self, caller: &Caller, now: u64) -> Result<String, Denied> {
+        let found = self.registry.authorise_host(caller, Moment(now));
+        found.map(|(name, _)| name.to_string())
+    }
+}
+
+#[test]
+fn a_host_joins_under_the_tokens_environment_and_labels() {
+    let mut controller = Controller::default();
+    controller.invite_host(1, "staging", None);
+    let joined = controller.join(1, "web-01", 10).unwrap();
+    assert_eq!(
+        joined.identity.to_string(),
+        "tamer://host/staging/web-01?incarnation=1"
+    );
+    assert!(joined.replaced.is_empty());
+    let host = &controller.registry.hosts[&name("web-01")];
+    assert_eq!(host.labels["role"], "web");
+    let caller = caller(&joined.identity, digest(10), DAY);
+    assert_eq!(controller.host(&caller, DAY).unwrap(), "web-01");
+    assert!(matches!(
+        controller.host(&caller, DAY + 1),
+        Err(Denied::Expired(_))
+    ));
+    assert_eq!(controller.host(&Caller::Stranger, 1), Err(Denied::Stranger));
+    // The answer was lost, the agent asks again; another key gets nothing.
+    assert_eq!(controller.join(1, "web-01", 10).unwrap(), joined);
+    let used = JoinError::Token(TokenError::Used("web-01".to_owned()));
+    assert_eq!(controller.join(1, "web-01", 11), Err(used));
+}
+
+#[test]
+fn a_name_or_a_key_that_is_taken_leaves_the_token_for_another_try() {
+    let mut controller = Controller::default();
+    controller.invite_host(1, "staging", None);
+    controller.invite_host(2, "staging", None);
+    controller.join(1, "web-01", 10).unwrap();
+    let taken = JoinError::NameTaken(name("web-01"));
+    assert_eq!(controller.join(2, "web-01", 11), Err(taken));
+    let shared = JoinError::KeyTaken("web-01".to_owned());
+    assert_eq!(controller.join(2, "web-02", 10), Err(shared));
+    assert!(controller.join(2, "web-02", 11).is_ok());
+}
+
+#[test]
+fn a_rebuilt_machine_takes_over_and_the_old_key_is_worth_nothing() {
+    let mut controller = Controller::default();
+    controller.invite_host(1, "staging", None);
+    let old = controller.join(1, "web-01", 10).unwrap();
+    let old_caller = caller(&old.identity, digest(10), DAY);
+    controller.invite_host(2, "staging", Some("web-01"));
+    controller.invite_host(3, "production", Some("web-01"));
+    controller.invite_host(4, "staging", Some("web-09"));
+    let nothing = |host| Err(JoinError::NothingToReplace(name(host)));
+    assert_eq!(controller.join(3, "web-01", 11), nothing("web-01"));
+    assert_eq!(controller.join(4, "web-09", 11), nothing("web-09"));
+    assert_eq!(controller.host(&old_caller, 2).unwrap(), "web-01");
+
+    let new = controller.join(2, "web-01", 11).unwrap();
+    assert_eq!(new.replaced, [digest(10)]);
+    assert!(new.identity.to_string().ends_with("incarnation=2"));
+    assert!(matches!(
+        controller.host(&old_caller, 2),
+        Err(Denied::OldKey(_))
+    ));
+    let renewal = controller
+        .registry
+        .renew(&old_caller, digest(10), Moment(2));
+    assert!(matches!(renewal, Err(Denied::OldKey(_))));
+    // Nor does the new key help an old certificate's name.
+    let mixed = caller(&old.identity, digest(11), DAY);
+    assert!(matches!(controller.host(&mixed, 2), Err(Denied::OldKey(_))));
+    // And the first token does not bring the old machine back.
+    assert!(controller.join(1, "web-01", 10).is_err());
+}
+
+#[test]
+fn an_expired_certificate_is_renewed_for_ninety_days() {
+    let mut controller = Controller::default();
+    controller.invite_host(1, "staging", None);
+    let joined = controller.join(1, "web-01", 10).unwrap();
+    let expired = caller(&joined.identity, digest(10), DAY);
+    let renew = |controller: &mut Controller, now: u64| {
+        controller.registry.renew(&expired, digest(10), Moment(now))
+    };
+    assert_eq!(
+        renew(&mut controller, 91 * DAY),
+        Ok(joined.identity.clone())
+    );
+    let late = renew(&mut controller, 91 * DAY + 1);
+    assert_eq!(late, Err(Denied::TooLate("web-01".to_owned())));
+    let keys = controller.registry.revoke_host(&name("web-01")).unwrap();
+    assert_eq!(keys, [digest(10)]);
+    let revoked = Err(Denied::Revoked("web-01".to_owned()));
+    assert_eq!(renew(&mut controller, 2), revoked);
+    assert!(
+        controller.join(1, "web-01", 10).is_err(),
+        "nor by its token"
+    );
+}
+
+#[test]
+fn a_lost_renewal_shuts_nobody_out_and_a_used_one_retires_the_old_key() {
+    let mut controller = Controller::default();
+    controller.invite_host(1, "staging", None);
+    let id = controller.join(1, "web-01", 10).unwrap().identity;
+    let with = |key| caller(&id, digest(key), DAY);
+    let registry = &mut controller.registry;
+    registry.renew(&with(10), digest(11), Moment(1)).unwrap();
+    assert!(registry.authorise_host(&with(10), Moment(1)).is_ok());
+    assert!(registry.authorise_host(&with(11), Moment(1)).is_ok());
+    assert!(!registry.seen(with(10).peer().unwrap()));
+    assert!(registry.seen(with(11).peer().unwrap()));
+    let old = with(10);
+    let old = registry.authorise_host(&old, Moment(1));
+    assert_eq!(old.unwrap_err(), Denied::OldKey("web-01".to_owned()));
+    assert!(registry.authorise_host(&with(11), Moment(1)).is_ok());
+}
+
+#[test]
+fn operators_have_a_role_for_each_environment() {
+    let mut controller = Controller::default();
+    let roles = Roles {
+        everywhere: Some(Role::Viewer),
+        environments: BTreeMap::from([("staging".parse().unwrap(), Role::Deployer)]),
+    };
+    let grant = |roles| Grant::Operator {
+        name: "anna".parse().unwrap(),
+        roles,
+    };
+    controller.invite(1, grant(roles));
+    controller.invite(2, grant(Roles::everywhere(Role::Admin)));
+    let Controller { registry, tokens } = &mut controller;
+    let anna = join_operator(registry, tokens, &digest(1), digest(10), Moment(1)).unwrap();
+    assert_eq!(anna.identity.to_string(), "tamer://operator/anna");
+    let caller_a = caller(&anna.identity, digest(10), DAY);
+    let may = |registry: &Registry, caller: &Caller, environment: Option<&str>, role| {
+        let environment = environment.map(|e| e.parse::<EnvironmentName>().unwrap());
+        let found = registry.authorise_operator(caller, environment.as_ref(), role, Moment(1));
+        found.is_ok()
+    };
+    for (environment, role, allowed) in [
+        (Some("staging"), Role::Deployer, true),
+        (Some("staging"), Role::Admin, false),
+        (Some("production"), Role::Viewer, true),
+        (Some("production"), Role::Deployer, false),
+        (None, Role::Viewer, true),
+        (None, Role::Deployer, false),
+    ] {
+        let got = may(registry, &caller_a, environment, role);
+        assert_eq!(got, allowed, "{environment:?} {role:?}");
+    }
+    let refused = registry.authorise_operator(&caller_a, None, Role::Admin, Moment(1));
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "anna may not do this for the whole fleet: it takes the role Admin"
+    );
+    assert_eq!(
+        registry.authorise_host(&caller_a, Moment(1)).unwrap_err(),
+        Denied::NotAHost
+    );
+    let late = registry.authorise_operator(&caller_a, None, Role::Viewer, Moment(DAY + 1));
+    assert!(matches!(late, Err(Denied::Expired(_))));
+
+    // A second login: new key, new roles, and the old key is gone.
+    let again = join_operator(registry, tokens, &digest(2), digest(11), Moment(1)).unwrap();
+    assert_eq!(again.replaced, [digest(10)]);
+    assert!(!may(registry, &caller_a, None, Role::Viewer));
+    let caller_b = caller(&again.identity, digest(11), DAY);
+    assert!(may(registry, &caller_b, None, Role::Admin));
+    let Identity::Operator { name } = &again.identity else {
+        panic!("an operator joined")
+    };
+    assert_eq!(registry.revoke_operator(name).unwrap(), [digest(11)]);
+    assert!(!may(registry, &caller_b, None, Role::Viewer));
+}
+
+/// Any of them, if there are any.
+fn nth(certificates: &[(Identity, Digest)], n: usize) -> Option<(Identity, Digest)> {
+    let n = n.checked_rem(certificates.len())?;
+    certificates.get(n).cloned()
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Invite { secret: u8, replaces: Option<u8> },
+    Join { secret: u8, host: u8, key: u8 },
+    Renew { certificate: usize, key: u8 },
+    Connect { certificate: usize },
+    Revoke { host: u8 },
+    Restart,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let host = 0u8..3;
+    prop_oneof![
+        1 => (3u8..8, prop::option::of(host.clone()))
+            .prop_map(|(secret, replaces)| Event::Invite { secret, replaces }),
+        3 => (0u8..8, host.clone(), 0u8..8)
+            .prop_map(|(secret, host, key)| Event::Join { secret, host, key }),
+        3 => (0usize..20, 0u8..8).prop_map(|(certificate, key)| Event::Renew { certificate, key }),
+        3 => (0usize..20).prop_map(|certificate| Event::Connect { certificate }),
+        1 => host.prop_map(|host| Event::Revoke { host }),
+        1 => Just(Event::Restart),
+    ]
+}
+
+proptest! {
+    /// Whatever happens in whatever order: a revoked name stays out until a new token brings it
+    /// back, no token serves two, no incarnation falls, and no key opens two names.
+    #[test]
+    fn every_order_of_events_keeps_the_promises(events in prop::collection::vec(event(), 1..80)) {
+        let host_name = |n: u8| format!("web-{n}");
+        let mut controller = Controller::default();
+        // Every certificate ever signed, with its key.
+        let mut certificates: Vec<(Identity, Digest)> = Vec::new();
+        let mut served: BTreeMap<u8, (u8, u8)> = BTreeMap::new();
+        let mut invited: BTreeSet<u8> = BTreeSet::new();
+        let mut revoked: BTreeSet<String> = BTreeSet::new();
+        let mut highest: BTreeMap<String, u32> = BTreeMap::new();
+        for secret in 0..3 {
+            invited.insert(secret);
+            controller.invite_host(secret, "staging", None);
+        }
+        for event in events {
+            match event {
+                // A secret is random: no two tokens share one.
+                Event::Invite { secret, replaces } if invited.insert(secret) => {
+                    let replaces = replaces.map(host_name);
+                    controller.invite_host(secret, "staging", replaces.as_deref());
+                }
+                Event::Invite { .. } => {}
+                Event::Join { secret, host, key } => {
+                    if let Ok(joined) = controller.join(secret, &host_name(host), key) {
+                        prop_assert!(invited.contains(&secret));
+                        let first = served.insert(secret, (host, key));
+                        prop_assert!(first.is_none_or(|first| first == (host, key)));
+                        if first.is_none() {
+                            revoked.remove(&host_name(host));
+                        }
+                        certificates.push((joined.identity, digest(key)));
+                    }
+                }
+                Event::Renew { certificate, key } => {
+                    if let Some((identity, old)) = nth(&certificates, certificate) {
+                        let caller = caller(&identity, old, DAY);
+                        let allowed = controller.host(&caller, 1).is_ok();
+                        let renewed = controller.registry.renew(&caller, digest(key), Moment(1));
+                        prop_assert!(allowed || renewed.is_err());
+                        if renewed.is_ok() {
+                            certificates.push((identity, digest(key)));
+                        }
+                    }
+                }
+                Event::Connect { certificate } => {
+                    if let Some((identity, key)) = nth(&certificates, certificate) {
+                        let caller = caller(&identity, key, DAY);
+                        let before = controller.host(&caller, 1);
+                        controller.registry.seen(caller.peer().unwrap());
+                        prop_assert_eq!(controller.host(&caller, 1), before);
+                    }
+                }
+                Event::Revoke { host } => {
+                    if controller.registry.revoke_host(&name(&host_name(host))).is_ok() {
+                        revoked.insert(host_name(host));
+                    }
+                }
+                Event::Restart => {
+                    let text = serde_json::to_string(&controller.registry).unwrap();
+                    controller.registry = serde_json::from_str(&text).unwrap();
+                    let text = serde_json::to_string(&controller.tokens).unwrap();
+                    controller.tokens = serde_json::from_str(&text).unwrap();
+                }
+            }
+            for (host, known) in &controller.registry.hosts {
+                let highest = highest.entry(host.to_string()).or_default();
+                prop_assert!(known.incarnation >= *highest);
+                *highest = known.incarnation;
+            }
+            let mut good: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
+            for (identity, key) in &certificates {
+                if let Ok(host) = controller.host(&caller(identity, *key, DAY), 1) {
+                    prop_assert!(!revoked.contains(&host), "{host} is revoked");
+                    good.entry(host).or_default().insert(*key);
+                }
+            }
+            for (host, keys) in &good {
+                prop_assert!(keys.len() <= 2, "{host}: at most the key and the next one");
+                for (other, theirs) in &good {
+                    prop_assert!(host == other || keys.is_disjoint(theirs), "one key, two names");
+                }
+            }
+        }
+    }
+}
