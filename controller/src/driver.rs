@@ -219,10 +219,8 @@ impl Parts {
             .drain()
             .context("cannot store what has changed")?;
         let mut tickets = Vec::with_capacity(batches.len());
-        let mut revision = self.store.revision();
-        for batch in batches {
+        for (revision, batch) in (self.store.revision()..).zip(batches) {
             tickets.push(self.store.submit(revision, batch));
-            revision += 1;
         }
         for ticket in tickets {
             ticket.await.context("cannot make a change durable")?;

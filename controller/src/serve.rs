@@ -273,8 +273,8 @@ async fn renew_certificate(
     }
 }
 
-fn stopped(stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
-    async move { stop.cancelled().await }
+async fn stopped(stop: CancellationToken) {
+    stop.cancelled().await;
 }
 
 /// Blobs and metadata are for everyone who is known; storing them takes a deployer of any environment.

@@ -2,6 +2,7 @@
 //! `x-` are the user's own and are passed over.
 
 use serde::de::DeserializeOwned;
+use std::fmt;
 
 /// Why a file was refused: its name, the place in it, the reason, and often what was meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +16,7 @@ pub struct BadText {
 
 impl BadText {
     /// A refusal for a reason that is not about one place in the text.
-    pub fn new(file: &str, reason: impl ToString) -> Self {
+    pub fn new(file: &str, reason: impl fmt::Display) -> Self {
         Self {
             file: file.to_owned(),
             place: String::new(),
@@ -76,9 +77,13 @@ fn drop_own_keys(table: &mut toml::Table) -> bool {
 fn drop_in_value(value: &mut toml::Value) -> bool {
     match value {
         toml::Value::Table(table) => drop_own_keys(table),
-        toml::Value::Array(items) => items
-            .iter_mut()
-            .fold(false, |any, item| drop_in_value(item) || any),
+        toml::Value::Array(items) => {
+            let mut dropped = false;
+            for item in items {
+                dropped |= drop_in_value(item);
+            }
+            dropped
+        }
         _ => false,
     }
 }

@@ -2,6 +2,8 @@
 //! and go back at any moment; a controller that restarts. A witness checks every promise after every
 //! event; then the world turns friendly, and the rollout must end.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail that way")]
+
 mod fleet;
 
 use fleet::World;

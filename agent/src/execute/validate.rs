@@ -158,8 +158,7 @@ async fn look(
         Some(before) if with_environment => {
             let around = executor.around_environment();
             let now = executor.probe.run(&job.view.checks, &around).await;
-            drop((before, now));
-            Ok(())
+            judge(before, &now)
         }
         _ => Ok(()),
     }

@@ -137,7 +137,7 @@ where
 fn passes(code: Code) -> bool {
     !matches!(
         code,
-        Code::NotFound
+        Code::DataLoss
             | Code::InvalidArgument
             | Code::PermissionDenied
             | Code::Unauthenticated

@@ -27,7 +27,7 @@ pub(super) async fn run(at: &Context<'_>, args: &Login) -> Result<Exit> {
     let request = JoinRequest {
         secret: token.secret.expose().to_vec(),
         name: String::new(),
-        csr: identity::signing_request(&key)?.into(),
+        csr: identity::signing_request(&key)?,
     };
     let answer = client::join(&address, token.ca, request).await?;
     let trust_root = pinned(token.trust_root, &answer.trust_root)?;

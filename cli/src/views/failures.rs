@@ -1,7 +1,7 @@
 //! What failed, on which host, with the last lines of output, and what to type next.
 
 use super::human::{fit, harmless};
-use tamer_proto::v1::{DeploymentStatus, Failure, RolloutHost};
+use tamer_proto::v1::{DeploymentStatus, Failure, RolloutHost, RolloutStatus};
 
 /// How many failed hosts are told in full.
 const TOLD: usize = 5;
@@ -55,9 +55,24 @@ pub fn explain(status: &DeploymentStatus) -> Vec<String> {
         .rollouts
         .iter()
         .filter(|rollout| !rollout.cause.is_empty());
-    lines.extend(causes.map(|rollout| format!("  {}", harmless(&rollout.cause))));
+    lines.extend(causes.map(|rollout| format!("  {}", cause(rollout))));
     lines.push(next(status));
     lines
+}
+
+/// Why a rollout failed, without the failure that its host tells above already.
+pub fn cause(rollout: &RolloutStatus) -> String {
+    let told = rollout.hosts.iter().find_map(|host| {
+        let message = &host.failure.as_ref()?.message;
+        let rest = rollout.cause.strip_prefix(&host.host)?.strip_prefix(": ")?;
+        rest.strip_prefix(message.as_str())
+    });
+    let cause = match told.map(|rest| rest.trim().trim_matches(['(', ')'])) {
+        None => &rollout.cause,
+        Some("") => return rollout.state.clone(),
+        Some(rest) => return format!("{}: {}", rollout.state, harmless(rest)),
+    };
+    harmless(cause)
 }
 
 /// The commands to type next, in one line.
@@ -89,6 +104,17 @@ mod tests {
     #[test]
     fn a_failure_says_where_why_and_what_next() {
         insta::assert_snapshot!(explain(&rolled_back()).join("\n"));
+    }
+
+    #[test]
+    fn a_failure_is_told_once() {
+        let mut status = rolled_back();
+        let rollout = &mut status.rollouts[0];
+        let message = rollout.hosts[1].failure.as_ref().unwrap().message.clone();
+        rollout.cause = format!("web-07: {message} (1 failed, 0 may)");
+        assert_eq!(cause(rollout), "rolled back: 1 failed, 0 may");
+        rollout.cause = "asked for by anna".into();
+        assert_eq!(cause(rollout), "asked for by anna");
     }
 
     #[test]

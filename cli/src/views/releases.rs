@@ -1,6 +1,7 @@
 //! Versions that can be deployed, and deployments of the past.
 
 use super::human::{date, span};
+use super::status::what;
 use super::table::Table;
 use tamer_proto::v1::{DeploymentStatus, VersionRow};
 
@@ -40,9 +41,9 @@ pub fn history(deployments: &[DeploymentStatus]) -> Vec<String> {
         "REASON",
     ]);
     for status in deployments {
-        let what = match status.purpose.as_str() {
-            "rollback" => format!("{} back to {}", status.application, status.version),
-            _ => format!("{} {}", status.application, status.version),
+        let purpose = match status.purpose.as_str() {
+            "rollback" => format!("back to {}", what(status)),
+            _ => what(status),
         };
         let took = match status.ended_ms {
             0 => String::new(),
@@ -52,7 +53,7 @@ pub fn history(deployments: &[DeploymentStatus]) -> Vec<String> {
             status.id.to_string(),
             date(status.started_ms),
             status.environment.clone(),
-            what,
+            purpose,
             status.state.clone(),
             took,
             status.by.clone(),

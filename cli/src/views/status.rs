@@ -13,15 +13,10 @@ pub fn header(status: &DeploymentStatus) -> String {
         "rollback" => "⟲",
         _ => "→",
     };
-    let mut parts = vec![
-        format!(
-            "{} {} {arrow} {}",
-            status.application, status.version, status.environment
-        ),
-        size(status),
-        format!("deployment {}", status.id),
-        format!("by {}", status.by),
-    ];
+    let mut parts = vec![format!("{} {arrow} {}", what(status), status.environment)];
+    parts.extend(size(status));
+    parts.push(format!("deployment {}", status.id));
+    parts.push(format!("by {}", harmless(&status.by)));
     if !status.reason.is_empty() {
         parts.push(format!("“{}”", harmless(&status.reason)));
     }
@@ -31,11 +26,24 @@ pub fn header(status: &DeploymentStatus) -> String {
     parts.join(" · ")
 }
 
+/// `shop 1.4.2`; where components go to versions of their own, `shop (web 1.4.2, worker 1.3.0)`.
+pub(crate) fn what(status: &DeploymentStatus) -> String {
+    let application = &status.application;
+    if !status.version.is_empty() {
+        return format!("{application} {}", status.version);
+    }
+    let release = |rollout: &RolloutStatus| format!("{} {}", name(rollout), rollout.to);
+    let releases: Vec<_> = status.rollouts.iter().map(release).collect();
+    format!("{application} ({})", releases.join(", "))
+}
+
 /// How much it is about: hosts, or components where there are several, for they may share hosts.
-fn size(status: &DeploymentStatus) -> String {
+/// Of a rollout of the past the controller does not know the hosts any more.
+fn size(status: &DeploymentStatus) -> Option<String> {
     match &status.rollouts[..] {
-        [one] => count(one.total, "host"),
-        several => count(several.len() as u64, "component"),
+        [one] if one.total == 0 => None,
+        [one] => Some(count(one.total, "host")),
+        several => Some(count(several.len() as u64, "component")),
     }
 }
 
@@ -48,7 +56,7 @@ pub fn render(status: &DeploymentStatus, width: usize) -> Vec<String> {
         if many {
             lines.push(format!("  {}", rollout_line(rollout)));
         }
-        if rollout.state == "waiting" && many {
+        if rollout.total == 0 || rollout.state == "waiting" && many {
             lines.extend(
                 rollout
                     .waiting_on
@@ -79,8 +87,10 @@ fn rollout_line(rollout: &RolloutStatus) -> String {
         "" => "nothing",
         from => from,
     };
-    let hosts = count(rollout.total, "host");
-    let mut line = format!("{} {from} → {} · {hosts}", name(rollout), rollout.to);
+    let mut line = format!("{} {from} → {}", name(rollout), rollout.to);
+    if rollout.total > 0 {
+        line += &format!(" · {}", count(rollout.total, "host"));
+    }
     if rollout.state != "running" {
         line += &format!(" · {}", rollout.state);
     }
@@ -102,9 +112,10 @@ fn waves(rollout: &RolloutStatus, now_ms: u64) -> Vec<String> {
     };
     let mut lines = vec![row("staged", rollout.staged, rollout.total, &size)];
     let going = matches!(rollout.state.as_str(), "running" | "waiting" | "paused");
+    let well = going || rollout.state == "succeeded";
     let mut told = false;
     for wave in &rollout.waves {
-        let mut what = wave_state(wave, now_ms);
+        let mut what = wave_state(wave, well, now_ms);
         if wave.state == "waiting" && going && !told && !rollout.waiting_on.is_empty() {
             what.push(format!(
                 "waits for {}",
@@ -125,7 +136,7 @@ fn row(name: &str, done: u32, total: u32, what: &str) -> String {
     format!("{name:<10} {:<8} {what}", format!("{done}/{total}"))
 }
 
-fn wave_state(wave: &WaveStatus, now_ms: u64) -> Vec<String> {
+fn wave_state(wave: &WaveStatus, well: bool, now_ms: u64) -> Vec<String> {
     let mut what = Vec::new();
     if wave.failed > 0 {
         what.push(format!("{} failed", wave.failed));
@@ -141,7 +152,7 @@ fn wave_state(wave: &WaveStatus, now_ms: u64) -> Vec<String> {
                 left => format!("baking {}", span(left)),
             });
         }
-        "done" if wave.failed == 0 => what.push("healthy".to_owned()),
+        "done" if well && wave.failed == 0 => what.push("healthy".to_owned()),
         _ => {}
     }
     what
@@ -178,17 +189,19 @@ fn hosts(rollout: &RolloutStatus) -> Vec<String> {
 /// The one line that ends a deployment.
 pub fn summary(status: &DeploymentStatus) -> String {
     let took = span(status.ended_ms.saturating_sub(status.started_ms));
-    let what = format!("{} {}", status.application, status.version);
-    let hosts = size(status);
+    let (what, environment) = (what(status), &status.environment);
+    let size = size(status).map_or_else(String::new, |size| format!("{size}, "));
+    let sign = if status.exit_code == 0 { '✓' } else { '!' };
+    let but = match status.exit_code {
+        0 => "",
+        _ => ", but not on every host",
+    };
     match (status.state.as_str(), status.purpose.as_str()) {
         ("succeeded", "rollback") => {
-            format!(
-                "✓ {} is back at {what}: {hosts}, {took}",
-                status.environment
-            )
+            format!("{sign} {environment} is back at {what}{but}: {size}{took}")
         }
-        ("succeeded", _) => format!("✓ {what} runs in {}: {hosts}, {took}", status.environment),
-        (state, _) => format!("✗ {what} → {}: {state} after {took}", status.environment),
+        ("succeeded", _) => format!("{sign} {what} runs in {environment}{but}: {size}{took}"),
+        (state, _) => format!("✗ {what} → {environment}: {state} after {took}"),
     }
 }
 
@@ -246,6 +259,12 @@ mod tests {
             summary(&status),
             "✓ shop 1.4.2 runs in production: 40 hosts, 38 s"
         );
+        status.exit_code = 9;
+        assert_eq!(
+            summary(&status),
+            "! shop 1.4.2 runs in production, but not on every host: 40 hosts, 38 s"
+        );
+        status.exit_code = 0;
         status.purpose = "rollback".into();
         assert_eq!(
             summary(&status),
@@ -254,6 +273,20 @@ mod tests {
         assert_eq!(
             summary(&rolled_back()),
             "✗ shop 1.4.2 → production: rolled back after 1m 10s"
+        );
+    }
+
+    #[test]
+    fn the_past_is_told_without_what_is_forgotten() {
+        let mut status = rolled_back();
+        status.version.clear();
+        let rollout = &mut status.rollouts[0];
+        (rollout.total, rollout.staged) = (0, 0);
+        rollout.waves.clear();
+        rollout.hosts.clear();
+        assert_eq!(
+            render(&status, 100),
+            ["shop (web 1.4.2) → production · deployment 318 · by ci · rolled back"]
         );
     }
 }

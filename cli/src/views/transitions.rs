@@ -1,6 +1,6 @@
 //! What has happened between two statuses of a deployment: one line each, for logs and CI.
 
-use super::failures::{host_failure, needs_attention};
+use super::failures::{cause, host_failure, needs_attention};
 use super::human::{harmless, span};
 use super::status::{header, name};
 use tamer_proto::v1::{DeploymentStatus, RolloutHost, RolloutStatus, WaveStatus};
@@ -20,7 +20,9 @@ pub fn transitions(before: Option<&DeploymentStatus>, after: &DeploymentStatus) 
     }
     let many = after.rollouts.len() > 1;
     for rollout in &after.rollouts {
-        let old = before.and_then(|before| before.rollouts.iter().find(|old| old.id == rollout.id));
+        // By name: a rollout gets its number only when it begins.
+        let same = |old: &&RolloutStatus| name(old) == name(rollout);
+        let old = before.and_then(|before| before.rollouts.iter().find(same));
         let prefix = if many {
             format!("{}: ", name(rollout))
         } else {
@@ -56,14 +58,17 @@ fn of_rollout(
         lines.extend(of_wave(old.and_then(|old| old.waves.get(n)), wave, now_ms));
     }
     let waited = old.map_or(&[][..], |old| &old.waiting_on);
-    if rollout.waiting_on != waited && !rollout.waiting_on.is_empty() {
+    // While hosts switch or a wave bakes, the waves say it all.
+    let at_work = |wave: &WaveStatus| wave.working > 0 || wave.state == "baking";
+    let idle = !rollout.waves.iter().any(at_work);
+    if idle && rollout.waiting_on != waited && !rollout.waiting_on.is_empty() {
         lines.push(format!(
             "waits for {}",
             harmless(&rollout.waiting_on.join(", "))
         ));
     }
     if !rollout.cause.is_empty() && old.is_none_or(|old| old.cause.is_empty()) {
-        lines.push(harmless(&rollout.cause));
+        lines.push(cause(rollout));
     }
     lines
 }

@@ -33,7 +33,7 @@ impl Enrolment for Controller {
         let inside = self.inside();
         let root = inside.team.read("1.root.json").map_err(refused)?;
         Ok(Response::new(JoinResponse {
-            certificate_pem: inside.certificate(&String::from_utf8(request.csr).unwrap()),
+            certificate_pem: inside.certificate(&request.csr),
             ca_pem: inside.ca_pem.clone(),
             name: "anna".to_owned(),
             environment: String::new(),

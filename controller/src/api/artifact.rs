@@ -257,15 +257,13 @@ impl ArtifactApi {
         } else {
             self.gate.may_read(&caller).await
         };
-        answer.map_err(|denied| {
-            self.metrics.denied(&denied);
-            Refusal {
-                status: match denied {
-                    Denied::Stranger => StatusCode::UNAUTHORIZED,
-                    _ => StatusCode::FORBIDDEN,
-                },
-                said: denied.to_string(),
-            }
+        // The gate counts what it denies.
+        answer.map_err(|denied| Refusal {
+            status: match denied {
+                Denied::Stranger => StatusCode::UNAUTHORIZED,
+                _ => StatusCode::FORBIDDEN,
+            },
+            said: denied.to_string(),
         })
     }
 

@@ -4,7 +4,7 @@ use super::{caller, operator, parse, parse_option, refused, stopped};
 use crate::catalog::Catalog;
 use crate::driver::Driver;
 use crate::fleet::Fleet;
-use crate::fleet::deploy::{Asked, Control, Refused, Wanted};
+use crate::fleet::deploy::{Asked, By, Control, Refused, Wanted};
 use crate::identity::registry::{Role, Roles};
 use crate::identity::tokens::Grant;
 use crate::publications::Publications;
@@ -260,10 +260,10 @@ impl Operators for OperatorApi {
         loop {
             let mut changes = self.driver.changes();
             changes.mark_unchanged();
-            let (wanted, by, reason) = (wanted.clone(), by.to_string(), request.reason.clone());
+            let (wanted, by) = (wanted.clone(), by_whom(&by, &request.reason));
             let change = self
                 .driver
-                .change(move |fleet, now| fleet.deploy(&wanted, &by, &reason, now));
+                .change(move |fleet, now| fleet.deploy(&wanted, &by, now));
             match change.await.map_err(stopped)? {
                 Err(Refused::Locked { .. }) if request.wait => {
                     changes
@@ -302,14 +302,14 @@ impl Operators for OperatorApi {
                 .await?,
             ),
         };
+        let by = by_whom(&by, &request.reason);
         let change = self.driver.change(move |fleet, now| {
             fleet.go_back(
                 &environment,
                 &application,
                 component.as_ref(),
                 to.as_ref(),
-                by.as_str(),
-                &request.reason,
+                &by,
                 now,
             )
         });
@@ -336,9 +336,10 @@ impl Operators for OperatorApi {
         };
         let (id, environment) = self.running(&request).await?;
         let by = operator(&self.driver, &caller, Some(environment), Role::Deployer).await?;
+        let by = by_whom(&by, &request.reason);
         let change = self
             .driver
-            .change(move |fleet, now| fleet.control(id, what, by.as_str(), &request.reason, now));
+            .change(move |fleet, now| fleet.control(id, what, &by, now));
         change
             .await
             .map_err(stopped)?
@@ -525,6 +526,13 @@ impl OperatorApi {
             ),
             number => no_deployment(number),
         })
+    }
+}
+
+fn by_whom(name: &OperatorName, reason: &str) -> By {
+    By {
+        who: name.to_string(),
+        reason: reason.to_owned(),
     }
 }
 

@@ -103,6 +103,15 @@ pub enum Refused {
     Illegal(#[from] Illegal),
 }
 
+/// Who asks for something, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// The operator.
+    pub who: String,
+    /// The reason they gave; may be empty.
+    pub reason: String,
+}
+
 /// What came of asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
@@ -130,13 +139,7 @@ impl Fleet {
     ///
     /// # Errors
     /// [`Refused`]; nothing has changed then.
-    pub fn deploy(
-        &mut self,
-        wanted: &Wanted,
-        by: &str,
-        reason: &str,
-        now: Moment,
-    ) -> Result<Asked, Refused> {
+    pub fn deploy(&mut self, wanted: &Wanted, by: &By, now: Moment) -> Result<Asked, Refused> {
         self.refuse_held()?;
         let environment = &wanted.environment;
         let place = self
@@ -210,8 +213,8 @@ impl Fleet {
                 application: wanted.application.clone(),
                 version: Some(wanted.version.clone()),
                 purpose: Purpose::Forward,
-                by: by.to_owned(),
-                reason: reason.to_owned(),
+                by: by.who.clone(),
+                reason: by.reason.clone(),
                 started_at: now,
                 on_failure,
                 steps,
@@ -232,8 +235,7 @@ impl Fleet {
         application: &ApplicationName,
         component: Option<&ComponentName>,
         to: Option<&Wanted>,
-        by: &str,
-        reason: &str,
+        by: &By,
         now: Moment,
     ) -> Result<Asked, Refused> {
         self.refuse_held()?;
@@ -242,7 +244,7 @@ impl Fleet {
         }
         let running = self.running_in(environment, application);
         if let Some(id) = running.filter(|_| to.is_none() && component.is_none()) {
-            self.control(id, Control::Rollback, by, reason, now)?;
+            self.control(id, Control::Rollback, by, now)?;
             return Ok(Asked::Started(id));
         }
         let steps: Vec<(TargetKey, Option<ReleaseRef>)> = match to {
@@ -297,8 +299,8 @@ impl Fleet {
                 application: application.clone(),
                 version,
                 purpose: Purpose::Back,
-                by: by.to_owned(),
-                reason: reason.to_owned(),
+                by: by.who.clone(),
+                reason: by.reason.clone(),
                 started_at: now,
                 on_failure: tamer_core::policy::OnFailure::Pause,
                 steps,
@@ -316,8 +318,7 @@ impl Fleet {
         &mut self,
         id: DeploymentId,
         what: Control,
-        by: &str,
-        reason: &str,
+        by: &By,
         now: Moment,
     ) -> Result<(), Refused> {
         let deployment = self.deployments.get(&id).ok_or_else(|| {
@@ -335,7 +336,7 @@ impl Fleet {
             )));
         };
         let environment = deployment.environment.clone();
-        let (by_text, reason_text) = (by.to_owned(), reason.to_owned());
+        let (by_text, reason_text) = (by.who.clone(), by.reason.clone());
         let (event, action) = match what {
             Control::Pause => (
                 Event::Paused {
@@ -361,13 +362,8 @@ impl Fleet {
             ),
         };
         self.apply(&key, &event, now)?;
-        self.note(
-            now,
-            by,
-            action,
-            format!("{environment} deployment {id}"),
-            reason,
-        );
+        let object = format!("{environment} deployment {id}");
+        self.note(now, &by.who, action, object, &by.reason);
         Ok(())
     }
 

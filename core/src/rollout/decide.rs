@@ -92,10 +92,10 @@ impl Target {
             Some(rollout) => match &rollout.stage {
                 Stage::Rolling { wave } => self.roll(rollout, *wave, now, epoch, &mut decision),
                 Stage::Baking { wave, since } => {
-                    self.watch(rollout, *wave, *since, now, &mut decision)
+                    self.watch(rollout, *wave, *since, now, &mut decision);
                 }
                 Stage::RollingBack { cause } => {
-                    self.roll_back(rollout, cause, now, epoch, &mut decision)
+                    self.roll_back(rollout, cause, now, epoch, &mut decision);
                 }
                 Stage::Ended { .. } => {}
             },

@@ -130,7 +130,7 @@ impl Witness {
             }
             Event::WaveStarted(wave) => self.judge_wave(before, *wave, now)?,
             Event::Paused { .. } | Event::PausedByPolicy(_) => {
-                self.books(|books| books.paused = true)
+                self.books(|books| books.paused = true);
             }
             Event::Resumed => self.books(|books| {
                 books.paused = false;
@@ -158,10 +158,9 @@ impl Witness {
             Event::Aborted { .. } | Event::Ended(_) => {
                 if let (Event::Ended(super::Outcome::Succeeded), Some(books)) =
                     (event, &self.rollout)
+                    && let Some(release) = &books.release
                 {
-                    if let Some(release) = &books.release {
-                        self.bad.remove(&release.manifest);
-                    }
+                    self.bad.remove(&release.manifest);
                 }
                 self.rollout = None;
             }
@@ -326,14 +325,15 @@ impl Witness {
         }
         // A host that needed no grant, or got worse after its switch: the part says so, and only that is believed.
         let part = |target: &Target| target.hosts.get(name).and_then(|host| host.part.clone());
-        if let (Some(books), Some(was), Some(is)) = (&mut self.rollout, part(before), part(after)) {
-            if is.status != was.status && !books.going_back {
-                if is.status.is_failure() {
-                    books.failures.insert(name.clone());
-                    books.ran_and_failed |= matches!(is.status, super::PartStatus::Failed(_));
-                }
-                books.through.entry(name.clone()).or_insert(now);
+        if let (Some(books), Some(was), Some(is)) = (&mut self.rollout, part(before), part(after))
+            && is.status != was.status
+            && !books.going_back
+        {
+            if is.status.is_failure() {
+                books.failures.insert(name.clone());
+                books.ran_and_failed |= matches!(is.status, super::PartStatus::Failed(_));
             }
+            books.through.entry(name.clone()).or_insert(now);
         }
     }
 }

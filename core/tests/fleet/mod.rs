@@ -15,7 +15,7 @@ use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::invariants::Witness;
 use tamer_core::rollout::{Event, Observation, RolloutId, Target};
 
-pub fn release(n: usize) -> ReleaseRef {
+pub(crate) fn release(n: usize) -> ReleaseRef {
     ReleaseRef {
         version: format!("1.{n}.0").parse().unwrap(),
         manifest: Digest::new([n as u8 + 1; 32]),
@@ -33,7 +33,7 @@ fn failure(kind: FailureKind) -> Failure {
 
 /// What an agent makes of the grant that it has accepted.
 #[derive(Debug, Clone)]
-pub enum Act {
+pub(crate) enum Act {
     Work,
     Finish,
     Refuse,
@@ -41,7 +41,7 @@ pub enum Act {
     Stick,
 }
 
-pub fn act() -> impl Strategy<Value = Act> {
+pub(crate) fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         2 => Just(Act::Work),
         8 => Just(Act::Finish),
@@ -62,8 +62,8 @@ struct Agent {
     held: bool,
 }
 
-pub struct World {
-    pub target: Target,
+pub(crate) struct World {
+    pub(crate) target: Target,
     witness: Witness,
     now: Moment,
     agents: BTreeMap<HostName, Agent>,
@@ -74,7 +74,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(hosts: usize, policy: Policy) -> Self {
+    pub(crate) fn new(hosts: usize, policy: Policy) -> Self {
         let key = TargetKey {
             environment: "production".parse().unwrap(),
             application: "shop".parse().unwrap(),
@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    pub fn name(&self, n: usize) -> HostName {
+    pub(crate) fn name(&self, n: usize) -> HostName {
         let names: Vec<_> = self.agents.keys().collect();
         names[n % names.len()].clone()
     }
@@ -163,7 +163,7 @@ impl World {
     // === the network ===
 
     /// The agent takes in what it should be now.
-    pub fn deliver(&mut self, n: usize) {
+    pub(crate) fn deliver(&mut self, n: usize) {
         let name = self.name(n);
         let connected = self
             .target
@@ -201,7 +201,7 @@ impl World {
         }
     }
 
-    pub fn act(&mut self, n: usize, act: &Act) {
+    pub(crate) fn act(&mut self, n: usize, act: &Act) {
         let name = self.name(n);
         let spoilt = self.spoilt.clone();
         let agent = self.agents.get_mut(&name).unwrap();
@@ -235,7 +235,7 @@ impl World {
         });
     }
 
-    pub fn send(&mut self, n: usize) {
+    pub(crate) fn send(&mut self, n: usize) {
         let name = self.name(n);
         let agent = &self.agents[&name];
         let seen = Observation {
@@ -249,7 +249,7 @@ impl World {
         self.mail.push((name, seen));
     }
 
-    pub fn arrive(&mut self, n: usize, once: bool) {
+    pub(crate) fn arrive(&mut self, n: usize, once: bool) {
         if self.mail.is_empty() {
             return;
         }
@@ -262,38 +262,38 @@ impl World {
         self.happen(&Event::Reported(name, Box::new(seen)));
     }
 
-    pub fn lose(&mut self, n: usize) {
+    pub(crate) fn lose(&mut self, n: usize) {
         if !self.mail.is_empty() {
             let n = n % self.mail.len();
             self.mail.remove(n);
         }
     }
 
-    pub fn connect(&mut self, n: usize) {
+    pub(crate) fn connect(&mut self, n: usize) {
         self.happen(&Event::Connected(self.name(n)));
     }
 
-    pub fn disconnect(&mut self, n: usize) {
+    pub(crate) fn disconnect(&mut self, n: usize) {
         self.happen(&Event::Lost(self.name(n)));
     }
 
-    pub fn sicken(&mut self, n: usize, sick: bool) {
+    pub(crate) fn sicken(&mut self, n: usize, sick: bool) {
         let name = self.name(n);
         self.agents.get_mut(&name).unwrap().sick = sick;
     }
 
-    pub fn hold(&mut self, n: usize, held: bool) {
+    pub(crate) fn hold(&mut self, n: usize, held: bool) {
         let name = self.name(n);
         self.agents.get_mut(&name).unwrap().held = held;
     }
 
-    pub fn spoil(&mut self, n: usize) {
+    pub(crate) fn spoil(&mut self, n: usize) {
         self.spoilt.insert(release(n).manifest);
     }
 
     // === time, the controller, people ===
 
-    pub fn tick(&mut self, seconds: u64) {
+    pub(crate) fn tick(&mut self, seconds: u64) {
         self.now = self.now + Span::secs(seconds);
         let decision = self.target.decide(self.now, 1);
         if let Some(event) = decision.events.first().cloned() {
@@ -302,7 +302,7 @@ impl World {
     }
 
     /// A controller that starts again knows what it had stored, and nothing else; its hosts connect anew.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         let stored = serde_json::to_string(&self.target).unwrap();
         let read: Target = serde_json::from_str(&stored).unwrap();
         assert_eq!(read, self.target);
@@ -312,11 +312,11 @@ impl World {
         }
     }
 
-    pub fn start(&mut self, n: usize) {
+    pub(crate) fn start(&mut self, n: usize) {
         self.begin(Some(release(n % 4)), Purpose::Forward);
     }
 
-    pub fn go_back(&mut self) {
+    pub(crate) fn go_back(&mut self) {
         if let Some(release) = self.target.last_good().cloned() {
             self.begin(Some(release), Purpose::Back);
         }
@@ -330,39 +330,39 @@ impl World {
         }
     }
 
-    pub fn pause(&mut self) {
+    pub(crate) fn pause(&mut self) {
         self.happen(&Event::Paused {
             by: "anna".into(),
             reason: String::new(),
         });
     }
 
-    pub fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         self.happen(&Event::Resumed);
     }
 
-    pub fn abort(&mut self) {
+    pub(crate) fn abort(&mut self) {
         self.happen(&Event::Aborted {
             by: "anna".into(),
             reason: String::new(),
         });
     }
 
-    pub fn ask_rollback(&mut self) {
+    pub(crate) fn ask_rollback(&mut self) {
         self.happen(&Event::RollbackAsked {
             by: "anna".into(),
             reason: String::new(),
         });
     }
 
-    pub fn add(&mut self) {
+    pub(crate) fn add(&mut self) {
         self.hosts += 1;
         let name: HostName = format!("web-{:02}", self.hosts).parse().unwrap();
         self.agents.insert(name.clone(), Agent::default());
         self.happen(&Event::HostAdded(name));
     }
 
-    pub fn remove(&mut self, n: usize) {
+    pub(crate) fn remove(&mut self, n: usize) {
         if self.agents.len() > 1 {
             let name = self.name(n);
             self.agents.remove(&name);
@@ -371,7 +371,7 @@ impl World {
         }
     }
 
-    pub fn rebuild(&mut self, n: usize) {
+    pub(crate) fn rebuild(&mut self, n: usize) {
         let name = self.name(n);
         self.agents.insert(name.clone(), Agent::default());
         self.mail.retain(|(host, _)| *host != name);
@@ -381,7 +381,7 @@ impl World {
     // === liveness ===
 
     /// Every host comes back, gets well, and does what it is told; messages arrive; paused rollouts are resumed.
-    pub fn turn_friendly(&mut self) {
+    pub(crate) fn turn_friendly(&mut self) {
         for n in 0..self.agents.len() {
             self.sicken(n, false);
             self.hold(n, false);
@@ -391,7 +391,7 @@ impl World {
     }
 
     /// The same, for the hosts that are connected.
-    pub fn run_friendly(&mut self) {
+    pub(crate) fn run_friendly(&mut self) {
         self.mail.clear();
         let mut quiet = 0;
         for _ in 0..400 {
@@ -426,7 +426,7 @@ impl World {
     }
 
     /// At rest: nothing is open, and every host runs what the target runs, but where that failed before.
-    pub fn check_rest(&self) {
+    pub(crate) fn check_rest(&self) {
         for (name, host) in &self.target.hosts {
             assert!(host.grant.is_none(), "{name} still has a grant");
             let free =

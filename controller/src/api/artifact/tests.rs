@@ -194,6 +194,7 @@ async fn a_range_holds_only_while_its_condition_does() {
 #[test]
 fn every_range_is_the_slice() {
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .unwrap();
     let site = Site::new();
@@ -325,14 +326,6 @@ async fn only_those_who_may_do() {
     let host = site.ask(Some(HOST), Method::PUT, &put, &[], "y").await;
     assert_eq!(host.status, StatusCode::FORBIDDEN);
     assert_eq!(site.stored(), 1);
-    let text = site.api.metrics.text();
-    for counted in [
-        "{reason=\"stranger\"} 3\n",
-        "{reason=\"not_an_operator\"} 1\n",
-    ] {
-        let series = format!("tamer_controller_denied_requests_total{counted}");
-        assert!(text.contains(&series), "{text}");
-    }
 }
 
 #[tokio::test]
