@@ -1,13 +1,19 @@
 //! One server's hands and eyes: the agent.
 
-pub mod checks;
-pub mod process;
 pub mod allowed;
+pub mod checks;
+pub mod clock;
 pub mod config;
-pub mod journal;
-pub mod plan;
+pub mod control;
+pub mod converge;
+pub mod drift;
 pub mod execute;
 pub mod host;
+pub mod identity;
+pub mod journal;
+pub mod link;
+pub mod metrics;
+pub mod plan;
+pub mod process;
+pub mod remote;
 pub mod source;
-pub mod drift;
-pub mod converge;

@@ -4,44 +4,17 @@
 
 mod site;
 
-use site::{Agent, PATIENCE, QUICK, Site, granted, slot};
+use site::{Agent, PATIENCE, QUICK, a_site, failure, granted, log, slot, status};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use tamer_agent::converge::{Request, rollback_locally};
-use tamer_core::desired::{ActivationStatus, ComponentReport, Failure, FailureKind, Purpose};
-use tamer_kit::durable;
-use tokio::sync::oneshot;
+use tamer_core::desired::{ActivationStatus, FailureKind, Purpose};
 
-use ActivationStatus::{Done, Refused, Stuck, Undone};
+use ActivationStatus::{Done, Refused, Undone};
 use Purpose::{Back, Forward};
-
-fn status(report: &ComponentReport) -> &ActivationStatus {
-    &report.activation.as_ref().unwrap().status
-}
-
-fn failure(report: &ComponentReport) -> &Failure {
-    match status(report) {
-        Refused(failure) | Undone(failure) | Stuck(failure) => failure,
-        other => panic!("no failure but {other:?}"),
-    }
-}
-
-fn site() -> (tempfile::TempDir, Site) {
-    let dir = tempfile::tempdir().unwrap();
-    let site = Site::at(dir.path());
-    site.environment(QUICK);
-    (dir, site)
-}
-
-fn log(site: &Site) -> Vec<String> {
-    let log = site.shared("log").unwrap_or_default();
-    let _ = fs::remove_file(site.root().join("shared/log"));
-    log.lines().map(str::to_owned).collect()
-}
 
 #[tokio::test]
 async fn forward_and_back_run_the_right_hooks_of_the_right_release() {
-    let (_dir, site) = site();
+    let (_dir, site) = a_site();
     let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
     let mut agent = Agent::start(site.hands()).await;
     assert_eq!(*status(&agent.grant(1, Some(&one), Forward).await), Done);
@@ -77,6 +50,12 @@ async fn forward_and_back_run_the_right_hooks_of_the_right_release() {
             "admit 1.0.0"
         ]
     );
+    // A restart does not forget how it ended.
+    let journal = fs::read_to_string(site.config.state.join("journal")).unwrap();
+    assert!(journal.contains("\"status\":\"done\""));
+    agent.stop().await;
+    let mut agent = Agent::start(site.hands()).await;
+    assert_eq!(*status(&agent.ended(3).await), Done);
     let report = agent
         .until("checked at rest", |it| {
             it.checks.values().any(|it| it.passed())
@@ -92,7 +71,7 @@ async fn forward_and_back_run_the_right_hooks_of_the_right_release() {
 
 #[tokio::test]
 async fn staging_needs_no_grant_and_switching_does() {
-    let (_dir, site) = site();
+    let (_dir, site) = a_site();
     let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
     let mut agent = Agent::start(site.hands()).await;
     let mut desired = granted(1, Some(&one), Forward);
@@ -119,7 +98,7 @@ async fn staging_needs_no_grant_and_switching_does() {
 
 #[tokio::test]
 async fn a_host_that_cannot_do_what_its_environment_demands_is_refused_untouched() {
-    let (_dir, site) = site();
+    let (_dir, site) = a_site();
     let one = site.publish("1.0.0", &[]);
     let two = site.publish("2.0.0", &[]);
     let mut agent = Agent::start(site.hands()).await;
@@ -143,7 +122,7 @@ async fn a_host_that_cannot_do_what_its_environment_demands_is_refused_untouched
 
 #[tokio::test]
 async fn a_failed_release_is_undone_once_and_for_all() {
-    let (_dir, site) = site();
+    let (_dir, site) = a_site();
     let one = site.publish("1.0.0", &[]);
     let broken = site.publish(
         "2.0.0",
@@ -178,7 +157,7 @@ async fn a_failed_release_is_undone_once_and_for_all() {
 
 #[tokio::test]
 async fn an_edit_on_the_server_is_named_and_blocks_forward_but_not_back() {
-    let (_dir, site) = site();
+    let (_dir, site) = a_site();
     let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
     let mut agent = Agent::start(site.hands()).await;
     agent.grant(1, Some(&one), Forward).await;
@@ -202,55 +181,8 @@ async fn an_edit_on_the_server_is_named_and_blocks_forward_but_not_back() {
 }
 
 #[tokio::test]
-async fn a_rollback_on_the_server_holds_until_it_is_released() {
-    let (_dir, site) = site();
-    let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
-    let mut agent = Agent::start(site.hands()).await;
-    agent.grant(1, Some(&one), Forward).await;
-    agent.grant(2, Some(&two), Forward).await;
-    let busy = rollback_locally(site.hands(), &slot(), "pages are blank".into()).await;
-    assert!(busy.unwrap_err().contains("another tamer-agent"));
-    agent.stop().await;
-    // Nobody is there but the person: no agent, no controller, no store.
-    durable::rename(&site.dir.join("store"), &site.dir.join("away")).unwrap();
-    let said = rollback_locally(site.hands(), &slot(), "pages are blank".into()).await;
-    assert!(said.unwrap().contains("1.0.0"));
-    assert_eq!(site.running().as_deref(), Some("1.0.0"));
-    let further = rollback_locally(site.hands(), &slot(), "more".into()).await;
-    assert!(further.unwrap_err().contains("no other release"));
-    durable::rename(&site.dir.join("away"), &site.dir.join("store")).unwrap();
-    let mut agent = Agent::start(site.hands()).await;
-    let report = agent.grant(3, Some(&two), Forward).await;
-    assert_eq!(report.hold.as_deref(), Some("pages are blank"));
-    assert!(matches!(status(&report), Refused(_)));
-    assert_eq!(site.running().as_deref(), Some("1.0.0"));
-    let (reply, said) = oneshot::channel();
-    let request = Request::Release {
-        slot: slot(),
-        reply,
-    };
-    agent.requests.send(request).await.unwrap();
-    assert_eq!(said.await.unwrap(), Ok(true));
-    assert_eq!(*status(&agent.grant(4, Some(&two), Forward).await), Done);
-    // And with the agent there: the request is its to answer.
-    let (reply, said) = oneshot::channel();
-    let request = Request::Rollback {
-        slot: slot(),
-        reason: "slow".into(),
-        reply,
-    };
-    agent.requests.send(request).await.unwrap();
-    said.await.unwrap().unwrap();
-    let report = agent
-        .until("back", |it| it.running.as_ref() == Some(&one))
-        .await;
-    assert_eq!(report.hold.as_deref(), Some("slow"));
-    agent.stop().await;
-}
-
-#[tokio::test]
 async fn tampered_archives_and_foreign_manifests_leave_nothing_behind() {
-    let (_dir, site) = site();
+    let (_dir, site) = a_site();
     let one = site.publish("1.0.0", &[]);
     let archive = site.dir.join(format!("store/{}.tar.zst", one.manifest));
     let mut bytes = fs::read(&archive).unwrap();
@@ -265,11 +197,11 @@ async fn tampered_archives_and_foreign_manifests_leave_nothing_behind() {
         fs::read_dir(site.root().join("releases")).unwrap().count(),
         0
     );
-    // A manifest that is not the one asked for.
-    let two = site.publish("2.0.0", &[]);
+    // Another release's manifest, genuine, in place of the one asked for.
+    let (two, three) = (site.publish("2.0.0", &[]), site.publish("3.0.0", &[]));
     let store = site.dir.join("store");
     fs::copy(
-        store.join(format!("{}.json", one.manifest)),
+        store.join(format!("{}.json", three.manifest)),
         store.join(format!("{}.json", two.manifest)),
     )
     .unwrap();
@@ -280,7 +212,7 @@ async fn tampered_archives_and_foreign_manifests_leave_nothing_behind() {
 
 #[tokio::test]
 async fn a_full_disk_refuses_the_release_and_the_old_one_serves_on() {
-    let (_dir, mut site) = site();
+    let (_dir, mut site) = a_site();
     let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
     let mut agent = Agent::start(site.hands()).await;
     agent.grant(1, Some(&one), Forward).await;
@@ -300,7 +232,7 @@ async fn a_full_disk_refuses_the_release_and_the_old_one_serves_on() {
 
 #[tokio::test]
 async fn a_release_under_test_is_left_at_once_when_another_is_wanted() {
-    let (_dir, site) = site();
+    let (_dir, site) = a_site();
     site.environment(
         "[policy]\nmin_healthy = \"0s\"\nhealthy_deadline = \"10m\"\nprogress_deadline = \"20m\"\n",
     );
@@ -327,7 +259,7 @@ async fn a_release_under_test_is_left_at_once_when_another_is_wanted() {
 
 #[tokio::test]
 async fn old_releases_leave_and_the_way_back_stays() {
-    let (_dir, site) = site();
+    let (_dir, site) = a_site();
     let mut agent = Agent::start(site.hands()).await;
     let mut all = Vec::new();
     for n in 1..=8 {
@@ -355,108 +287,13 @@ async fn old_releases_leave_and_the_way_back_stays() {
     agent.stop().await;
 }
 
-const HOLDS_ONCE: &str =
-    "#!/bin/sh\necho >> $TAMER_SHARED/tries\ntest $(wc -l < $TAMER_SHARED/tries) -eq 1\n";
-const NOW_AND_THEN: &str =
-    "#!/bin/sh\necho >> $TAMER_SHARED/tries\ntest $(($(wc -l < $TAMER_SHARED/tries) % 2)) -eq 1\n";
-
-#[tokio::test]
-async fn a_release_must_hold_without_a_break() {
-    for check in [HOLDS_ONCE, NOW_AND_THEN] {
-        let (_dir, site) = site();
-        site.environment("[policy]\nmin_healthy = \"200ms\"\nhealthy_deadline = \"1s\"\n");
-        let one = site.publish("1.0.0", &[]);
-        let two = site.publish("2.0.0", &[("bin/check", check)]);
-        let mut agent = Agent::start(site.hands()).await;
-        assert_eq!(*status(&agent.grant(1, Some(&one), Forward).await), Done);
-        let report = agent.grant(2, Some(&two), Forward).await;
-        assert!(matches!(status(&report), Undone(_)), "{check}");
-        assert_eq!(failure(&report).kind, FailureKind::Check);
-        agent.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn a_release_that_breaks_its_environment_is_undone() {
-    let (_dir, site) = site();
-    let flag = site.dir.join("flag");
-    site.environment(&format!(
-        "{QUICK}[checks.mail]\ntype = \"command\"\nrun = [\"/bin/sh\", \"-c\", \"test ! -e {}\"]\n",
-        flag.display()
-    ));
-    let one = site.publish("1.0.0", &[]);
-    let start = format!(
-        "#!/bin/sh\nprintf 2.0.0 > $TAMER_SHARED/running\ntouch {}\n",
-        flag.display()
-    );
-    let stop = format!("#!/bin/sh\nrm -f {}\n", flag.display());
-    let two = site.publish("2.0.0", &[("bin/start", &start), ("bin/stop", &stop)]);
-    let mut agent = Agent::start(site.hands()).await;
-    assert_eq!(*status(&agent.grant(1, Some(&one), Forward).await), Done);
-    let report = agent.grant(2, Some(&two), Forward).await;
-    assert!(matches!(status(&report), Undone(_)));
-    assert_eq!(failure(&report).check, Some("mail".parse().unwrap()));
-    assert_eq!(site.shared("running").as_deref(), Some("1.0.0"));
-    agent.stop().await;
-}
-
-#[tokio::test]
-async fn hooks_may_ask_for_a_moment_and_must_not_hang() {
-    let (_dir, mut site) = site();
-    let again = "#!/bin/sh\necho >> $TAMER_SHARED/asked\nprintf $TAMER_VERSION > $TAMER_SHARED/running\ntest $(wc -l < $TAMER_SHARED/asked) -ge 2 || exit 75\n";
-    let one = site.publish("1.0.0", &[("bin/start", again)]);
-    site.hook_timeout = "300ms";
-    let hangs = site.publish("2.0.0", &[("bin/admit", "#!/bin/sh\nsleep 1000\n")]);
-    let asks = site.publish("3.0.0", &[("bin/admit", "#!/bin/sh\nexit 75\n")]);
-    let mut agent = Agent::start(site.hands()).await;
-    assert_eq!(*status(&agent.grant(1, Some(&one), Forward).await), Done);
-    assert_eq!(site.shared("asked").unwrap().lines().count(), 2);
-    for (counter, release, word) in [
-        (2, hangs, "did not end within"),
-        (3, asks, "run again later"),
-    ] {
-        let report = agent.grant(counter, Some(&release), Forward).await;
-        assert!(matches!(status(&report), Undone(_)));
-        assert!(
-            failure(&report).message.contains(word),
-            "{}",
-            failure(&report)
-        );
-    }
-    agent.stop().await;
-}
-
-#[tokio::test]
-async fn a_recovered_journal_knows_what_runs_and_voids_what_was_granted() {
-    let (_dir, site) = site();
-    let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
-    let mut agent = Agent::start(site.hands()).await;
-    agent.grant(1, Some(&one), Forward).await;
-    agent.stop().await;
-    log(&site);
-    fs::write(site.dir.join("host/state/journal"), "torn").unwrap();
-    let journal = tamer_agent::converge::recover_state(&site.config).unwrap();
-    assert_eq!(journal.slots[0].committed, Some(one.clone()));
-    let mut agent = Agent::start(site.hands()).await;
-    // It may have failed before: nobody knows.
-    agent
-        .desired
-        .send_replace(Some(granted(2, Some(&two), Forward)));
-    let report = agent
-        .until("staged", |it| it.staged.contains(&two.manifest))
-        .await;
-    assert_eq!((report.running, report.activation), (Some(one), None));
-    assert_eq!(*status(&agent.grant(3, Some(&two), Forward).await), Done);
-    agent.stop().await;
-}
-
 #[tokio::test]
 async fn as_root_the_component_runs_as_its_user_and_cannot_touch_its_release() {
     let nobody = tamer_agent::process::User::named("nobody").unwrap();
     let (true, Some(nobody)) = (nix::unistd::geteuid().is_root(), nobody) else {
         return; // Only root can become somebody else.
     };
-    let (_dir, mut site) = site();
+    let (_dir, mut site) = a_site();
     // /tmp is everybody's, and so no place for a root agent's releases.
     let home = tempfile::tempdir_in("/var/lib").unwrap();
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -482,5 +319,19 @@ async fn as_root_the_component_runs_as_its_user_and_cannot_touch_its_release() {
     assert_eq!(*status(&report), Done, "{report:?}");
     assert_eq!(site.shared("who").unwrap().trim(), nobody.name);
     assert_eq!(site.running().as_deref(), Some("2.0.0"));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn without_hooks_and_checks_a_switch_is_a_flip() {
+    let (_dir, mut site) = a_site();
+    site.bare = true;
+    let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
+    let mut agent = Agent::start(site.hands()).await;
+    assert_eq!(*status(&agent.grant(1, Some(&one), Forward).await), Done);
+    assert_eq!(*status(&agent.grant(2, Some(&two), Forward).await), Done);
+    assert_eq!(*status(&agent.grant(3, Some(&one), Back).await), Done);
+    assert_eq!(site.running().as_deref(), Some("1.0.0"));
+    assert_eq!(log(&site), [""; 0]);
     agent.stop().await;
 }

@@ -5,13 +5,17 @@
 //! published only if the digest is right. What is there never changes, so readers need no locks.
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, WriteMultipart};
+use object_store::{
+    GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt as _, WriteMultipart,
+};
 use std::error::Error;
+use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +28,8 @@ use tamer_release::trust::names::blob_path;
 const PART: usize = 8 << 20;
 /// How many parts of one upload may be under way: with [`PART`], the memory that an upload costs.
 const PARTS: usize = 2;
+/// How much of a file is read at once for a download, in bytes.
+const PIECE: u64 = 128 << 10;
 /// An upload that stands still for so long is given up.
 pub const IDLE: Duration = Duration::from_secs(60);
 
@@ -164,8 +170,38 @@ impl Blobs {
             ..GetOptions::default()
         };
         let found = self.store.get_opts(&path(digest), options).await;
-        Ok(absent(found, digest)?.map(object_store::GetResult::into_stream))
+        let found = absent(found, digest)?;
+        Ok(found.map(|found| match found.payload {
+            GetResultPayload::File(file, _) => pieces(file, found.range),
+            GetResultPayload::Stream(stream) => stream,
+        }))
     }
+}
+
+/// Part of a file, in pieces of [`PIECE`]: `object_store` itself reads 8 KiB at a time, each with a
+/// change of threads, which costs more than the reading.
+fn pieces(file: File, range: Range<u64>) -> Bytestream {
+    let failed = |source: Box<dyn Error + Send + Sync>| object_store::Error::Generic {
+        store: "LocalFileSystem",
+        source,
+    };
+    let stream = stream::try_unfold((Arc::new(file), range), move |(file, range)| async move {
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let (at, length) = (range.start, PIECE.min(range.end - range.start));
+        let source = Arc::clone(&file);
+        let read = move || {
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+            source.read_exact_at(&mut bytes, at).map(|()| bytes)
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        let bytes = read
+            .map_err(|error| failed(error.into()))?
+            .map_err(|error| failed(error.into()))?;
+        Ok(Some((Bytes::from(bytes), (file, at + length..range.end))))
+    });
+    stream.boxed()
 }
 
 /// Feeds the upload, and is content only if every byte came and the digest is right.
@@ -252,7 +288,6 @@ fn sweep(blobs: &Path) -> Result<(), FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::stream;
     use tamer_kit::hash::sha256;
 
     type Chunks = Vec<Result<Bytes, std::io::Error>>;
@@ -329,6 +364,24 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(std::fs::read(&file).unwrap(), b"whole");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_cut_short_is_an_error_and_no_endless_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::local(dir.path()).unwrap();
+        let bytes = vec![7; 3 * 128 * 1024];
+        let digest = sha256(&bytes);
+        let put = blobs.put(digest, stream::iter(chunks(&bytes, 9999)), u64::MAX);
+        put.await.unwrap();
+        let mut stream = blobs.get(&digest, None).await.unwrap().unwrap();
+        let file = File::options()
+            .write(true)
+            .open(dir.path().join(blob_path(&digest)));
+        file.unwrap().set_len(200 * 1024).unwrap();
+        assert!(stream.next().await.unwrap().is_ok());
+        assert!(stream.next().await.unwrap().is_err());
+        assert!(stream.next().await.is_none());
     }
 
     #[tokio::test]

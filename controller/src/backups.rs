@@ -44,7 +44,7 @@ pub async fn run(
     }
 }
 
-/// Makes a backup if one is due, and keeps the metrics true.
+/// Makes a backup if one is due, and keeps the metrics of backups and sizes true.
 fn look(store: &dyn Store, config: &Config, metrics: &Metrics, now: Moment) {
     let directory = &config.backups.directory;
     // Whether one is due can't be told: then rather one too many.
@@ -64,6 +64,21 @@ fn look(store: &dyn Store, config: &Config, metrics: &Metrics, now: Moment) {
     metrics
         .last_backup_seconds
         .set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    let size = size_of(&config.paths().store);
+    metrics
+        .store_bytes
+        .set(i64::try_from(size).unwrap_or(i64::MAX));
+}
+
+/// The bytes of all files under `dir`; what can't be seen, or is gone meanwhile, counts nothing.
+fn size_of(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => size_of(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
 
 /// Makes a backup now, then removes the oldest ones beyond those that are to be kept. Blocks.
@@ -144,6 +159,10 @@ mod tests {
     fn one_is_made_when_it_is_due_and_the_oldest_go() {
         let (_dir, config, store) = setting();
         let metrics = Metrics::new();
+        let inner = config.paths().store.join("data");
+        std::fs::create_dir_all(&inner).unwrap();
+        std::fs::write(inner.join("db"), [0; 1000]).unwrap();
+        std::fs::write(config.paths().store.join("head"), [0; 10]).unwrap();
         let start = 1_800_000_000_000;
         for (at, there) in [(0, 1), (DAY - 1, 1), (DAY, 2), (DAY + 1, 2), (2 * DAY, 2)] {
             look(&store, &config, &metrics, Moment(start + at));
@@ -156,6 +175,7 @@ mod tests {
             (start + 2 * DAY) / 1000
         );
         assert_eq!(metrics.backup_failures.get(), 0);
+        assert_eq!(metrics.store_bytes.get(), 1010);
     }
 
     #[test]
@@ -185,8 +205,8 @@ mod tests {
         assert_eq!((first, count(&config)), (None, 0));
     }
 
-    #[tokio::test]
-    async fn the_first_is_made_at_once_and_a_stop_ends_it() {
+    #[test]
+    fn the_first_is_made_at_once_and_a_stop_ends_it() {
         let (_dir, config, store) = setting();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let made = config.clone();
@@ -200,7 +220,9 @@ mod tests {
             let _ = stopped.await;
         });
         let both = async { tokio::join!(run, stopper) };
-        let ended = tokio::time::timeout(Duration::from_secs(20), both).await;
-        assert!(ended.is_ok());
+        let limited = async { tokio::time::timeout(Duration::from_secs(20), both).await };
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        assert!(runtime.block_on(limited).is_ok());
     }
 }

@@ -82,10 +82,22 @@ impl Config {
     /// The file is missing, has an unknown key, or a value that makes no sense; the message names
     /// the file, the key and what would do.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let raw: file::ConfigFile = tamer_kit::config::load(path)?;
-        let base = path.parent().unwrap_or(Path::new(""));
-        let base = std::path::absolute(base)?;
-        Ok(raw.resolve(&path.display().to_string(), &base, &hostname())?)
+        Self::of(tamer_kit::config::load(path)?, path)
+    }
+
+    /// Validates what is about to be written to `path`, as [`Self::load`] would.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    pub fn parse(text: &str, path: &Path) -> anyhow::Result<Self> {
+        let name = path.display().to_string();
+        Self::of(tamer_core::text::parse(&name, text)?, path)
+    }
+
+    fn of(raw: file::ConfigFile, path: &Path) -> anyhow::Result<Self> {
+        let whole = std::path::absolute(path)?;
+        let base = whole.parent().unwrap_or(Path::new("/"));
+        Ok(raw.resolve(&path.display().to_string(), base, &hostname())?)
     }
 
     /// The defaults, as an empty file gives them.

@@ -226,11 +226,11 @@ async fn take_in_environments(fleet: &mut Fleet, catalog: &Catalog) -> anyhow::R
         };
         match catalog.environment(&name).await {
             Ok(Some((version, text, file))) => {
-                fleet.set_environment(&name, version, text, file, clock::now())
+                fleet.set_environment(&name, version, text, file, clock::now());
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(environment = %name, error = &error as &dyn std::error::Error, "cannot use the environment's file")
+                tracing::error!(environment = %name, error = &error as &dyn std::error::Error, "cannot use the environment's file");
             }
         }
     }

@@ -1,6 +1,8 @@
 //! The binary as an operator uses it: a new controller, its login line, and what is done to it at
 //! rest.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -184,6 +186,7 @@ fn what_is_wrong_on_the_command_line_or_in_the_file_is_exit_2() {
         let said = site.run(&args).refused(2);
         assert!(!said.is_empty(), "{args:?}");
         assert!(!site.file().exists(), "{args:?}: no bad file is left");
+        assert!(!site.dir.path().join("data").exists(), "{args:?}");
     }
     std::fs::create_dir_all(site.dir.path().join("etc")).unwrap();
     std::fs::write(site.file(), "listn = \"0.0.0.0:1\"").unwrap();
@@ -241,6 +244,8 @@ fn a_backup_is_restored_held_and_let_go() {
     let checked = site.run(&["check"]).done();
     assert!(checked.contains("; held: restored"), "{checked}");
 
+    let said = site.run(&["admin-token"]).refused(2);
+    assert!(said.contains("unhold"), "{said}");
     let out = site.run(&["unhold", "--reason", "looked at it"]).done();
     assert!(out.contains("no longer held"), "{out}");
     assert_eq!(epoch::held(&paths.state).unwrap(), None);
@@ -326,4 +331,19 @@ fn a_store_in_use_is_left_alone() {
     }
     assert_eq!(epoch::held(&site.config().paths().state).unwrap(), None);
     assert_eq!(open.revision(), 1);
+}
+
+#[test]
+fn a_relative_path_counts_from_the_files_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.toml");
+    std::fs::write(&file, "data = \"here\"\nnames = [\"a.b\"]\n").unwrap();
+    let init = Command::new(env!("CARGO_BIN_EXE_tamer-controller"))
+        .args(["init", "--config", "c.toml"])
+        .current_dir(dir.path())
+        .env_remove("TAMER_LOG")
+        .output()
+        .unwrap();
+    Said::from(init).done();
+    assert!(dir.path().join("here/ca/ca.pem").exists());
 }

@@ -23,7 +23,7 @@ impl Generation {
         } else {
             Self {
                 epoch: self.epoch,
-                counter: self.counter + 1,
+                counter: self.counter.saturating_add(1),
             }
         }
     }

@@ -12,7 +12,7 @@ use tamer_core::release::ReleaseRef;
 use tokio::time::{Instant, sleep};
 
 /// The exit code with which a hook asks to be run again later (`EX_TEMPFAIL`, sysexits.h).
-const TEMPFAIL: i32 = 76;
+const TEMPFAIL: i32 = 75;
 
 /// The first and the longest wait before a hook is run again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));

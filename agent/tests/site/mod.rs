@@ -16,8 +16,8 @@ use tamer_agent::host::services::Systemd;
 use tamer_agent::source::{EnvironmentView, Real, Source, Verified};
 use tamer_core::application::Application;
 use tamer_core::desired::{
-    ComponentReport, Desired, DesiredComponent, Failure, FailureKind, Grant, HostReport, Purpose,
-    Slot,
+    ActivationStatus, ComponentReport, Desired, DesiredComponent, Failure, FailureKind, Grant,
+    HostReport, Purpose, Slot,
 };
 use tamer_core::environment::Environment;
 use tamer_core::generation::Generation;
@@ -39,6 +39,8 @@ pub(crate) struct Site {
     pub(crate) hook_timeout: &'static str,
     pub(crate) install_root: String,
     pub(crate) user: Option<&'static str>,
+    /// Releases get no hooks and no checks.
+    pub(crate) bare: bool,
 }
 
 impl Site {
@@ -58,6 +60,7 @@ impl Site {
             hook_timeout: "10s",
             install_root: "/srv/shop/web".to_owned(),
             user: None,
+            bare: false,
         }
     }
 
@@ -141,6 +144,10 @@ impl Site {
              [component.web.checks.home]\ntype = \"command\"\nrun = [\"bin/check\"]\n",
             self.install_root, user, self.hook_timeout
         );
+        let text = match text.split_once("[component.web.hooks]") {
+            Some((plain, _)) if self.bare => plain.to_owned(),
+            _ => text,
+        };
         let application = Application::parse("tamer.toml", &text).unwrap();
         let what = pack::PackSpec {
             application: application.application.clone(),
@@ -337,4 +344,30 @@ impl Agent {
         self.stop.cancel();
         self.task.await.unwrap();
     }
+}
+
+pub(crate) fn status(report: &ComponentReport) -> &ActivationStatus {
+    &report.activation.as_ref().unwrap().status
+}
+
+pub(crate) fn failure(report: &ComponentReport) -> &Failure {
+    match status(report) {
+        ActivationStatus::Refused(failure)
+        | ActivationStatus::Undone(failure)
+        | ActivationStatus::Stuck(failure) => failure,
+        other => panic!("no failure but {other:?}"),
+    }
+}
+
+pub(crate) fn a_site() -> (tempfile::TempDir, Site) {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::at(dir.path());
+    site.environment(QUICK);
+    (dir, site)
+}
+
+pub(crate) fn log(site: &Site) -> Vec<String> {
+    let log = site.shared("log").unwrap_or_default();
+    let _ = fs::remove_file(site.root().join("shared/log"));
+    log.lines().map(str::to_owned).collect()
 }

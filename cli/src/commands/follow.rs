@@ -137,7 +137,7 @@ where
 fn passes(code: Code) -> bool {
     !matches!(
         code,
-        Code::DataLoss
+        Code::NotFound
             | Code::InvalidArgument
             | Code::PermissionDenied
             | Code::Unauthenticated

@@ -25,7 +25,11 @@ pub(super) fn verify(config: &Config, verify: &Verify, out: &mut dyn Write) -> R
     let path = config.paths().audit;
     let summary = audit::verify(&path, verify.known)?;
     let Head { line, hash } = summary.head;
-    writeln!(out, "{}: {line} lines, every link holds", path.display())?;
+    writeln!(
+        out,
+        "{}: every link holds, up to line {line}",
+        path.display()
+    )?;
     writeln!(
         out,
         "keep this elsewhere to prove it later: --known {line}:{hash}"

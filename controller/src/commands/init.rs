@@ -11,7 +11,7 @@ use tamer_controller::fleet::persist::genesis;
 use tamer_controller::identity::ca::Ca;
 use tamer_controller::identity::registry::{Role, Roles};
 use tamer_controller::store::sled::SledStore;
-use tamer_controller::store::{Store, StoreError};
+use tamer_controller::store::{Store, StoreError, epoch};
 use tamer_core::id::OperatorName;
 use tamer_kit::hash::sha256;
 use tamer_kit::token::{JoinToken, Secret, TokenKind};
@@ -95,6 +95,12 @@ pub(super) fn admin_token(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let paths = config.paths();
+    if let Some(why) = epoch::held(&paths.state)? {
+        return Err(Failure::Usage(anyhow!(
+            "the controller is held ({why}): a held one makes every token void when it starts; \
+             give `tamer-controller unhold` first"
+        )));
+    }
     let ca = Ca::load(&paths.ca)?;
     let store = SledStore::open(&paths.store, &exe()?)?;
     note(
@@ -135,27 +141,15 @@ fn configure(init: &Init, file: Option<&Path>, out: &mut dyn Write) -> Result<Co
         }
         return load(Some(path)).map_err(Failure::Usage);
     }
-    // Tried under another name first: a file that can't be used is not left behind.
-    let trial = path.with_extension("toml.new");
-    if let Some(parent) = path
+    let text = template(&chosen);
+    let config = Config::parse(&text, path).map_err(Failure::Usage)?;
+    let parent = path
         .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        durable::create_dir_all(parent, 0o755)?;
-    }
-    durable::replace(&trial, template(&chosen).as_bytes(), 0o644)?;
-    match load(Some(&trial)) {
-        Ok(config) => {
-            durable::rename(&trial, path)?;
-            writeln!(out, "wrote {}", path.display())?;
-            Ok(config)
-        }
-        Err(error) => {
-            // It stays at most as a file that nobody reads.
-            let _ = std::fs::remove_file(&trial);
-            Err(Failure::Usage(error))
-        }
-    }
+        .filter(|parent| !parent.as_os_str().is_empty());
+    durable::create_dir_all(parent.unwrap_or(Path::new(".")), 0o755)?;
+    durable::replace(path, text.as_bytes(), 0o644)?;
+    writeln!(out, "wrote {}", path.display())?;
+    Ok(config)
 }
 
 /// Everything but the store. What an `init` that was cut off has made is taken over.

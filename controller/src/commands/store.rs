@@ -153,7 +153,7 @@ fn findings(paths: &Paths) -> Vec<Finding> {
     };
     let audit = || {
         let lines = audit::verify(&paths.audit, None)?.head.line;
-        Ok(format!("{lines} lines, every link holds"))
+        Ok(format!("every link holds, up to line {lines}"))
     };
     let backup = || {
         Ok(match files::newest(&paths.backups)? {

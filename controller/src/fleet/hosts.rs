@@ -102,10 +102,17 @@ impl Fleet {
             // An agent that was replaced by a newer one is gone; if it speaks again, there are two.
             seat.quarantined |= current.is_some_and(|current| seat.replaced.contains(&current));
         }
+        let implausible = !plausible(&report, self.epoch);
+        seat.quarantined |= implausible;
         if seat.quarantined {
             seat.session = None;
             for key in self.targets_of(name) {
                 let _ = self.apply(&key, &Event::Lost(name.clone()), now);
+            }
+            if implausible {
+                return Err(format!(
+                    "{name} speaks of generations that this controller cannot have made: it is shut out until `tamer host invite --replace {name}` makes it new"
+                ));
             }
             return Err(format!(
                 "two agents claim to be {name}: both are shut out until `tamer host invite --replace {name}` makes one of them new"
@@ -149,6 +156,10 @@ impl Fleet {
         let Some(seat) = self.seats.get_mut(name) else {
             return;
         };
+        if !plausible(&report, self.epoch) {
+            tracing::warn!(host = %name, "a report speaks of generations that this controller cannot have made: it is not believed");
+            return;
+        }
         seat.generation = report.generation;
         seat.checks = report.checks;
         seat.components = report.components;
@@ -199,19 +210,36 @@ impl Fleet {
             .iter()
             .filter_map(|key| self.targets[key].desired(name))
             .collect();
-        let generation = before.map_or_else(Default::default, |before| before.generation);
+        let told = before.map_or_else(Default::default, |before| before.generation);
+        // What the host has seen is never newer, unless this controller has lost what it told.
+        let generation = told.max(self.seats.get(name).map_or(told, |seat| seat.generation));
         let mut desired = Desired {
-            generation,
+            generation: told,
             environment: host.environment.clone(),
             environment_version: place.version,
             components,
         };
-        if before == Some(&desired) && generation.epoch >= self.epoch {
+        if before == Some(&desired) && generation == told && generation.epoch >= self.epoch {
             return None;
         }
         desired.generation = generation.next(self.epoch);
         Some(desired)
     }
+}
+
+/// Whether this controller, or one that it was restored from, can have made all generations that a
+/// report speaks of. Numbers near the end of their range would leave none for what follows.
+fn plausible(report: &HostReport, epoch: u64) -> bool {
+    let ours =
+        |generation: &Generation| generation.epoch <= epoch && generation.counter < u64::MAX / 2;
+    let grants = report
+        .components
+        .iter()
+        .filter_map(|component| component.activation.as_ref());
+    ours(&report.generation)
+        && grants
+            .map(|activation| activation.grant)
+            .all(|grant| ours(&grant))
 }
 
 fn is_of(slot: &Slot, key: &TargetKey) -> bool {

@@ -55,6 +55,11 @@ enum Command {
         /// What to ask for, such as /version.
         path: String,
     },
+    /// Prints so many TCP ports of 127.0.0.1 that are free now, a line each: for demos and tests.
+    Ports {
+        /// How many.
+        count: usize,
+    },
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -70,6 +75,18 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Ports { count } => {
+            // All are held until the last is chosen, so that no port comes twice.
+            let any = || std::net::TcpListener::bind(("127.0.0.1", 0));
+            let held = (0..count)
+                .map(|_| any())
+                .collect::<Result<Vec<_>, _>>()
+                .context("no port is free")?;
+            for listener in &held {
+                writeln!(stdout(), "{}", listener.local_addr()?.port())?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Serve {
             listen,
             release,

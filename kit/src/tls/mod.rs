@@ -18,6 +18,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
 use tamer_core::digest::Digest;
+use tamer_core::moment::Moment;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The protocol versions spoken.
 const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
@@ -91,6 +93,23 @@ pub fn fingerprint(certificate_pem: &str) -> Result<Digest, TlsError> {
 /// [`TlsError`] if there is none.
 pub fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, TlsError> {
     one_certificate("the certificate", pem)
+}
+
+/// From when to when the first certificate of a text in PEM is good.
+///
+/// # Errors
+/// [`TlsError`] if there is none, or it cannot be read.
+pub fn validity(pem: &str) -> Result<(Moment, Moment), TlsError> {
+    let what = "the certificate";
+    let certificate = one_certificate(what, pem)?;
+    let (_, certificate) = X509Certificate::from_der(&certificate)
+        .map_err(|_| refused(what)(rustls::CertificateError::BadEncoding.into()))?;
+    let moment = |time: x509_parser::time::ASN1Time| {
+        let seconds = u64::try_from(time.timestamp()).unwrap_or(0);
+        Moment(seconds.saturating_mul(1000))
+    };
+    let validity = certificate.validity();
+    Ok((moment(validity.not_before), moment(validity.not_after)))
 }
 
 fn refused(what: &'static str) -> impl FnOnce(rustls::Error) -> TlsError {

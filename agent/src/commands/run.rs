@@ -1,0 +1,166 @@
+//! `run`: puts the agent's parts together, and lets them end in order.
+
+use super::Failure;
+use anyhow::Context;
+use rustls::ClientConfig;
+use std::sync::Arc;
+use tamer_agent::clock::ControllerClock;
+use tamer_agent::config::Config;
+use tamer_agent::control::Control;
+use tamer_agent::converge::{Converge, Hands};
+use tamer_agent::host::services::Systemd;
+use tamer_agent::identity::{Enrolled, Home, Keys, renew};
+use tamer_agent::link::Link;
+use tamer_agent::metrics::Metrics;
+use tamer_agent::remote::Remote;
+use tamer_agent::remote::http::Http;
+use tamer_agent::source::Real;
+use tamer_kit::address::Address;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The agent's hands, and what its line to the controller shares with them.
+pub(super) struct Parts {
+    pub(super) hands: Hands,
+    clock: Arc<ControllerClock>,
+    metrics: Metrics,
+    shown: watch::Sender<ClientConfig>,
+}
+
+/// Who this host is: the configuration must say what was fixed when it joined.
+pub(super) fn enrolled(config: &Config) -> Result<(Enrolled, Keys), Failure> {
+    let (enrolled, keys) = Home::new(&config.state).load()?;
+    if (&config.name, &config.environment) != (&enrolled.name, &enrolled.environment) {
+        return Err(Failure::usage(format!(
+            "agent.toml says {} in {}, and this host joined as {} in {}: correct it there; to move a host to \
+             another environment, invite it anew",
+            config.name, config.environment, enrolled.name, enrolled.environment
+        )));
+    }
+    Ok((enrolled, keys))
+}
+
+/// Where the controller listens.
+pub(super) fn address(config: &Config) -> Result<Address, Failure> {
+    let address = config.controller.parse();
+    address
+        .context("agent.toml: `controller`")
+        .map_err(Failure::Usage)
+}
+
+/// Puts the hands together; nothing moves yet.
+pub(super) fn hands(
+    config: Arc<Config>,
+    (enrolled, keys): &(Enrolled, Keys),
+    address: &Address,
+) -> Result<Parts, Failure> {
+    let tls = keys.client_config();
+    let tls = tls.map_err(|e| Failure::Internal(e.into()))?;
+    let (shown, certificate) = watch::channel(tls);
+    let http = Http::new(address.clone(), certificate)
+        .context("cannot set up HTTP")
+        .map_err(Failure::Internal)?;
+    let (metrics, clock) = (Metrics::new(), Arc::new(ControllerClock::default()));
+    let remote = Remote::new(
+        &config.state,
+        enrolled.environment.clone(),
+        enrolled.trust_root,
+        Arc::new(http),
+        metrics.clone(),
+    );
+    let told = Arc::clone(&clock);
+    let hands = Hands {
+        config,
+        source: Arc::new(remote),
+        probe: Arc::new(Real),
+        services: Arc::new(Systemd),
+        clock: Arc::new(move || told.now()),
+    };
+    Ok(Parts {
+        hands,
+        clock,
+        metrics,
+        shown,
+    })
+}
+
+/// Runs the agent until SIGTERM or SIGINT. An activation under way is taken up again by the next start.
+pub(super) async fn run(config: Config) -> Result<(), Failure> {
+    let identity = enrolled(&config)?;
+    let address = address(&config)?;
+    let config = Arc::new(config);
+    let parts = hands(Arc::clone(&config), &identity, &address)?;
+    let (enrolled, keys) = identity;
+    let (desired, incoming) = watch::channel(None);
+    let opened = Converge::open(parts.hands, incoming).await;
+    let (converge, reports, requests) = opened?;
+    // From here on the state directory is locked: this is its only agent.
+    let control = Control::open(&config.state).map_err(|e| Failure::Internal(e.into()))?;
+    let listener = match config.metrics {
+        None => None,
+        Some(at) => Some(
+            TcpListener::bind(at)
+                .await
+                .with_context(|| format!("cannot serve metrics on {at} (`metrics` in agent.toml)"))
+                .map_err(Failure::Usage)?,
+        ),
+    };
+    let stop = CancellationToken::new();
+    let _stop_all = stop.clone().drop_guard();
+    tracing::info!(host = %enrolled.name, environment = %enrolled.environment, controller = %address, "the agent runs");
+    let link = Link {
+        address: address.clone(),
+        name: enrolled.name,
+        environment: enrolled.environment,
+        trust_root: enrolled.trust_root,
+        shown: parts.shown.subscribe(),
+        desired,
+        reports: reports.clone(),
+        clock: Arc::clone(&parts.clock),
+        metrics: parts.metrics.clone(),
+    };
+    tokio::spawn(parts.metrics.clone().follow(reports));
+    let control = tokio::spawn(control.run(requests, stop.clone()));
+    let clock = parts.clock;
+    tokio::spawn(renew::keep(
+        Home::new(&config.state),
+        address,
+        keys,
+        parts.shown,
+        move || clock.now(),
+        stop.clone(),
+    ));
+    if let Some(listener) = listener {
+        let shutdown = stop.clone().cancelled_owned();
+        tokio::spawn(async move {
+            if let Err(error) = parts.metrics.serve(listener, shutdown).await {
+                tracing::error!(%error, "the metrics are not served any more");
+            }
+        });
+    }
+    let link = tokio::spawn(link.run(stop.clone()));
+    let mut hands = tokio::spawn(converge.run(stop.clone()));
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = &mut hands => {
+            let why = ended.err().map_or(String::new(), |e| format!(": {e}"));
+            return Err(Failure::internal(format!("internal error: the agent's hands stopped{why}")));
+        }
+    }
+    tracing::info!("stopping");
+    stop.cancel();
+    let stopped = async {
+        let _ = tokio::join!(hands, link, control);
+    };
+    tokio::select! {
+        () = stopped => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Renewal: at half its life a certificate is traded for one of a new key, over a connection that the
+//! old one opens. One that has expired is still good for that, for 90 days.
+
+use super::{Home, IdentityError, Keys, signing_request, usable};
+use rustls::ClientConfig;
+use std::time::Duration;
+use tamer_core::moment::Moment;
+use tamer_kit::address::Address;
+use tamer_kit::backoff::Backoff;
+use tamer_kit::{channel, tls};
+use tamer_proto::v1::RenewRequest;
+use tamer_proto::v1::enrolment_client::EnrolmentClient;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How long the controller may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often the certificate is looked at; also the shortest time between two renewals that worked, so
+/// that no clock, however wrong, makes a storm of them.
+const INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Whether a certificate is past half its life.
+pub fn is_due((from, to): (Moment, Moment), now: Moment) -> bool {
+    now.since(from) >= to.since(from) / 2
+}
+
+/// Asks for a certificate for a new key, and puts both in place of the old ones.
+///
+/// # Errors
+/// [`IdentityError`]; the old ones are then still in place. Trying again is always right.
+pub async fn renew(home: &Home, address: &Address, old: &Keys) -> Result<Keys, IdentityError> {
+    let key = home.next_key()?;
+    let channel = channel::connect(address, old.client_config()?).await?;
+    let mut client = EnrolmentClient::new(channel);
+    let csr = signing_request(&key)?;
+    let answer = tokio::time::timeout(PATIENCE, client.renew(RenewRequest { csr })).await;
+    let answer = match answer {
+        Ok(Ok(answer)) => answer.into_inner(),
+        Ok(Err(status)) => return Err(IdentityError::Refused(Box::new(status))),
+        Err(_) => {
+            let said = format!("no answer within {} s", PATIENCE.as_secs());
+            let status = tonic::Status::deadline_exceeded(said);
+            return Err(IdentityError::Refused(Box::new(status)));
+        }
+    };
+    // The CA is pinned: whoever renews does not choose a new one.
+    if tls::fingerprint(&answer.ca_pem)? != tls::fingerprint(&old.ca)? {
+        return Err(IdentityError::Untrusted(
+            "the controller has another CA than the one pinned here".to_owned(),
+        ));
+    }
+    usable(&key, &answer.certificate_pem, &old.ca)?;
+    let identity = home.take(&key, &answer.certificate_pem)?;
+    let ca = old.ca.clone();
+    Ok(Keys { identity, ca })
+}
+
+/// Renews whenever it is due, until `stop`, and puts what came of it before everybody who connects.
+pub async fn keep(
+    home: Home,
+    address: Address,
+    mut keys: Keys,
+    shown: watch::Sender<ClientConfig>,
+    now: impl Fn() -> Moment,
+    stop: CancellationToken,
+) {
+    let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(600));
+    loop {
+        let due = keys.validity().map_or(true, |life| is_due(life, now()));
+        let mut wait = INTERVAL;
+        if due {
+            let renewed = renew(&home, &address, &keys).await;
+            let renewed = renewed.and_then(|keys| Ok((keys.client_config()?, keys)));
+            match renewed {
+                Ok((config, new)) => {
+                    tracing::info!("the certificate was renewed");
+                    shown.send_replace(config);
+                    keys = new;
+                    backoff.reset();
+                }
+                Err(error) => {
+                    wait = backoff.next(rand::random());
+                    let over = keys.validity().is_ok_and(|(_, to)| to <= now());
+                    let error = crate::host::chain(&error);
+                    if over {
+                        tracing::error!(%error, "the certificate has expired and was not renewed: \
+                            if the controller does not know this host any more, invite it again with \
+                            `tamer host invite --replace`");
+                    } else {
+                        tracing::warn!(%error, "the certificate was not renewed yet: it is tried again");
+                    }
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewal_is_due_at_half_the_life_and_ever_after() {
+        let life = (Moment(1000), Moment(3000));
+        assert!(!is_due(life, Moment(1999)));
+        assert!(is_due(life, Moment(2000)));
+        assert!(is_due(life, Moment(9000)));
+        assert!(!is_due(life, Moment(0)), "a clock behind is no reason");
+    }
+}

@@ -1,0 +1,100 @@
+//! The line to the controller: it is greeted, what it wants is passed on, and what the host says of
+//! itself is sent whenever that has changed. A line that is lost is made anew, for ever.
+
+mod session;
+mod trouble;
+
+use crate::clock::ControllerClock;
+use crate::metrics::Metrics;
+use rustls::ClientConfig;
+use session::{End, Session};
+use std::sync::Arc;
+use std::time::Duration;
+use tamer_core::desired::{Desired, HostReport};
+use tamer_core::digest::Digest;
+use tamer_core::id::{EnvironmentName, HostName};
+use tamer_kit::address::Address;
+use tamer_kit::backoff::Backoff;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use trouble::Trouble;
+
+/// The longest wait before the first try of a new series, and the longest of all.
+const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// A session that lasted so long was a good one: the next try comes soon.
+const STABLE: Duration = Duration::from_secs(20);
+
+/// The line to the controller.
+#[derive(Debug)]
+pub struct Link {
+    /// Where the controller listens.
+    pub address: Address,
+    /// This host's name, for messages to people.
+    pub name: HostName,
+    /// The environment that this host belongs to.
+    pub environment: EnvironmentName,
+    /// The team's root that this host pins.
+    pub trust_root: Digest,
+    /// The certificate to show; a new one makes a new line.
+    pub shown: watch::Receiver<ClientConfig>,
+    /// Where to put what the host should be.
+    pub desired: watch::Sender<Option<Desired>>,
+    /// What the host says of itself.
+    pub reports: watch::Receiver<HostReport>,
+    /// Set by the controller's welcome.
+    pub clock: Arc<ControllerClock>,
+    /// What to count.
+    pub metrics: Metrics,
+}
+
+impl Link {
+    /// Keeps the line until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let run_id = format!("{:032x}", rand::random::<u128>());
+        let mut backoff = Backoff::new(WAIT.0, WAIT.1);
+        let mut last: Option<Trouble> = None;
+        loop {
+            let begun = Instant::now();
+            let session = Session {
+                link: &mut self,
+                run_id: &run_id,
+                welcomed: false,
+            };
+            let (end, welcomed) = tokio::select! {
+                ended = session.run() => ended,
+                () = stop.cancelled() => return self.metrics_down(),
+            };
+            self.metrics_down();
+            if welcomed {
+                last = None;
+                self.metrics.reconnects.inc();
+            }
+            if welcomed && begun.elapsed() >= STABLE {
+                backoff.reset();
+            }
+            match end {
+                End::Renewed => {
+                    tracing::debug!("a new certificate: the line is made anew");
+                    continue;
+                }
+                End::Gone => return,
+                End::Trouble(trouble) => {
+                    trouble.tell(last.as_ref(), &self);
+                    last = Some(trouble);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next(rand::random())) => {}
+                // A new certificate may be just what was missing.
+                Ok(()) = self.shown.changed() => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn metrics_down(&self) {
+        self.metrics.connected.set(0);
+    }
+}

@@ -1,0 +1,219 @@
+//! What the agent counts, for Prometheus, and the little server that shows it on loopback.
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Metric, Registry};
+use std::io;
+use std::sync::Arc;
+use tamer_core::check::{CheckResult, Results};
+use tamer_core::desired::{ActivationStatus, HostReport};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// The prefix of every name.
+const PREFIX: &str = "tamer_agent";
+/// What a scraper is told it gets, by the OpenMetrics specification 1.0.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// One word: how something ended, or why it was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WordLabel {
+    /// The word.
+    pub result: &'static str,
+}
+
+/// A check.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CheckLabel {
+    /// `application/component`; empty for the environment's checks.
+    pub component: String,
+    /// The check's name.
+    pub check: String,
+}
+
+/// What a component runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReleaseLabel {
+    /// `application/component`, with the pool where it is not the default one.
+    pub component: String,
+    /// The version.
+    pub version: String,
+    /// The manifest's digest.
+    pub manifest: String,
+}
+
+/// Everything that is counted. Clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    /// 1 while the controller has welcomed this agent.
+    pub connected: Gauge,
+    /// Connections that came about after the first one.
+    pub reconnects: Counter,
+    /// Desired states that came.
+    pub desired: Counter,
+    /// Desired states that are not to be believed, by the reason.
+    pub desired_refused: Family<WordLabel, Counter>,
+    /// The counter part of the newest generation taken in.
+    pub generation: Gauge,
+    /// Activations that ended, by how.
+    pub activations: Family<WordLabel, Counter>,
+    /// Checks that held, or were not tried before, and then failed.
+    pub check_failures: Family<CheckLabel, Counter>,
+    /// Bytes of archives fetched.
+    pub fetched_bytes: Counter,
+    /// What runs: always 1.
+    pub releases: Family<ReleaseLabel, Gauge>,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let r = &mut registry;
+        Self {
+            connected: add(
+                r,
+                "connected",
+                "Whether the controller has welcomed this agent",
+            ),
+            reconnects: add(r, "reconnects", "Connections after the first one"),
+            desired: add(r, "desired_states", "Desired states that came"),
+            desired_refused: add(
+                r,
+                "desired_states_refused",
+                "Desired states refused, by reason",
+            ),
+            generation: add(r, "generation", "Counter of the newest generation taken in"),
+            activations: add(r, "activations", "Activations that ended, by how"),
+            check_failures: add(r, "check_failures", "Checks that began to fail"),
+            fetched_bytes: add(r, "fetched_bytes", "Bytes of archives fetched"),
+            releases: add(r, "release_info", "The releases that run here"),
+            registry: Arc::new(registry),
+        }
+    }
+
+    /// Counts a desired state that is refused.
+    pub fn refused(&self, reason: &'static str) {
+        let label = WordLabel { result: reason };
+        self.desired_refused.get_or_create(&label).inc();
+    }
+
+    /// Counts what is new in `report` since `before`.
+    pub fn reported(&self, before: &HostReport, report: &HostReport) {
+        let counter = i64::try_from(report.generation.counter).unwrap_or(i64::MAX);
+        self.generation.set(counter);
+        self.checks("", &before.checks, &report.checks);
+        self.releases.clear();
+        let nothing = Results::new();
+        for component in &report.components {
+            let old = before
+                .components
+                .iter()
+                .find(|it| it.slot == component.slot);
+            let name = component.slot.to_string();
+            let checks = old.map_or(&nothing, |it| &it.checks);
+            self.checks(&name, checks, &component.checks);
+            if let Some(running) = &component.running {
+                let label = ReleaseLabel {
+                    component: name,
+                    version: running.version.to_string(),
+                    manifest: running.manifest.to_string(),
+                };
+                self.releases.get_or_create(&label).set(1);
+            }
+            let known = old.and_then(|it| it.activation.as_ref());
+            if let Some(now) = &component.activation
+                && known != Some(now)
+                && let Some(result) = ending(&now.status)
+            {
+                self.activations.get_or_create(&WordLabel { result }).inc();
+            }
+        }
+    }
+
+    fn checks(&self, component: &str, before: &Results, now: &Results) {
+        for (check, result) in now {
+            let failed = |result: &CheckResult| matches!(result, CheckResult::Failed(_));
+            if failed(result) && !before.get(check).is_some_and(failed) {
+                let label = CheckLabel {
+                    component: component.to_owned(),
+                    check: check.to_string(),
+                };
+                self.check_failures.get_or_create(&label).inc();
+            }
+        }
+    }
+
+    /// Counts what reports say until their sender is gone. What the first one says is old news.
+    pub async fn follow(self, mut reports: watch::Receiver<HostReport>) {
+        let mut before = reports.borrow_and_update().clone();
+        self.reported(&before, &before);
+        while reports.changed().await.is_ok() {
+            let now = reports.borrow_and_update().clone();
+            self.reported(&before, &now);
+            before = now;
+        }
+    }
+
+    /// Everything as OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string does not fail, and every label here can be written.
+        if let Err(error) = text::encode(&mut text, &self.registry) {
+            tracing::error!(%error, "cannot write the metrics");
+        }
+        text
+    }
+
+    /// Serves `/metrics` and `/healthz` until `shutdown` is done.
+    ///
+    /// # Errors
+    /// The listener fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        tracing::info!(address = %listener.local_addr()?, "serving metrics");
+        let shown = move || {
+            let text = self.text();
+            async move { ([(CONTENT_TYPE, OPENMETRICS)], text) }
+        };
+        let router = Router::new()
+            .route("/metrics", get(shown))
+            .route("/healthz", get(|| async { "ok\n" }));
+        axum::serve(listener, router)
+            .with_graceful_shutdown(shutdown)
+            .await
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// One word for how an activation ended; `None` while it is under way.
+fn ending(status: &ActivationStatus) -> Option<&'static str> {
+    match status {
+        ActivationStatus::Working(_) => None,
+        ActivationStatus::Done => Some("done"),
+        ActivationStatus::Refused(_) => Some("refused"),
+        ActivationStatus::Undone(_) => Some("undone"),
+        ActivationStatus::Stuck(_) => Some("stuck"),
+        ActivationStatus::Expired => Some("expired"),
+    }
+}

@@ -1,0 +1,272 @@
+//! Releases and the environment's file from the controller: TUF over HTTP, and archives.
+//!
+//! Metadata is asked for when desired state names something newer, or when what is known has expired,
+//! and never by polling. Nothing here believes the controller: it holds no key that a release needs.
+
+mod archive;
+pub mod http;
+
+use crate::allowed::{self, failure};
+use crate::host::{blocking, chain, file_failure};
+use crate::metrics::Metrics;
+use crate::source::{EnvironmentView, Source, Verified};
+use async_trait::async_trait;
+use http::Http;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tamer_core::desired::{Failure, FailureKind, Slot};
+use tamer_core::digest::Digest;
+use tamer_core::environment::{Environment, MAX_ENVIRONMENT};
+use tamer_core::id::{ComponentPath, EnvironmentName};
+use tamer_core::moment::Moment;
+use tamer_core::release::{MAX_MANIFEST, Manifest, ReleaseRef};
+use tamer_kit::durable;
+use tamer_kit::hash::sha256;
+use tamer_release::manifest::{self, ManifestError};
+use tamer_release::trust::client::Client;
+use tamer_release::trust::names::{environment_target, release_target};
+use tamer_release::trust::storage::StorageError;
+use tamer_release::trust::{self, RepositoryName, Transport, TrustError, TrustStore};
+
+/// Releases and the environment's file from the controller.
+pub struct Remote {
+    environment: EnvironmentName,
+    trust: Client,
+    http: Arc<Http>,
+    /// The environment's file, as last verified: so that it is at hand without the network.
+    file: PathBuf,
+    /// This host's own clock, for expiry: the controller's is not asked how old its news are.
+    now: fn() -> Moment,
+    metrics: Metrics,
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Remote")
+            .field("environment", &self.environment)
+            .field("http", &self.http)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Remote {
+    /// For a host of `environment` that pins the team root `pin`; what it trusts is kept in
+    /// `<state>/trust`.
+    pub fn new(
+        state: &Path,
+        environment: EnvironmentName,
+        pin: Digest,
+        http: Arc<Http>,
+        metrics: Metrics,
+    ) -> Self {
+        let dir = state.join("trust");
+        let transport = Arc::clone(&http) as Arc<dyn Transport>;
+        Self {
+            environment,
+            file: dir.join("environment.toml"),
+            trust: Client::new(TrustStore::new(&dir, pin), transport),
+            http,
+            now: tamer_kit::clock::now,
+            metrics,
+        }
+    }
+
+    /// What is known of a repository, as long as it is `enough`; else it is asked for.
+    async fn known(
+        &self,
+        repository: &RepositoryName,
+        enough: impl FnOnce(&trust::Verified) -> bool,
+    ) -> Result<trust::Verified, Failure> {
+        match self.trust.cached(repository).map_err(|e| told(&e))? {
+            Some(known) if enough(&known) => Ok(known),
+            _ => {
+                let fresh = self.trust.refresh(repository, (self.now)()).await;
+                fresh.map_err(|e| told(&e))
+            }
+        }
+    }
+
+    /// The environment's file that `verified` vouches for: from disk, else from the network, if that
+    /// may be used.
+    async fn file(
+        &self,
+        verified: &trust::Verified,
+        network: bool,
+    ) -> Result<Environment, Failure> {
+        let name = environment_target(&self.environment);
+        let wanted = verified.target(&name).map(|target| target.digest);
+        let kept = self.file.clone();
+        let kept = blocking(move || {
+            durable::read_capped(&kept, MAX_ENVIRONMENT).map_err(|e| file_failure(&e))
+        });
+        let bytes = match kept.await? {
+            Some(bytes) if Some(sha256(&bytes)) == wanted => bytes,
+            _ if network => {
+                let fetched = self.trust.environment(verified, &self.environment).await;
+                let bytes = fetched.map_err(|e| told(&e))?;
+                let (path, to_keep) = (self.file.clone(), bytes.clone());
+                blocking(move || {
+                    durable::replace(&path, &to_keep, 0o644).map_err(|e| file_failure(&e))
+                })
+                .await?;
+                bytes
+            }
+            _ => {
+                let why = format!("the file of {} is not at hand", self.environment);
+                return Err(failure(FailureKind::Fetch, why));
+            }
+        };
+        let text = String::from_utf8(bytes)
+            .map_err(|_| failure(FailureKind::Trust, format!("{name} is not UTF-8 text")))?;
+        // A key that this agent does not know may be a demand that it would not meet.
+        Environment::parse(&name, &text).map_err(|e| failure(FailureKind::Unsupported, chain(&e)))
+    }
+
+    fn repository(&self) -> RepositoryName {
+        RepositoryName::Environment(self.environment.clone())
+    }
+
+    /// Refuses what the environment does not admit.
+    async fn environment_admits(
+        &self,
+        slot: &Slot,
+        release: &ReleaseRef,
+        at_least: u64,
+    ) -> Result<(), Failure> {
+        let now = (self.now)();
+        let verified = self
+            .known(&self.repository(), |known| {
+                known.targets_version >= at_least && known.expires > now
+            })
+            .await?;
+        newest(&verified, at_least)?;
+        let environment = self.file(&verified, true).await?;
+        let component = ComponentPath {
+            application: slot.application.clone(),
+            component: slot.component.clone(),
+        };
+        environment
+            .admits(&component, &release.version, &release.manifest)
+            .map_err(|e| failure(FailureKind::Trust, e.to_string()))?;
+        let missing = environment.evidence.missing(&BTreeSet::new());
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+        Err(failure(
+            FailureKind::Evidence,
+            format!(
+                "{} demands evidence that {component} {} does not have: {}",
+                self.environment,
+                release.version,
+                missing.join(", ")
+            ),
+        ))
+    }
+}
+
+#[async_trait]
+impl Source for Remote {
+    async fn admit(
+        &self,
+        slot: &Slot,
+        release: &ReleaseRef,
+        environment_version: u64,
+    ) -> Result<Verified, Failure> {
+        self.environment_admits(slot, release, environment_version)
+            .await?;
+        let (repository, now) = (
+            RepositoryName::Application(slot.application.clone()),
+            (self.now)(),
+        );
+        let name = release_target(&slot.application, &slot.component, &release.version);
+        let signed = |known: &trust::Verified| {
+            let target = known.target(&name);
+            target.is_some_and(|target| target.digest == release.manifest)
+        };
+        let verified = self
+            .known(&repository, |known| signed(known) && known.expires > now)
+            .await?;
+        if !signed(&verified) {
+            let why = match verified.target(&name) {
+                None => format!("{repository} has no signed release {name}"),
+                Some(other) => format!(
+                    "{name} is signed as {}, and {} was asked for",
+                    other.digest.short(),
+                    release.manifest.short()
+                ),
+            };
+            return Err(failure(FailureKind::Trust, why));
+        }
+        let fetched = self.trust.fetch(&verified, &name, MAX_MANIFEST).await;
+        let manifest_bytes = fetched.map_err(|e| told(&e))?;
+        let manifest = manifest::parse(&manifest_bytes).map_err(|e| unfit(release, &e))?;
+        allowed::fits(slot, &manifest)?;
+        if manifest.version != release.version {
+            let why = format!("{name} is the manifest of version {}", manifest.version);
+            return Err(failure(FailureKind::Trust, why));
+        }
+        Ok(Verified {
+            manifest,
+            manifest_bytes,
+        })
+    }
+
+    async fn archive(&self, manifest: &Manifest, into: &Path) -> Result<(), Failure> {
+        archive::fetch(&self.http, &self.metrics, &manifest.archive, into).await
+    }
+
+    async fn environment(&self, at_least: u64) -> Result<EnvironmentView, Failure> {
+        let repository = self.repository();
+        let offline = at_least == 0;
+        let verified = if offline {
+            let known = self.trust.cached(&repository).map_err(|e| told(&e))?;
+            known.ok_or_else(|| {
+                let why = format!("nothing of {} was verified here yet", self.environment);
+                failure(FailureKind::Fetch, why)
+            })?
+        } else {
+            let enough = |known: &trust::Verified| known.targets_version >= at_least;
+            self.known(&repository, enough).await?
+        };
+        newest(&verified, at_least)?;
+        let environment = self.file(&verified, !offline).await?;
+        Ok(EnvironmentView {
+            policy: environment.policy,
+            checks: environment.checks,
+            revoked: environment.revoked,
+            version: verified.targets_version,
+        })
+    }
+}
+
+/// The controller decides with a version of the environment's file that it also has to show.
+fn newest(verified: &trust::Verified, at_least: u64) -> Result<(), Failure> {
+    let found = verified.targets_version;
+    if found >= at_least {
+        return Ok(());
+    }
+    let why = format!(
+        "the environment's file is needed in version {at_least}, and the controller serves version {found}"
+    );
+    Err(failure(FailureKind::Fetch, why))
+}
+
+/// Why trust could not be established, as a report shows it.
+fn told(error: &TrustError) -> Failure {
+    let kind = match error {
+        TrustError::Fetch { .. } | TrustError::Missing { .. } => FailureKind::Fetch,
+        TrustError::Storage(StorageError::File(error)) => return file_failure(error),
+        _ => FailureKind::Trust,
+    };
+    failure(kind, chain(error))
+}
+
+fn unfit(release: &ReleaseRef, error: &ManifestError) -> Failure {
+    let kind = match error {
+        ManifestError::Requires(_) | ManifestError::Format(_) => FailureKind::Unsupported,
+        _ => FailureKind::Trust,
+    };
+    failure(kind, format!("{release} is refused: {}", chain(error)))
+}

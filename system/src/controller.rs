@@ -1,0 +1,88 @@
+//! The controller: a process that is started, killed and started again on the same address.
+
+use crate::process::{Daemon, Said, Typed, bound};
+use crate::programs::program;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// A controller and its directory.
+#[derive(Debug)]
+pub struct Controller {
+    dir: PathBuf,
+    address: SocketAddr,
+    /// The process.
+    pub daemon: Daemon,
+}
+
+impl Controller {
+    /// A new one below `dir`, running; and the login line of its first admin.
+    pub(crate) fn new(dir: &Path) -> (Self, String) {
+        let address = free_address();
+        let dir = dir.join("controller");
+        std::fs::create_dir(&dir).unwrap();
+        let config = format!(
+            "listen = \"{address}\"\npublic = \"{address}\"\nnames = [\"{}\"]\ndata = \"data\"\n",
+            address.ip()
+        );
+        std::fs::write(dir.join("controller.toml"), config).unwrap();
+        let daemon = Daemon::new("the controller", dir.join("log"));
+        let mut controller = Self {
+            dir,
+            address,
+            daemon,
+        };
+        let said = controller.types(&["init", "--admin", "anna"]).ends(0);
+        let token = said
+            .out
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("tamer login "))
+            .expect("init prints a login line")
+            .to_owned();
+        controller.start();
+        (controller, token)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = bound(&program("tamer-controller"));
+        command.args(words);
+        command.arg("--config").arg(self.dir.join("controller.toml"));
+        command
+    }
+
+    /// Types a command of `tamer-controller`.
+    pub fn types(&self, words: &[&str]) -> Said {
+        let line = format!("tamer-controller {}", words.join(" "));
+        Typed::begin(self.command(words), line).end()
+    }
+
+    /// Starts it, and waits until it serves.
+    pub fn start(&mut self) {
+        let mut command = self.command(&["serve"]);
+        command.env("TAMER_LOG", "info");
+        self.daemon.start(command);
+        self.daemon.logs("\"message\":\"serving\"");
+    }
+
+    /// A file or directory below its data directory.
+    pub fn data(&self, path: &str) -> PathBuf {
+        self.dir.join("data").join(path)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// An address that nobody else uses, also while nobody listens on it: the port is the kernel's choice,
+/// on a loopback address of this test's own, which no other process gets a port on by accident.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    // 127.0.0.0/16 is left to those who want localhost.
+    let address = Ipv4Addr::new(127, high | 1, low, NEXT.fetch_add(1, Ordering::Relaxed));
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    listener.local_addr().unwrap()
+}

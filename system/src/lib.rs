@@ -1,0 +1,28 @@
+//! The whole system as its users have it: real processes on loopback, real files, real keys.
+//!
+//! A [`Fleet`] is a controller, an engineer's desk and any number of [`Host`]s, all below one temporary
+//! directory. Everything goes through the programs' command lines, so that nothing here can know more
+//! than a person who types. What a host really runs is read from its disk, never asked for.
+//!
+//! Processes end with the value that stands for them, by their number, whatever happens to the test; a
+//! test that fails prints their logs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "only tests use this crate, and a test that cannot go on has failed"
+)]
+
+mod app;
+mod controller;
+mod fleet;
+mod host;
+mod process;
+mod programs;
+
+pub use app::{App, MARKED};
+pub use controller::Controller;
+pub use fleet::{ENVIRONMENT, Fleet};
+pub use host::{Host, HostOptions};
+pub use process::{Daemon, LIMIT, Said, Typed, until};
+pub use programs::{is_root, program};
