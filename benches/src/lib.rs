@@ -1,1 +1,7 @@
-//! Placeholder.
+//! How Tamer's speed and size are measured. `benches/run` runs everything; `docs/benchmarks.md` has the
+//! figures. Nothing here is a test: no figure is ever asserted, only that what was timed was done right.
+
+pub mod fleet;
+pub mod measure;
+pub mod process;
+pub mod tree;

@@ -56,7 +56,8 @@ impl Desk {
             .chain(words);
         let cli = Cli::try_parse_from(all).unwrap();
         let (printer, kept) = Printer::keeping(cli.global.output);
-        let outcome = commands::run(cli, &printer).await;
+        let running = tokio::time::timeout(Duration::from_secs(60), commands::run(cli, &printer));
+        let outcome = running.await.expect("a command that never ends");
         let kept = kept.lock().unwrap().clone();
         (outcome, kept)
     }

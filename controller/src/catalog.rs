@@ -45,6 +45,18 @@ pub enum NotFound {
         /// What may have been meant.
         nearest: String,
     },
+    /// No such release of one component.
+    #[error(
+        "{application} has no {release}{nearest}: `tamer releases {application}` lists what it has"
+    )]
+    Release {
+        /// Of which application.
+        application: ApplicationName,
+        /// Which release, as `COMPONENT@VERSION`.
+        release: String,
+        /// What may have been meant.
+        nearest: String,
+    },
     /// The content of a signed target is not what it should be.
     #[error("{name} cannot be used: {reason}")]
     Unusable {
@@ -179,7 +191,7 @@ impl Catalog {
                 let name = release_target(&application, component, &version);
                 let target = targets
                     .get(&name)
-                    .ok_or_else(|| no_version(&application, &version, &targets))?;
+                    .ok_or_else(|| no_release(&application, component, &version, &targets))?;
                 let release = ReleaseRef {
                     version: version.clone(),
                     manifest: target.digest,
@@ -302,11 +314,34 @@ fn no_version(
         .map(ToString::to_string)
         .collect();
     let version = version.to_string();
-    let near = tamer_core::text::nearest(&version, known.iter().map(String::as_str));
-    let nearest = near.map_or(String::new(), |near| format!(" (did you mean {near}?)"));
     NotFound::Version {
         application: application.clone(),
+        nearest: did_you_mean(&version, &known),
         version,
-        nearest,
     }
+}
+
+fn no_release(
+    application: &ApplicationName,
+    component: &ComponentName,
+    version: &Version,
+    targets: &BTreeMap<String, Target>,
+) -> NotFound {
+    let prefix = format!("{application}/releases/");
+    let known: Vec<String> = targets
+        .keys()
+        .filter_map(|name| name.strip_prefix(&prefix)?.strip_suffix(".json"))
+        .map(|name| name.replacen('/', "@", 1))
+        .collect();
+    let release = format!("{component}@{version}");
+    NotFound::Release {
+        application: application.clone(),
+        nearest: did_you_mean(&release, &known),
+        release,
+    }
+}
+
+fn did_you_mean(given: &str, known: &[String]) -> String {
+    let near = tamer_core::text::nearest(given, known.iter().map(String::as_str));
+    near.map_or(String::new(), |near| format!(" (did you mean {near}?)"))
 }

@@ -82,7 +82,7 @@ fn free_address() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     // 127.0.0.0/16 is left to those who want localhost.
-    let address = Ipv4Addr::new(127, high | 1, low, NEXT.fetch_add(1, Ordering::Relaxed));
+    let address = Ipv4Addr::new(127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed));
     let listener = TcpListener::bind((address, 0)).unwrap();
     listener.local_addr().unwrap()
 }

@@ -3,7 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -129,7 +129,7 @@ impl Typed {
                 break status;
             }
             if Instant::now() >= deadline {
-                let said = format!("{}{}", text(&mut self.out), text(&mut self.err));
+                let said = format!("{}{}", text(&self.out), text(&self.err));
                 panic!("$ {}\n{said}\n… did not end within {LIMIT:?}", self.line);
             }
             std::thread::sleep(LOOK);
@@ -137,8 +137,8 @@ impl Typed {
         Said {
             line: self.line.clone(),
             code: status.code().unwrap_or(-1),
-            out: text(&mut self.out),
-            err: text(&mut self.err),
+            out: text(&self.out),
+            err: text(&self.err),
         }
     }
 
@@ -148,8 +148,8 @@ impl Typed {
     }
 
     /// What it has printed so far.
-    pub fn so_far(&mut self) -> String {
-        format!("{}{}", text(&mut self.out), text(&mut self.err))
+    pub fn so_far(&self) -> String {
+        format!("{}{}", text(&self.out), text(&self.err))
     }
 }
 
@@ -160,12 +160,11 @@ impl Drop for Typed {
     }
 }
 
-/// Reads a file from its beginning. The programs append, so moving the shared offset back to the end,
-/// which reading does, disturbs nobody.
-fn text(file: &mut File) -> String {
-    let mut bytes = Vec::new();
-    file.rewind().unwrap();
-    file.read_to_end(&mut bytes).unwrap();
+/// Reads a whole file, and leaves its offset alone: whoever writes to it shares that.
+fn text(file: &File) -> String {
+    let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, 0).unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

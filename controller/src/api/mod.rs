@@ -2,7 +2,9 @@
 
 pub mod agent;
 pub mod artifact;
+mod deploying;
 pub mod enrolment;
+mod inviting;
 pub mod operator;
 mod publishing;
 

@@ -9,10 +9,11 @@
 //! | [`people`] | joining, inviting, revoking |
 //! | [`hosts`] | what hosts say, and what they should be |
 //! | [`places`] | environment files, and which host belongs to which target |
-//! | [`deploy`] | deployments: asking for them, steering them |
+//! | [`deploy`], `back` | deployments: asking for them, steering them, going back |
 //! | [`advance`] | what follows by itself |
 
 pub mod advance;
+mod back;
 pub mod deploy;
 pub mod hosts;
 pub mod people;

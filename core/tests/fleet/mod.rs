@@ -66,6 +66,8 @@ pub(crate) struct World {
     pub(crate) target: Target,
     witness: Witness,
     now: Moment,
+    epoch: u64,
+    wake_at: Option<Moment>,
     agents: BTreeMap<HostName, Agent>,
     mail: Vec<(HostName, Observation)>,
     spoilt: BTreeSet<Digest>,
@@ -85,6 +87,8 @@ impl World {
             target: Target::new(key, policy),
             witness: Witness::default(),
             now: Moment(1_000_000),
+            epoch: 1,
+            wake_at: None,
             agents: BTreeMap::new(),
             mail: Vec::new(),
             spoilt: BTreeSet::new(),
@@ -102,23 +106,31 @@ impl World {
         world
     }
 
-    /// Applies an event if it is legal, under the witness's eyes, and everything that follows from it.
+    /// Applies an event if it is legal, under the witness's eyes, and everything that follows from it:
+    /// each decision whole, as whoever drives the engine does.
     fn happen(&mut self, event: &Event) {
         self.apply(event);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
         for round in 0.. {
             assert!(round < 200, "the engine never comes to rest");
-            let decision = self.target.decide(self.now, 1);
-            let Some(event) = decision.events.first() else {
+            let decision = self.target.decide(self.now, self.epoch);
+            if decision.events.is_empty() {
                 let quiet = self.target.active().is_none()
                     || decision.wake_at.is_some()
                     || !decision.waiting_on.is_empty();
                 assert!(quiet, "it neither goes on nor says what it waits for");
+                self.wake_at = decision.wake_at;
                 return;
-            };
-            assert!(
-                self.apply(event),
-                "the engine decided what its state does not allow: {event:?}"
-            );
+            }
+            for event in &decision.events {
+                assert!(
+                    self.apply(event),
+                    "the engine decided what its state does not allow: {event:?}"
+                );
+            }
         }
     }
 
@@ -295,10 +307,7 @@ impl World {
 
     pub(crate) fn tick(&mut self, seconds: u64) {
         self.now = self.now + Span::secs(seconds);
-        let decision = self.target.decide(self.now, 1);
-        if let Some(event) = decision.events.first().cloned() {
-            self.happen(&event);
-        }
+        self.settle();
     }
 
     /// A controller that starts again knows what it had stored, and nothing else; its hosts connect anew.

@@ -1,0 +1,202 @@
+//! A controller and its agents as ordinary processes on loopback, without root, each with its own roots
+//! under one temporary directory; nothing of them is left when the value is dropped.
+
+mod agents;
+mod desk;
+mod program;
+
+pub use agents::Agent;
+pub use desk::{Desk, Ended};
+pub use program::Program;
+
+use crate::process;
+use anyhow::{Context as _, bail};
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The environment that all agents belong to.
+pub const ENVIRONMENT: &str = "production";
+
+/// Far above what anything here takes; whoever waits so long has hung.
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
+
+/// Every host is changed at once, nothing is waited for. The environment's checks run at their default
+/// interval, each of another type.
+fn environment(applications: &[&str], metrics: SocketAddr) -> String {
+    let mut text = "[place]\n".to_owned();
+    for application in applications {
+        text += &format!("\"{application}/app\" = {{ role = \"web\" }}\n");
+    }
+    text += "
+[policy]
+max_parallel = \"100%\"
+all_at_once = true
+min_healthy = \"0s\"
+
+[checks.room]
+type = \"disk\"
+path = \"/\"
+free = \"1%\"
+";
+    text += &format!("\n[checks.web]\ntype = \"http\"\nurl = \"http://{metrics}/healthz\"\n");
+    text += &format!("\n[checks.port]\ntype = \"tcp\"\naddress = \"{metrics}\"\n");
+    text
+}
+
+/// The fleet.
+pub struct Fleet {
+    /// The agents; dropped before the controller that they talk to.
+    pub agents: Vec<Agent>,
+    /// The controller.
+    pub controller: Program,
+    /// The operator.
+    pub desk: Desk,
+    dir: TempDir,
+}
+
+impl Fleet {
+    /// Starts a controller with an operator and an environment that places these applications, and
+    /// `hosts` agents that are connected. `parent` is where everything is kept.
+    ///
+    /// # Errors
+    /// Something does not start, or does not connect.
+    pub async fn start(parent: &Path, hosts: usize, applications: &[&str]) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("tamer-bench-")
+            .tempdir_in(parent)
+            .with_context(|| format!("cannot make a directory in {}", parent.display()))?;
+        let (port, metrics) = (free_port()?, free_port()?);
+        let file = dir.path().join("controller.toml");
+        let listen = format!("127.0.0.1:{port}");
+        let shown: SocketAddr = ([127, 0, 0, 1], metrics).into();
+        let said = program::output(
+            program::command("tamer-controller")?
+                .arg("init")
+                .arg("--config")
+                .arg(&file)
+                .args(["--name", "localhost", "--listen", &listen])
+                .args(["--public", &listen])
+                .args(["--metrics", &shown.to_string()])
+                .arg("--data")
+                .arg(dir.path().join("controller")),
+        )?;
+        let token = said.lines().find_map(|line| line.trim().strip_prefix("tamer login "));
+        let token = token.context("`tamer-controller init` printed no login line")?;
+        let mut serve = program::command("tamer-controller")?;
+        serve.arg("serve").arg("--config").arg(&file);
+        let controller = Program::start(serve, &dir.path().join("controller.log"))?;
+        wait_for("the controller to serve", || {
+            Ok(std::net::TcpStream::connect(&listen).is_ok())
+        })?;
+        let mut desk = Desk::new(dir.path().join("desk"))?;
+        desk.tamer(&["login", token])?;
+        desk.tamer(&["trust", "init"])?;
+        let environments = dir.path().join("environments");
+        fs::create_dir(&environments)?;
+        fs::write(
+            environments.join(format!("{ENVIRONMENT}.toml")),
+            environment(applications, shown),
+        )?;
+        desk.tamer(&["env", "apply", &environments.display().to_string()])?;
+        desk.connect().await?;
+        let mut fleet = Self {
+            agents: Vec::new(),
+            controller,
+            desk,
+            dir,
+        };
+        for n in 1..=hosts {
+            let token = fleet.desk.invite().await?;
+            let place = fleet.dir.path().join(format!("host-{n}"));
+            fleet.agents.push(Agent::join(&format!("host-{n}"), place, &token)?);
+        }
+        fleet.connected().await?;
+        Ok(fleet)
+    }
+
+    /// A directory for whatever else is needed; it goes with the fleet.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn room(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let room = self.dir.path().join(name);
+        fs::create_dir_all(&room)?;
+        Ok(room)
+    }
+
+    async fn connected(&mut self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while self.desk.connected().await? < self.agents.len() {
+            if begun.elapsed() > LIMIT {
+                bail!("the agents do not connect");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Demands that every agent's host runs this version of the application: the links on disk say so.
+    ///
+    /// # Errors
+    /// One does not.
+    pub fn runs(&self, application: &str, version: &str) -> anyhow::Result<()> {
+        for agent in &self.agents {
+            agent.runs(application, version)?;
+        }
+        Ok(())
+    }
+
+    /// The CPU time of the controller, and that of all agents together.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub fn cpu(&self) -> anyhow::Result<(Duration, Duration)> {
+        let mut agents = Duration::ZERO;
+        for agent in &self.agents {
+            agents += process::cpu(agent.program.id())?;
+        }
+        Ok((process::cpu(self.controller.id())?, agents))
+    }
+
+    /// Waits until nobody has anything left to do: less than 1 % of a core for 200 ms.
+    ///
+    /// # Errors
+    /// They never are.
+    pub async fn settle(&self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let window = Duration::from_millis(200);
+        loop {
+            let before = self.cpu()?;
+            tokio::time::sleep(window).await;
+            let after = self.cpu()?;
+            let used = (after.0 + after.1).saturating_sub(before.0 + before.1);
+            if used < window / 100 {
+                return Ok(());
+            }
+            if begun.elapsed() > LIMIT {
+                bail!("the fleet does not come to rest");
+            }
+        }
+    }
+}
+
+/// A port that is free now, of the kernel's choice.
+fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("there is no free port")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Asks again and again.
+fn wait_for(what: &str, mut there: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while !there()? {
+        if begun.elapsed() > LIMIT {
+            bail!("waited too long for {what}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}

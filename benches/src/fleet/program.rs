@@ -1,0 +1,71 @@
+//! A program of this workspace as a process; it ends with the value.
+
+use anyhow::{Context as _, ensure};
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A program that runs.
+pub struct Program(Child);
+
+impl Program {
+    /// Starts it; its log goes to a file.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(super) fn start(mut command: Command, log: &Path) -> anyhow::Result<Self> {
+        let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Self(child))
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A program that was built with this one, and lies beside it.
+pub(super) fn command(name: &str) -> anyhow::Result<Command> {
+    let own = std::env::current_exe().context("where this program is cannot be found out")?;
+    let path = own.with_file_name(name);
+    ensure!(
+        path.exists(),
+        "{} is not there: cargo build --release --package {name}",
+        path.display()
+    );
+    let mut command = Command::new(path);
+    // What a person has set for another controller is not meant.
+    for variable in ["TAMER_CONTROLLER", "TAMER_CONTROLLER_CONFIG", "TAMER_AGENT_CONFIG"] {
+        command.env_remove(variable);
+    }
+    Ok(command)
+}
+
+/// Runs a command to its end, which must be a good one; gives what it printed.
+pub(super) fn output(command: &mut Command) -> anyhow::Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,352 @@
+//! Deployments: asked for, steered, followed.
+
+use super::operator::{Answer, OperatorApi, Statuses};
+use super::{caller, operator, parse, parse_option, refused, stopped};
+use crate::driver::Driver;
+use crate::fleet::Fleet;
+use crate::fleet::deploy::{Asked, By, Control, Refused, Wanted};
+use crate::identity::registry::Role;
+use crate::status;
+use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName, OperatorName};
+use tamer_core::rollout::deployment::DeploymentId;
+use tamer_core::version::Version;
+use tamer_kit::clock;
+use tamer_proto::v1;
+use tonic::{Request, Response, Status};
+
+impl OperatorApi {
+    pub(super) async fn start(
+        &self,
+        request: Request<v1::DeployRequest>,
+    ) -> Answer<v1::DeployResponse> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        let environment: EnvironmentName = parse(&request.environment)?;
+        let by = operator(
+            &self.driver,
+            &caller,
+            Some(environment.clone()),
+            Role::Deployer,
+        )
+        .await?;
+        let version: Version = parse(&request.version)?;
+        let component: Option<ComponentName> = parse_option(&request.component)?;
+        let application = self.application(&environment, &request.application).await?;
+        let wanted = self
+            .wanted(environment, application, component.as_ref(), version)
+            .await?;
+        loop {
+            let mut changes = self.driver.changes();
+            changes.mark_unchanged();
+            let (wanted, by) = (wanted.clone(), by_whom(&by, &request.reason));
+            let change = self
+                .driver
+                .change(move |fleet, now| fleet.deploy(&wanted, &by, now));
+            match change.await.map_err(stopped)? {
+                Err(Refused::Locked { .. }) if request.wait => {
+                    changes
+                        .changed()
+                        .await
+                        .map_err(|_| stopped(crate::driver::Stopped))?;
+                }
+                Err(error) => return Err(refused(&error)),
+                Ok(asked) => return Ok(Response::new(answer(asked, "every host runs it already"))),
+            }
+        }
+    }
+
+    pub(super) async fn take_back(
+        &self,
+        request: Request<v1::RollbackRequest>,
+    ) -> Answer<v1::DeployResponse> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        let environment: EnvironmentName = parse(&request.environment)?;
+        let by = operator(
+            &self.driver,
+            &caller,
+            Some(environment.clone()),
+            Role::Deployer,
+        )
+        .await?;
+        let component: Option<ComponentName> = parse_option(&request.component)?;
+        let application = self.application(&environment, &request.application).await?;
+        let to = match parse_option::<Version>(&request.version)? {
+            None => None,
+            Some(version) => Some(
+                self.wanted(
+                    environment.clone(),
+                    application.clone(),
+                    component.as_ref(),
+                    version,
+                )
+                .await?,
+            ),
+        };
+        let by = by_whom(&by, &request.reason);
+        let change = self.driver.change(move |fleet, now| {
+            fleet.go_back(
+                &environment,
+                &application,
+                component.as_ref(),
+                to.as_ref(),
+                &by,
+                now,
+            )
+        });
+        let asked = change
+            .await
+            .map_err(stopped)?
+            .map_err(|error| refused(&error))?;
+        Ok(Response::new(answer(asked, "every host runs it already")))
+    }
+
+    pub(super) async fn steer(
+        &self,
+        request: Request<v1::ControlRequest>,
+    ) -> Answer<v1::ControlResponse> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        let what = match request.action.as_str() {
+            "pause" => Control::Pause,
+            "resume" => Control::Resume,
+            "abort" => Control::Abort,
+            "rollback" => Control::Rollback,
+            other => {
+                return Err(Status::invalid_argument(format!(
+                    "`{other}` cannot be done to a deployment"
+                )));
+            }
+        };
+        let (id, environment) = self.running(&request).await?;
+        let by = operator(&self.driver, &caller, Some(environment), Role::Deployer).await?;
+        let by = by_whom(&by, &request.reason);
+        let change = self
+            .driver
+            .change(move |fleet, now| fleet.control(id, what, &by, now));
+        change
+            .await
+            .map_err(stopped)?
+            .map_err(|error| refused(&error))?;
+        Ok(Response::new(v1::ControlResponse { deployment: id.0 }))
+    }
+
+    pub(super) async fn statuses(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Answer<v1::GetStatusResponse> {
+        operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
+        let request = request.into_inner();
+        let environment: Option<EnvironmentName> = parse_option(&request.environment)?;
+        let now = clock::now();
+        let deployments: Vec<_> = self
+            .driver
+            .read(move |fleet| {
+                let mut last = std::collections::BTreeSet::new();
+                let chosen = fleet.deployments.values().rev().filter(|deployment| {
+                    let here = environment
+                        .as_ref()
+                        .is_none_or(|environment| *environment == deployment.environment);
+                    if request.deployment != 0 {
+                        return deployment.id.0 == request.deployment;
+                    }
+                    here && (last.insert(deployment.environment.clone())
+                        || deployment.ended.is_none())
+                });
+                chosen
+                    .map(|deployment| status::deployment(fleet, deployment, now))
+                    .collect()
+            })
+            .await
+            .map_err(stopped)?;
+        if deployments.is_empty() && request.deployment != 0 {
+            return Err(no_deployment(request.deployment));
+        }
+        Ok(Response::new(v1::GetStatusResponse { deployments }))
+    }
+
+    pub(super) async fn follow(&self, request: Request<v1::WatchRequest>) -> Answer<Statuses> {
+        operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
+        let id = DeploymentId(request.into_inner().deployment);
+        let (sender, receiver) = tokio::sync::mpsc::channel(4);
+        let driver = self.driver.clone();
+        let look = async move |driver: &Driver| {
+            let now = clock::now();
+            let read = driver.read(move |fleet| {
+                fleet
+                    .deployments
+                    .get(&id)
+                    .map(|d| status::deployment(fleet, d, now))
+            });
+            read.await
+                .map_err(stopped)?
+                .ok_or_else(|| no_deployment(id.0))
+        };
+        let mut changes = driver.changes();
+        changes.mark_unchanged();
+        let mut newest = look(&driver).await?;
+        tokio::spawn(async move {
+            loop {
+                let over = newest.ended_ms != 0;
+                if sender.send(Ok(newest.clone())).await.is_err() || over {
+                    return;
+                }
+                newest = loop {
+                    tokio::select! {
+                        changed = changes.changed() => if changed.is_err() { return },
+                        () = sender.closed() => return,
+                    }
+                    match look(&driver).await {
+                        Ok(now) if same(&now, &newest) => {}
+                        Ok(now) => break now,
+                        Err(error) => {
+                            // The watcher is told, if it still listens.
+                            let _ = sender.send(Err(error)).await;
+                            return;
+                        }
+                    }
+                };
+            }
+        });
+        Ok(Response::new(Box::pin(
+            tokio_stream::wrappers::ReceiverStream::new(receiver),
+        )))
+    }
+
+    pub(super) async fn past(
+        &self,
+        request: Request<v1::HistoryRequest>,
+    ) -> Answer<v1::HistoryResponse> {
+        operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
+        let request = request.into_inner();
+        let environment: Option<EnvironmentName> = parse_option(&request.environment)?;
+        let limit = if request.limit == 0 {
+            20
+        } else {
+            request.limit as usize
+        };
+        let now = clock::now();
+        let read = move |fleet: &Fleet| {
+            let here = |environment_of: &EnvironmentName| {
+                environment
+                    .as_ref()
+                    .is_none_or(|name| name == environment_of)
+            };
+            let chosen = fleet
+                .deployments
+                .values()
+                .rev()
+                .filter(|deployment| here(&deployment.environment));
+            chosen
+                .take(limit)
+                .map(|deployment| status::deployment(fleet, deployment, now))
+                .collect()
+        };
+        let deployments = self.driver.read(read).await.map_err(stopped)?;
+        Ok(Response::new(v1::HistoryResponse { deployments }))
+    }
+
+    async fn application(
+        &self,
+        environment: &EnvironmentName,
+        given: &str,
+    ) -> Result<ApplicationName, Status> {
+        if let Some(application) = parse_option(given)? {
+            return Ok(application);
+        }
+        let wanted = environment.clone();
+        let found = self
+            .driver
+            .read(move |fleet| {
+                if !fleet.environments.contains_key(&wanted) {
+                    return Err(Refused::NoEnvironment(wanted));
+                }
+                Ok(fleet.only_application(&wanted))
+            })
+            .await
+            .map_err(stopped)?
+            .map_err(|error| refused(&error))?;
+        found.ok_or_else(|| {
+            Status::invalid_argument(format!(
+                "`{environment}` places several applications: say which with --application"
+            ))
+        })
+    }
+
+    async fn wanted(
+        &self,
+        environment: EnvironmentName,
+        application: ApplicationName,
+        component: Option<&ComponentName>,
+        version: Version,
+    ) -> Result<Wanted, Status> {
+        self.catalog
+            .wanted(environment, application, component, version)
+            .await
+            .map_err(|error| super::not_found(&error))
+    }
+
+    async fn running(
+        &self,
+        request: &v1::ControlRequest,
+    ) -> Result<(DeploymentId, EnvironmentName), Status> {
+        let number = request.deployment;
+        let environment: Option<EnvironmentName> = parse_option(&request.environment)?;
+        let read = move |fleet: &Fleet| {
+            let chosen = fleet.deployments.values().rev().find(|deployment| {
+                if number != 0 {
+                    return deployment.id.0 == number;
+                }
+                deployment.ended.is_none()
+                    && environment
+                        .as_ref()
+                        .is_none_or(|name| *name == deployment.environment)
+            });
+            chosen.map(|deployment| (deployment.id, deployment.environment.clone()))
+        };
+        let found = self.driver.read(read).await.map_err(stopped)?;
+        found.ok_or_else(|| match number {
+            0 => Status::not_found(
+                "no deployment is running: `tamer history` lists those that ended",
+            ),
+            number => no_deployment(number),
+        })
+    }
+}
+
+fn by_whom(name: &OperatorName, reason: &str) -> By {
+    By {
+        who: name.to_string(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn no_deployment(number: u64) -> Status {
+    Status::not_found(format!(
+        "there is no deployment {number}: `tamer history` lists them"
+    ))
+}
+
+fn answer(asked: Asked, nothing: &str) -> v1::DeployResponse {
+    match asked {
+        Asked::Started(id) => v1::DeployResponse {
+            deployment: id.0,
+            note: String::new(),
+        },
+        Asked::NothingToDo => v1::DeployResponse {
+            deployment: 0,
+            note: nothing.to_owned(),
+        },
+    }
+}
+
+/// Whether a watcher would see no difference.
+fn same(a: &v1::DeploymentStatus, b: &v1::DeploymentStatus) -> bool {
+    v1::DeploymentStatus {
+        now_ms: 0,
+        ..a.clone()
+    } == v1::DeploymentStatus {
+        now_ms: 0,
+        ..b.clone()
+    }
+}

@@ -1,0 +1,128 @@
+//! Join tokens, for hosts and for operators.
+
+use super::operator::{Answer, OperatorApi};
+use super::{caller, operator, parse, parse_option, refused, stopped};
+use crate::fleet::deploy::Refused;
+use crate::identity::registry::{Role, Roles};
+use crate::identity::tokens::Grant;
+use tamer_core::id::{EnvironmentName, HostName, OperatorName};
+use tamer_core::moment::Span;
+use tamer_kit::token::{JoinToken, Secret, TokenKind};
+use tamer_proto::v1;
+use tonic::{Request, Response, Status};
+
+/// How long a token may be used, unless it is said otherwise.
+const TOKEN_LIFE: Span = Span::secs(3600);
+
+/// How long a token may be used at most.
+const TOKEN_LIFE_MAX: Span = Span::secs(30 * 24 * 3600);
+
+impl OperatorApi {
+    pub(super) async fn give_out(
+        &self,
+        request: Request<v1::InviteRequest>,
+    ) -> Answer<v1::InviteResponse> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        let environment: Option<EnvironmentName> = parse_option(&request.environment)?;
+        let by = operator(
+            &self.driver,
+            &caller,
+            environment.as_ref().cloned(),
+            Role::Admin,
+        )
+        .await?;
+        let (kind, grant) = grant(&request, environment)?;
+        if let Grant::Host { environment, .. } = &grant {
+            let environment = environment.clone();
+            let known = self.driver.read({
+                let environment = environment.clone();
+                move |fleet| fleet.environments.contains_key(&environment)
+            });
+            if !known.await.map_err(stopped)? {
+                return Err(refused(&Refused::NoEnvironment(environment)));
+            }
+        }
+        let root = self
+            .publications
+            .first_team_root()
+            .await
+            .map_err(|error| super::internal(&error))?;
+        if root.is_none() && kind == TokenKind::Host {
+            return Err(Status::failed_precondition(
+                "there is no trust root that the host could pin: run `tamer trust init` first",
+            ));
+        }
+        let valid = if request.valid_ms == 0 {
+            TOKEN_LIFE
+        } else {
+            Span::millis(request.valid_ms).min(TOKEN_LIFE_MAX)
+        };
+        let secret = Secret::random().map_err(|error| super::internal(&error))?;
+        let digest = secret.digest();
+        let change = self
+            .driver
+            .change(move |fleet, now| fleet.invite(digest, grant, valid, &by, now));
+        let expires = change.await.map_err(stopped)?;
+        let token = JoinToken {
+            kind,
+            controller: self.public.clone(),
+            ca: self.ca,
+            trust_root: root.map(|root| tamer_kit::hash::sha256(&root)),
+            secret,
+        };
+        Ok(Response::new(v1::InviteResponse {
+            token: token.to_string(),
+            expires_ms: expires.0,
+        }))
+    }
+}
+
+fn grant(
+    request: &v1::InviteRequest,
+    environment: Option<EnvironmentName>,
+) -> Result<(TokenKind, Grant), Status> {
+    match request.kind.as_str() {
+        "host" => {
+            let environment = environment
+                .ok_or_else(|| Status::invalid_argument("which environment? say --environment"))?;
+            let replaces = if request.replace {
+                Some(parse::<HostName>(&request.name)?)
+            } else {
+                None
+            };
+            Ok((
+                TokenKind::Host,
+                Grant::Host {
+                    environment,
+                    labels: request.labels.clone(),
+                    replaces,
+                },
+            ))
+        }
+        "operator" => {
+            let name: OperatorName = parse(&request.name)?;
+            let role = match request.role.as_str() {
+                "viewer" => Role::Viewer,
+                "deployer" => Role::Deployer,
+                "admin" => Role::Admin,
+                other => {
+                    return Err(Status::invalid_argument(format!(
+                        "`{other}` is not a role: viewer, deployer or admin"
+                    )));
+                }
+            };
+            let roles = match environment {
+                None => Roles::everywhere(role),
+                Some(environment) => Roles {
+                    everywhere: None,
+                    environments: [(environment, role)].into(),
+                },
+            };
+            Ok((TokenKind::Operator, Grant::Operator { name, roles }))
+        }
+        other => Err(Status::invalid_argument(format!(
+            "`{other}` cannot be invited: host or operator"
+        ))),
+    }
+}

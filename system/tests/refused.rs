@@ -1,0 +1,132 @@
+//! What is refused before anything begins, and what the person is told.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use tamer_system::{App, ENVIRONMENT, Fleet, HostOptions, until};
+
+#[test]
+fn refuses_what_does_not_exist() {
+    let fleet = Fleet::new(ENVIRONMENT);
+    fleet.publish(&App::version("1.0.0"));
+    fleet
+        .deploy("1.0.1")
+        .ends(2)
+        .says(&["shop has no version 1.0.1", "did you mean 1.0.0?"]);
+    fleet
+        .tamer(&["deploy", "production", "api@1.0.0"])
+        .ends(2)
+        .says(&["shop has no api@1.0.0"]);
+    fleet
+        .tamer(&["deploy", "production", "wep@1.0.0"])
+        .ends(2)
+        .says(&["did you mean web@1.0.0?"]);
+    fleet
+        .tamer(&["deploy", "prodution", "1.0.0"])
+        .ends(2)
+        .says(&["no environment `prodution`", "tamer env list"]);
+    // There is everything but a host.
+    fleet
+        .deploy("1.0.0")
+        .ends(2)
+        .says(&["no host of `production`", "shop/web", "tamer host invite"]);
+    fleet.tamer(&["status", "7"]).ends(2).says(&["no deployment 7"]);
+    fleet.tamer(&["pause", "7"]).ends(2).says(&["no deployment 7"]);
+    fleet
+        .tamer(&["rollback", "production"])
+        .ends(2)
+        .says(&["nothing to go back to"]);
+}
+
+#[test]
+fn refuses_used_expired_and_foreign_tokens() {
+    let fleet = Fleet::new(ENVIRONMENT);
+    let options = HostOptions::default();
+    let token = fleet.invite(&[]);
+    let first = fleet.stranger("web-1", &options);
+    first.enroll(&token).ends(0);
+    let second = fleet.stranger("web-2", &options);
+    second.enroll(&token).ends(1).says(&["used"]);
+    let expired = fleet.invite(&["--valid", "1ms"]);
+    second.enroll(&expired).ends(1).says(&["expired"]);
+    // Another secret under the right names: nothing that the controller has given out.
+    let other = Fleet::new(ENVIRONMENT);
+    let foreign = other.invite(&[]);
+    second
+        .types(&[
+            "enroll",
+            "--token",
+            &foreign,
+            "--controller",
+            &format!("https://{}", fleet.controller.address()),
+        ])
+        .ends(1);
+    let rows = fleet.json(&["hosts"])["hosts"].clone();
+    assert_eq!(rows.as_array().unwrap().len(), 1, "{rows}");
+    // A person's token makes no host, and is not used up by the attempt.
+    let said = fleet.tamer(&["operator", "invite", "bob"]).ends(0);
+    let token = said.out.trim().rsplit(' ').next().unwrap().to_owned();
+    second.enroll(&token).ends(2).says(&["tamer login"]);
+    second.enroll(&fleet.invite(&[])).ends(0);
+}
+
+#[test]
+fn shuts_out_an_agent_with_another_fleet_s_certificate() {
+    let mut fleet = Fleet::new(ENVIRONMENT);
+    let mut other = Fleet::new(ENVIRONMENT);
+    let options = HostOptions::default();
+    fleet.add("web-1", &options);
+    fleet.host_is(1, "connected");
+    fleet.host_mut(1).daemon.stop();
+    // The same name, the same environment, and a certificate of the other fleet's CA.
+    other.add("web-1", &options);
+    other.host_is(1, "connected");
+    other.host_mut(1).daemon.stop();
+    let identity = "state/identity/identity.pem";
+    let theirs = fs::read(other.host(1).dir().join(identity)).unwrap();
+    let ours = fs::read(fleet.host(1).dir().join(identity)).unwrap();
+    fs::write(fleet.host(1).dir().join(identity), theirs).unwrap();
+    fleet.host_mut(1).start();
+    fleet.host_mut(1).daemon.logs("no line to the controller");
+    assert_ne!(fleet.row("web-1")["state"], "connected");
+    // With its own it is at home again.
+    fleet.host_mut(1).daemon.kill();
+    fs::write(fleet.host(1).dir().join(identity), ours).unwrap();
+    fleet.host_mut(1).start();
+    fleet.host_is(1, "connected");
+}
+
+#[test]
+fn says_who_is_in_the_way_and_waits_if_it_is_told_to() {
+    let fleet = Fleet::with_hosts(1);
+    fleet.publish(&App::version("1.1.0"));
+    let held = "[ -e \"$TAMER_SHARED/run/go\" ] || exit 75";
+    fleet.publish(&App::version("1.2.0").and_then(held));
+    fleet.deploy("1.0.0").ends(0);
+    let mut first = fleet.begins(&["deploy", "production", "1.2.0"]);
+    fleet.component_says(1, "/state", "working: start");
+    fleet.deploy("1.1.0").ends(4).says(&[
+        "shop 1.2.0 to production",
+        "by anna",
+        "is running since",
+        "--wait",
+    ]);
+    let mut second = fleet.begins(&["deploy", "production", "1.1.0", "--wait"]);
+    // It has been there, and waits: the first is still at it, and the second has not ended.
+    assert!(first.is_running() && second.is_running());
+    fleet.host(1).share("go");
+    first.end().ends(0);
+    second.end().ends(0);
+    fleet.all_run("1.1.0");
+    let past = fleet.json(&["history"])["deployments"].clone();
+    let versions: Vec<_> = past
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["version"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(versions, ["1.1.0", "1.2.0", "1.0.0"]);
+    until("nothing to be under way", || {
+        let said = fleet.tamer(&["watch"]).ends(0);
+        said.out.contains("Nothing is under way").then_some(())
+    });
+}
