@@ -217,3 +217,78 @@ fn ending(status: &ActivationStatus) -> Option<&'static str> {
         ActivationStatus::Expired => Some("expired"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tamer_core::desired::{ActivationReport, ComponentReport, Slot};
+    use tamer_core::digest::Digest;
+    use tamer_core::generation::Generation;
+    use tamer_core::release::ReleaseRef;
+
+    fn report(counter: u64, status: ActivationStatus, failed: bool) -> HostReport {
+        let grant = Generation { epoch: 1, counter };
+        let release = ReleaseRef {
+            version: format!("1.{counter}.0").parse().unwrap(),
+            manifest: Digest::new([7; 32]),
+        };
+        let result = match failed {
+            true => CheckResult::Failed("500".to_owned()),
+            false => CheckResult::Passed,
+        };
+        let component = ComponentReport {
+            slot: Slot {
+                application: "shop".parse().unwrap(),
+                component: "web".parse().unwrap(),
+                pool: Default::default(),
+            },
+            running: Some(release.clone()),
+            staged: Vec::new(),
+            staging_failure: None,
+            activation: Some(ActivationReport {
+                grant,
+                release: Some(release),
+                status,
+            }),
+            checks: Results::from([("home".parse().unwrap(), result)]),
+            hold: None,
+            drift: Vec::new(),
+        };
+        HostReport {
+            generation: grant,
+            components: vec![component],
+            checks: Results::new(),
+        }
+    }
+
+    #[test]
+    fn ends_and_new_failures_are_counted_once_and_one_release_is_shown() {
+        let metrics = Metrics::new();
+        let working = || ActivationStatus::Working("switch".to_owned());
+        let story = [
+            report(1, ActivationStatus::Done, false),
+            report(2, working(), false),
+            report(2, ActivationStatus::Done, true),
+            report(2, ActivationStatus::Done, true),
+            report(3, ActivationStatus::Done, false),
+            report(3, ActivationStatus::Done, true),
+        ];
+        for pair in story.windows(2) {
+            metrics.reported(&pair[0], &pair[1]);
+        }
+        let text = metrics.text();
+        for line in [
+            "tamer_agent_activations_total{result=\"done\"} 2",
+            "tamer_agent_check_failures_total{component=\"shop/web\",check=\"home\"} 2",
+            "tamer_agent_generation 3",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        let shown = text
+            .lines()
+            .filter(|it| it.starts_with("tamer_agent_release_info{"));
+        let shown: Vec<_> = shown.collect();
+        assert_eq!(shown.len(), 1, "{text}");
+        assert!(shown[0].contains("version=\"1.3.0\""), "{text}");
+    }
+}

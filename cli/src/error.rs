@@ -96,32 +96,40 @@ impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Context<T> for std::result::Re
 impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Self {
         let exit = Exit::of_status(status.code());
-        let error = match status.code() {
+        let said = status.message();
+        match status.code() {
             tonic::Code::Unavailable => {
-                Self::new(exit, "the controller cannot be reached").next("tamer whoami")
+                Self::caused(exit, "the controller cannot be reached", why(&status)).next(
+                    "see that `tamer-controller serve` runs, and that its address leads there",
+                )
             }
-            tonic::Code::Unauthenticated => Self::new(
-                exit,
-                format!("the controller does not know you: {}", status.message()),
-            )
-            .next("ask an admin for `tamer operator invite NAME`, then tamer login TOKEN"),
-            tonic::Code::Unknown | tonic::Code::Internal => Self::new(
-                exit,
-                format!("the controller could not answer: {}", status.message()),
-            ),
-            _ => return Self::new(exit, status.message()),
-        };
-        match status.source() {
-            Some(_) => Self {
-                source: Some(Box::new(status)),
-                ..error
-            },
-            None if status.code() == tonic::Code::Unavailable => Self {
-                source: Some(status.message().into()),
-                ..error
-            },
-            None => error,
+            tonic::Code::Unauthenticated => {
+                Self::new(exit, format!("the controller does not know you: {said}"))
+                    .next("ask an admin for `tamer operator invite NAME`, then tamer login TOKEN")
+            }
+            tonic::Code::Unknown | tonic::Code::Internal => {
+                Self::caused(exit, "the controller could not answer", why(&status))
+            }
+            _ => Self::new(exit, said),
         }
+    }
+}
+
+/// What lies below a status, without the status's own dump of its fields: the chain in one line,
+/// each sentence once.
+fn why(status: &tonic::Status) -> String {
+    let mut said = Vec::new();
+    let mut below = status.source();
+    while let Some(error) = below {
+        said.push(error.to_string());
+        below = error.source();
+    }
+    said.retain(|sentence| sentence != "transport error");
+    said.dedup();
+    if said.is_empty() {
+        status.message().to_owned()
+    } else {
+        said.join(": ")
     }
 }
 
@@ -155,7 +163,7 @@ mod tests {
         insta::assert_snapshot!(gone.report(), @r"
         error: the controller cannot be reached
           because: connection refused
-          next: tamer whoami
+          next: see that `tamer-controller serve` runs, and that its address leads there
         ");
     }
 }

@@ -117,7 +117,7 @@ pub async fn serve(
     });
     let agents = AgentApi {
         driver: driver.clone(),
-        sessions,
+        sessions: Arc::clone(&sessions),
         metrics: metrics.clone(),
     };
     let enrolment = EnrolmentApi {
@@ -184,6 +184,8 @@ pub async fn serve(
         result = &mut driving => result,
         () = shutdown => {
             port.cancel();
+            // Agents stay connected for ever otherwise, and the stop would wait for them in vain.
+            sessions.close_all();
             let served = tokio::select! {
                 served = &mut serving => served.context("cannot serve"),
                 driven = &mut driving => driven,

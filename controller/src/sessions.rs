@@ -41,6 +41,11 @@ impl Sessions {
         }
     }
 
+    /// Ends all sessions: the controller is stopping, and agents look for it again.
+    pub fn close_all(&self) {
+        self.lock().by_host.clear();
+    }
+
     /// Puts a state before a host's agent, if it is connected and has none that is newer.
     pub fn send(&self, host: &HostName, desired: Desired) {
         if let Some((_, sender)) = self.lock().by_host.get(host) {

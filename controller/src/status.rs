@@ -4,7 +4,7 @@ use crate::fleet::Fleet;
 use crate::fleet::hosts::Seat;
 use std::collections::BTreeMap;
 use tamer_core::check::{CheckResult, Results};
-use tamer_core::desired::{ActivationStatus, ComponentReport, Failure, Purpose};
+use tamer_core::desired::{ActivationStatus, ComponentReport, Failure, FailureKind, Purpose};
 use tamer_core::id::{EnvironmentName, HostName};
 use tamer_core::moment::Moment;
 use tamer_core::rollout::deployment::{Deployment, Ending, Step, StepStatus};
@@ -28,6 +28,10 @@ pub fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::De
         )
     });
     let state = match deployment.ended {
+        // None could be reached, so nothing has begun.
+        Some((_, Ending::HostsAway)) if !deployment.steps.iter().any(succeeded) => {
+            "refused".to_owned()
+        }
         Some((_, ending)) => ended(ending).to_owned(),
         None => running.map_or_else(|| "running".to_owned(), |rollout| rollout.state.clone()),
     };
@@ -54,6 +58,10 @@ pub fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::De
         rollouts,
         now_ms: now.0,
     }
+}
+
+fn succeeded(step: &Step) -> bool {
+    matches!(&step.status, StepStatus::Ended(_, summary) if summary.outcome == Outcome::Succeeded)
 }
 
 fn ended(ending: Ending) -> &'static str {
@@ -285,7 +293,11 @@ fn component(target: &Target, host: &Host, said: Option<&ComponentReport>) -> v1
         release.map_or_else(String::new, |release| release.version.to_string())
     };
     let goal = target.goal(host);
-    let mut problem = host.tried.as_ref().map(|tried| failure(&tried.failure));
+    let held = host.hold.as_ref().map(|reason| {
+        let message = format!("held on the server: {reason}");
+        failure(&Failure::seen(FailureKind::Host, message))
+    });
+    let tried = host.tried.as_ref().map(|tried| failure(&tried.failure));
     let state = if host.hold.is_some() {
         "held".to_owned()
     } else if let Some(grant) = &host.grant {
@@ -301,7 +313,7 @@ fn component(target: &Target, host: &Host, said: Option<&ComponentReport>) -> v1
         "waiting".to_owned()
     };
     let staging = said.and_then(|said| said.staging_failure.as_ref());
-    problem = problem.or_else(|| staging.map(failure));
+    let problem = held.or(tried).or_else(|| staging.map(failure));
     let stuck = said
         .and_then(|said| said.activation.as_ref())
         .and_then(|activation| match &activation.status {

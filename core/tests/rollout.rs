@@ -4,7 +4,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail that way")]
 
+#[path = "rollout/desired.rs"]
+mod desired;
 mod fleet;
+#[path = "rollout/refused.rs"]
+mod refused;
+#[path = "rollout/rules.rs"]
+mod rules;
 
 use fleet::World;
 use proptest::prelude::*;
@@ -15,6 +21,7 @@ use tamer_core::rollout::Stage;
 /// One thing that happens. Numbers choose a host, a message, a release, by their remainder.
 #[derive(Debug, Clone)]
 enum Op {
+    Obey(usize, fleet::Act),
     Deliver(usize),
     Act(usize, fleet::Act),
     Send(usize),
@@ -24,9 +31,13 @@ enum Op {
     Disconnect(usize),
     Connect(usize),
     Sicken(usize, bool),
+    Unstageable(usize, bool),
     Hold(usize, bool),
     Tick(u64),
+    Oversleep(u64),
     Restart,
+    Restore,
+    NewPolicy(Policy),
     Start(usize),
     GoBack,
     Pause,
@@ -41,18 +52,23 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let n = 0..64usize;
     prop_oneof![
-        8 => n.clone().prop_map(Op::Deliver),
-        8 => (n.clone(), fleet::act()).prop_map(|(h, a)| Op::Act(h, a)),
-        8 => n.clone().prop_map(Op::Send),
-        8 => n.clone().prop_map(Op::Arrive),
+        24 => (n.clone(), fleet::act()).prop_map(|(h, a)| Op::Obey(h, a)),
+        6 => n.clone().prop_map(Op::Deliver),
+        6 => (n.clone(), fleet::act()).prop_map(|(h, a)| Op::Act(h, a)),
+        6 => n.clone().prop_map(Op::Send),
+        6 => n.clone().prop_map(Op::Arrive),
         2 => n.clone().prop_map(Op::ArriveTwice),
         1 => n.clone().prop_map(Op::Lose),
         1 => n.clone().prop_map(Op::Disconnect),
         2 => n.clone().prop_map(Op::Connect),
         1 => (n.clone(), any::<bool>()).prop_map(|(h, s)| Op::Sicken(h, s)),
+        1 => (n.clone(), any::<bool>()).prop_map(|(h, s)| Op::Unstageable(h, s)),
         1 => (n.clone(), any::<bool>()).prop_map(|(h, s)| Op::Hold(h, s)),
         4 => (0..400u64).prop_map(Op::Tick),
+        1 => (0..900u64).prop_map(Op::Oversleep),
         1 => Just(Op::Restart),
+        1 => Just(Op::Restore),
+        1 => policy().prop_map(Op::NewPolicy),
         3 => n.clone().prop_map(Op::Start),
         1 => Just(Op::GoBack),
         1 => Just(Op::Pause),
@@ -110,6 +126,7 @@ fn policy() -> impl Strategy<Value = Policy> {
 
 fn play(world: &mut World, op: &Op) {
     match op {
+        Op::Obey(n, act) => world.obey(*n, act),
         Op::Deliver(n) => world.deliver(*n),
         Op::Act(n, act) => world.act(*n, act),
         Op::Send(n) => world.send(*n),
@@ -119,9 +136,13 @@ fn play(world: &mut World, op: &Op) {
         Op::Disconnect(n) => world.disconnect(*n),
         Op::Connect(n) => world.connect(*n),
         Op::Sicken(n, sick) => world.sicken(*n, *sick),
+        Op::Unstageable(n, fails) => world.unstageable(*n, *fails),
         Op::Hold(n, held) => world.hold(*n, *held),
         Op::Tick(seconds) => world.tick(*seconds),
+        Op::Oversleep(seconds) => world.oversleep(*seconds),
         Op::Restart => world.restart(),
+        Op::Restore => world.restore(),
+        Op::NewPolicy(policy) => world.new_policy(policy.clone()),
         Op::Start(n) => world.start(*n),
         Op::GoBack => world.go_back(),
         Op::Pause => world.pause(),
@@ -142,10 +163,20 @@ proptest! {
     fn promises_hold_and_every_rollout_ends(
         hosts in 1..12usize,
         policy in policy(),
+        established in proptest::bool::weighted(0.7),
+        spoilt in proptest::option::of(1..4usize),
         ops in proptest::collection::vec(op(), 1..250),
     ) {
         let mut world = World::new(hosts, policy);
         world.start(0);
+        if established {
+            // Most of what can go wrong needs something that already runs.
+            world.turn_friendly();
+            world.start(1);
+        }
+        if let Some(n) = spoilt {
+            world.spoil(n);
+        }
         for op in &ops {
             play(&mut world, op);
         }

@@ -47,7 +47,9 @@ impl Controller {
     fn command(&self, words: &[&str]) -> Command {
         let mut command = bound(&program("tamer-controller"));
         command.args(words);
-        command.arg("--config").arg(self.dir.join("controller.toml"));
+        command
+            .arg("--config")
+            .arg(self.dir.join("controller.toml"));
         command
     }
 

@@ -115,7 +115,8 @@ impl Fleet {
         let file = self.desk(&format!("environments/{name}.toml"));
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, text).unwrap();
-        self.tamer(&["env", "apply", file.to_str().unwrap()]).ends(0)
+        self.tamer(&["env", "apply", file.to_str().unwrap()])
+            .ends(0)
     }
 
     /// Publishes a version.
@@ -181,7 +182,9 @@ impl Fleet {
             let row = self.row(name);
             let component = row["components"][0].clone();
             let found = component.pointer(path).map(Value::to_string);
-            found.is_some_and(|text| text.contains(word)).then_some(component)
+            found
+                .is_some_and(|text| text.contains(word))
+                .then_some(component)
         })
     }
 
@@ -217,7 +220,10 @@ impl Fleet {
     /// The number of the newest deployment, and its status.
     pub fn newest(&self) -> (String, Value) {
         let status = self.json(&["status", "production"])["deployments"][0].clone();
-        (status["id"].to_string().trim_matches('"').to_owned(), status)
+        (
+            status["id"].to_string().trim_matches('"').to_owned(),
+            status,
+        )
     }
 
     /// Waits until the newest deployment is in this state; gives its status.

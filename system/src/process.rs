@@ -24,7 +24,10 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {LIMIT:?} in vain: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "waited {LIMIT:?} in vain: {what}"
+        );
         std::thread::sleep(LOOK);
     }
 }
@@ -66,11 +69,7 @@ impl Said {
     /// It did not.
     #[track_caller]
     pub fn ends(self, code: i32) -> Self {
-        assert_eq!(
-            self.code, code,
-            "$ {}\n{}{}",
-            self.line, self.out, self.err
-        );
+        assert_eq!(self.code, code, "$ {}\n{}{}", self.line, self.out, self.err);
         self
     }
 
@@ -145,6 +144,12 @@ impl Typed {
     /// Whether it has not ended yet.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Presses Ctrl-C.
+    pub fn interrupt(&self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill(pid, Signal::SIGINT).unwrap();
     }
 
     /// What it has printed so far.

@@ -15,7 +15,7 @@ fn names_the_nearest_key_in_every_file() {
     fleet
         .tamer(&["publish", "1.1.0"])
         .ends(2)
-        .says(&["tamer.toml:5", "did you mean `hook_timeout`?"]);
+        .says(&["tamer.toml:6:1", "did you mean `hook_timeout`?"]);
     fleet.tamer(&["pack", "1.1.0"]).ends(2);
     fleet.tamer(&["releases"]).ends(0).says(&["1.0.0"]);
 

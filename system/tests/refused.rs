@@ -25,15 +25,22 @@ fn refuses_what_does_not_exist() {
         .ends(2)
         .says(&["no environment `prodution`", "tamer env list"]);
     // There is everything but a host.
+    fleet.deploy("1.0.0").ends(2).says(&[
+        "no host of `production`",
+        "shop/web",
+        "tamer host invite",
+    ]);
     fleet
-        .deploy("1.0.0")
+        .tamer(&["status", "7"])
         .ends(2)
-        .says(&["no host of `production`", "shop/web", "tamer host invite"]);
-    fleet.tamer(&["status", "7"]).ends(2).says(&["no deployment 7"]);
-    fleet.tamer(&["pause", "7"]).ends(2).says(&["no deployment 7"]);
+        .says(&["no deployment 7"]);
+    fleet
+        .tamer(&["pause", "7"])
+        .ends(2)
+        .says(&["no deployment 7"]);
     fleet
         .tamer(&["rollback", "production"])
-        .ends(2)
+        .ends(3)
         .says(&["nothing to go back to"]);
 }
 
@@ -104,14 +111,14 @@ fn says_who_is_in_the_way_and_waits_if_it_is_told_to() {
     fleet.deploy("1.0.0").ends(0);
     let mut first = fleet.begins(&["deploy", "production", "1.2.0"]);
     fleet.component_says(1, "/state", "working: start");
+    let mut second = fleet.begins(&["deploy", "production", "1.1.0", "--wait"]);
+    // By the time that one which does not wait has had its answer, that one waits.
     fleet.deploy("1.1.0").ends(4).says(&[
         "shop 1.2.0 to production",
         "by anna",
         "is running since",
         "--wait",
     ]);
-    let mut second = fleet.begins(&["deploy", "production", "1.1.0", "--wait"]);
-    // It has been there, and waits: the first is still at it, and the second has not ended.
     assert!(first.is_running() && second.is_running());
     fleet.host(1).share("go");
     first.end().ends(0);

@@ -77,11 +77,17 @@ async fn rollbacks(fleet: &Fleet) -> anyhow::Result<()> {
     };
     let inside: Vec<Duration> = back.iter().map(|it| it.inside).collect();
     let hosts = fleet.agents.len();
-    row(&[&format!("roll back {hosts} hosts, request to the last report as the operator sees it"), &walls(&back)?])?;
+    row(&[
+        &format!("roll back {hosts} hosts, request to the last report as the operator sees it"),
+        &walls(&back)?,
+    ])?;
     row(&["… by the controller's clock", &spread(&inside)?])?;
     row(&["… CPU of the controller", &spread(&controller)?])?;
     row(&["… CPU of all agents together", &spread(&agents)?])?;
-    row(&[&format!("forward again to a release that is on disk, {hosts} hosts, with its checks"), &walls(&forth)?])
+    row(&[
+        &format!("forward again to a release that is on disk, {hosts} hosts, with its checks"),
+        &walls(&forth)?,
+    ])
 }
 
 /// The same by the command line, the start of the program included.
@@ -92,7 +98,12 @@ async fn commands(fleet: &Fleet) -> anyhow::Result<()> {
         fleet.settle().await?;
         let words = ["rollback", ENVIRONMENT, "--application", SMALL];
         let mut command = fleet.desk.command(&words)?;
-        let cost = measure::run(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
+        let cost = measure::run(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        )?;
         back.push(cost.wall);
         fleet.runs(SMALL, "1.0.0")?;
         fleet.settle().await?;
@@ -105,32 +116,66 @@ async fn commands(fleet: &Fleet) -> anyhow::Result<()> {
 async fn rest(fleet: &Fleet, what: &str) -> anyhow::Result<()> {
     note(&format!("at rest for {} s", REST.as_secs()));
     fleet.settle().await?;
-    let ids: Vec<u32> = fleet.agents.iter().map(|agent| agent.program.id()).collect();
-    let cpus = || ids.iter().map(|&id| process::cpu(id)).collect::<anyhow::Result<Vec<_>>>();
+    let ids: Vec<u32> = fleet
+        .agents
+        .iter()
+        .map(|agent| agent.program.id())
+        .collect();
+    let cpus = || {
+        ids.iter()
+            .map(|&id| process::cpu(id))
+            .collect::<anyhow::Result<Vec<_>>>()
+    };
     let (before, controller) = (cpus()?, process::cpu(fleet.controller.id())?);
     tokio::time::sleep(REST).await;
     let (after, later) = (cpus()?, process::cpu(fleet.controller.id())?);
-    let used: Vec<Duration> = after.iter().zip(&before).map(|(a, b)| a.saturating_sub(*b)).collect();
+    let used: Vec<Duration> = after
+        .iter()
+        .zip(&before)
+        .map(|(a, b)| a.saturating_sub(*b))
+        .collect();
     let share = |cpu: Duration| format!("{:.3} %", cpu.as_secs_f64() / REST.as_secs_f64() * 100.0);
-    let read = ids.iter().map(|&id| process::resident(id)).collect::<anyhow::Result<Vec<_>>>()?;
+    let read = ids
+        .iter()
+        .map(|&id| process::resident(id))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let all: Vec<u64> = read.iter().map(|it| it.all).collect();
     let own: Vec<u64> = read.iter().map(|it| it.own).collect();
     let largest = all.iter().copied().max().context("there is no agent")?;
     row(&[
         &format!("agent's RSS, after {what}"),
-        &format!("{}, the largest {}, {} of it its own", mebibytes(median(&all)?), mebibytes(largest), mebibytes(median(&own)?)),
+        &format!(
+            "{}, the largest {}, {} of it its own",
+            mebibytes(median(&all)?),
+            mebibytes(largest),
+            mebibytes(median(&own)?)
+        ),
     ])?;
     let most = used.iter().copied().max().context("there is no agent")?;
     row(&[
-        &format!("agent's CPU over {} s, three checks every 30 s", REST.as_secs()),
-        &format!("{} of a core, the most {}", share(median(&used)?), share(most)),
+        &format!(
+            "agent's CPU over {} s, three checks every 30 s",
+            REST.as_secs()
+        ),
+        &format!(
+            "{} of a core, the most {}",
+            share(median(&used)?),
+            share(most)
+        ),
     ])?;
     let memory = process::resident(fleet.controller.id())?;
     row(&[
         &format!("controller's RSS with {} agents, after {what}", ids.len()),
-        &format!("{}, {} of it its own", mebibytes(memory.all), mebibytes(memory.own)),
+        &format!(
+            "{}, {} of it its own",
+            mebibytes(memory.all),
+            mebibytes(memory.own)
+        ),
     ])?;
-    row(&["controller's CPU meanwhile", &format!("{} of a core", share(later.saturating_sub(controller)))])
+    row(&[
+        "controller's CPU meanwhile",
+        &format!("{} of a core", share(later.saturating_sub(controller))),
+    ])
 }
 
 /// Second deploys of a real tree, in turn with only unpacking it as often.
@@ -144,7 +189,15 @@ async fn deploys(fleet: &Fleet, source: &Path) -> anyhow::Result<()> {
     fleet.desk.publish(LARGE, "1.0.0", &large)?;
     fleet.desk.deploy(LARGE, "1.0.0").await?;
     let archive = room.join("large.tar.zst");
-    measure::run(Command::new("tar").arg("--zstd").arg("-cf").arg(&archive).arg("-C").arg(&large).arg("."))?;
+    measure::run(
+        Command::new("tar")
+            .arg("--zstd")
+            .arg("-cf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(&large)
+            .arg("."),
+    )?;
     let (mut walls, mut cpus, mut unpacked) = (Vec::new(), Vec::new(), Vec::new());
     for n in 1..=DEPLOYS {
         note(&format!("second deploy {n} of {DEPLOYS}"));
@@ -168,13 +221,31 @@ async fn deploys(fleet: &Fleet, source: &Path) -> anyhow::Result<()> {
     let base_cpu = median(&unpacked.iter().map(|it| it.cpu).collect::<Vec<_>>())?;
     let ratio = |a: Duration, b: Duration| format!("{:.2}", a.as_secs_f64() / b.as_secs_f64());
     row(&[
-        &format!("second deploy to {hosts} hosts: {files} files, {}, {} of them changed; wall", megabytes(bytes), tree::CHANGED),
-        &format!("{}, {} of only unpacking", spread(&walls)?, ratio(median(&walls)?, base)),
+        &format!(
+            "second deploy to {hosts} hosts: {files} files, {}, {} of them changed; wall",
+            megabytes(bytes),
+            tree::CHANGED
+        ),
+        &format!(
+            "{}, {} of only unpacking",
+            spread(&walls)?,
+            ratio(median(&walls)?, base)
+        ),
     ])?;
-    row(&["… CPU of the controller and all agents", &format!("{}, {} of only unpacking", spread(&cpus)?, ratio(median(&cpus)?, base_cpu))])?;
+    row(&[
+        "… CPU of the controller and all agents",
+        &format!(
+            "{}, {} of only unpacking",
+            spread(&cpus)?,
+            ratio(median(&cpus)?, base_cpu)
+        ),
+    ])?;
     let wall: Vec<Duration> = unpacked.iter().map(|it| it.wall).collect();
     let cpu: Vec<Duration> = unpacked.iter().map(|it| it.cpu).collect();
-    row(&[&format!("only unpacking it {hosts} times, `tar --zstd -xf`, one a core at once; wall"), &spread(&wall)?])?;
+    row(&[
+        &format!("only unpacking it {hosts} times, `tar --zstd -xf`, one a core at once; wall"),
+        &spread(&wall)?,
+    ])?;
     row(&["… CPU", &spread(&cpu)?])
 }
 
@@ -185,9 +256,15 @@ fn only_unpack(archive: &Path, place: &PathBuf, hosts: usize) -> anyhow::Result<
     }
     let script = "seq \"$1\" | xargs -P \"$(nproc)\" -I{} tar --zstd -xf \"$2\" -C \"$3/{}\"";
     let cost = measure::run(
-        Command::new("sh").args(["-c", script, "sh", &hosts.to_string()]).arg(archive).arg(place),
+        Command::new("sh")
+            .args(["-c", script, "sh", &hosts.to_string()])
+            .arg(archive)
+            .arg(place),
     )?;
-    ensure!(tree::size(&place.join(hosts.to_string()))?.0 > 0, "nothing was unpacked");
+    ensure!(
+        tree::size(&place.join(hosts.to_string()))?.0 > 0,
+        "nothing was unpacked"
+    );
     fs::remove_dir_all(place)?;
     Ok(cost)
 }

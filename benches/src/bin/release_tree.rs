@@ -82,7 +82,8 @@ impl Side {
             fs::create_dir(&self.output)?;
         }
         let mut command = Command::new(&self.words[0]);
-        self.costs.push(measure::run(command.args(&self.words[1..]))?);
+        self.costs
+            .push(measure::run(command.args(&self.words[1..]))?);
         Ok(())
     }
 
@@ -115,10 +116,35 @@ fn compare(tree: &Path, directory: &Path) -> anyhow::Result<()> {
     let (six, threads) = (at("6.tar.zst"), at("6T.tar.zst"));
 
     let mut packers = [
-        Side::new("Tamer: digests, manifest, level 6", &[&own, "pack", &source, &archive, &manifest], archive.clone().into()),
-        Side::new("`tar --zstd` (level 3)", &["tar", "--zstd", "-cf", &plain, "-C", &source, "."], plain.clone().into()),
-        Side::new("`tar -I 'zstd -6'`", &["tar", "-I", "zstd -6", "-cf", &six, "-C", &source, "."], six.clone().into()),
-        Side::new("`tar -I 'zstd -6 -T0'` (all cores)", &["tar", "-I", "zstd -6 -T0", "-cf", &threads, "-C", &source, "."], threads.into()),
+        Side::new(
+            "Tamer: digests, manifest, level 6",
+            &[&own, "pack", &source, &archive, &manifest],
+            archive.clone().into(),
+        ),
+        Side::new(
+            "`tar --zstd` (level 3)",
+            &["tar", "--zstd", "-cf", &plain, "-C", &source, "."],
+            plain.clone().into(),
+        ),
+        Side::new(
+            "`tar -I 'zstd -6'`",
+            &["tar", "-I", "zstd -6", "-cf", &six, "-C", &source, "."],
+            six.clone().into(),
+        ),
+        Side::new(
+            "`tar -I 'zstd -6 -T0'` (all cores)",
+            &[
+                "tar",
+                "-I",
+                "zstd -6 -T0",
+                "-cf",
+                &threads,
+                "-C",
+                &source,
+                ".",
+            ],
+            threads.clone().into(),
+        ),
     ];
     alternate("packing", &mut packers, false)?;
     println(&format!(
@@ -128,10 +154,26 @@ fn compare(tree: &Path, directory: &Path) -> anyhow::Result<()> {
     table(&packers, true)?;
 
     let mut unpackers = [
-        Side::new("Tamer: verified, synced", &[&own, "unpack", &archive, &manifest, &at(""), "release"], at("release").into()),
-        Side::new("`tar --zstd -xf` of its own archive", &["tar", "--zstd", "-xf", &plain, "-C", &at("plain")], at("plain").into()),
-        Side::new("`tar --zstd -xf` of its own archive, level 6", &["tar", "--zstd", "-xf", &six, "-C", &at("six")], at("six").into()),
-        Side::new("`tar --zstd -xf` of Tamer's archive", &["tar", "--zstd", "-xf", &archive, "-C", &at("opened")], at("opened").into()),
+        Side::new(
+            "Tamer: verified, synced",
+            &[&own, "unpack", &archive, &manifest, &at(""), "release"],
+            at("release").into(),
+        ),
+        Side::new(
+            "`tar --zstd -xf` of its own archive",
+            &["tar", "--zstd", "-xf", &plain, "-C", &at("plain")],
+            at("plain").into(),
+        ),
+        Side::new(
+            "`tar --zstd -xf` of its own archive, level 6",
+            &["tar", "--zstd", "-xf", &six, "-C", &at("six")],
+            at("six").into(),
+        ),
+        Side::new(
+            "`tar --zstd -xf` of Tamer's archive",
+            &["tar", "--zstd", "-xf", &archive, "-C", &at("opened")],
+            at("opened").into(),
+        ),
     ];
     alternate("unpacking", &mut unpackers, true)?;
     for side in &unpackers {

@@ -4,11 +4,11 @@
 //! `cargo run --release -p tamer-bench --bin store_commit [DIRECTORY]`: on tmpfs (the default is
 //! `/dev/shm`) it measures the store, on a disk the disk's fsync.
 
-use anyhow::Context;
-use std::io::Write;
-use std::path::PathBuf;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
+use tamer_bench::measure::{head, median, row};
 use tamer_controller::store::sled::SledStore;
 use tamer_controller::store::{Batch, Key, Store};
 
@@ -26,21 +26,25 @@ fn main() -> anyhow::Result<()> {
         rates.push(run(&parent)?);
     }
     rates.sort_unstable();
-    let line = serde_json::json!({
-        "what": "store commits in groups",
-        "events_per_second": rates[RUNS / 2],
-        "slowest": rates[0],
-        "fastest": rates[RUNS - 1],
-        "runs": RUNS,
-        "committers": COMMITTERS,
-        "events": EVENTS,
-        "event_bytes": EVENT,
-        "directory": parent.display().to_string(),
-    });
-    writeln!(std::io::stdout(), "{line}").context("cannot write the result")
+    let what = format!(
+        "{EVENTS} events of {EVENT} bytes from {COMMITTERS} committers at once, on {}",
+        medium(&parent)?
+    );
+    let figure = format!("{} ({} to {})", median(&rates)?, rates[0], rates[RUNS - 1]);
+    head(&["what", "durable events/s"])?;
+    row(&[&what, &figure])
 }
 
-fn run(parent: &std::path::Path) -> anyhow::Result<u64> {
+fn medium(parent: &Path) -> anyhow::Result<&'static str> {
+    let kind = statfs(parent)?.filesystem_type();
+    Ok(if kind == TMPFS_MAGIC {
+        "tmpfs"
+    } else {
+        "a disk"
+    })
+}
+
+fn run(parent: &Path) -> anyhow::Result<u64> {
     let dir = tempfile::tempdir_in(parent)?;
     let store = SledStore::create(&dir.path().join("store"))?;
     let next = Mutex::new(0);

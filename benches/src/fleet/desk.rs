@@ -3,7 +3,7 @@
 
 use super::{ENVIRONMENT, program};
 use anyhow::{Context as _, anyhow, ensure};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -95,7 +95,7 @@ impl Desk {
         let request = InviteRequest {
             kind: "host".to_owned(),
             environment: ENVIRONMENT.to_owned(),
-            labels: HashMap::from([("role".to_owned(), "web".to_owned())]),
+            labels: BTreeMap::from([("role".to_owned(), "web".to_owned())]),
             ..InviteRequest::default()
         };
         Ok(self.operators()?.invite(request).await?.into_inner().token)
@@ -163,7 +163,11 @@ impl Desk {
                 "deployment {deployment}: {} (exit code {}): {:?}",
                 state.state,
                 state.exit_code,
-                state.rollouts.iter().map(|it| &it.cause).collect::<Vec<_>>()
+                state
+                    .rollouts
+                    .iter()
+                    .map(|it| &it.cause)
+                    .collect::<Vec<_>>()
             );
             let inside = state.ended_ms.saturating_sub(state.started_ms);
             return Ok(Ended {

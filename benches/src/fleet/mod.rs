@@ -83,7 +83,9 @@ impl Fleet {
                 .arg("--data")
                 .arg(dir.path().join("controller")),
         )?;
-        let token = said.lines().find_map(|line| line.trim().strip_prefix("tamer login "));
+        let token = said
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("tamer login "));
         let token = token.context("`tamer-controller init` printed no login line")?;
         let mut serve = program::command("tamer-controller")?;
         serve.arg("serve").arg("--config").arg(&file);
@@ -111,7 +113,9 @@ impl Fleet {
         for n in 1..=hosts {
             let token = fleet.desk.invite().await?;
             let place = fleet.dir.path().join(format!("host-{n}"));
-            fleet.agents.push(Agent::join(&format!("host-{n}"), place, &token)?);
+            fleet
+                .agents
+                .push(Agent::join(&format!("host-{n}"), place, &token)?);
         }
         fleet.connected().await?;
         Ok(fleet)

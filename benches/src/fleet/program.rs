@@ -49,7 +49,11 @@ pub(super) fn command(name: &str) -> anyhow::Result<Command> {
     );
     let mut command = Command::new(path);
     // What a person has set for another controller is not meant.
-    for variable in ["TAMER_CONTROLLER", "TAMER_CONTROLLER_CONFIG", "TAMER_AGENT_CONFIG"] {
+    for variable in [
+        "TAMER_CONTROLLER",
+        "TAMER_CONTROLLER_CONFIG",
+        "TAMER_AGENT_CONFIG",
+    ] {
         command.env_remove(variable);
     }
     Ok(command)

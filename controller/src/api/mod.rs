@@ -98,7 +98,7 @@ fn refused(error: &Refused) -> Status {
 /// What was looked for and not found, or cannot be used.
 fn not_found(error: &NotFound) -> Status {
     match error {
-        NotFound::Version { .. } => Status::not_found(error.to_string()),
+        NotFound::Version { .. } | NotFound::Release { .. } => Status::not_found(error.to_string()),
         NotFound::Unusable { .. } | NotFound::Missing { .. } => {
             Status::failed_precondition(error.to_string())
         }

@@ -87,6 +87,10 @@ impl Target {
     pub fn decide(&self, now: Moment, epoch: u64) -> Decision {
         let mut decision = Decision::default();
         self.give_up_silent_grants(now, &mut decision);
+        if !decision.events.is_empty() {
+            // A host that fell silent is a failure: it is counted before anything else is done.
+            return decision;
+        }
         match self.active() {
             None => self.converge(now, epoch, &mut decision),
             Some(rollout) => match &rollout.stage {
@@ -139,7 +143,14 @@ impl Target {
         let allowed = budget.max(rollout.forgiven);
         let (name, part) = first.filter(|_| failed > allowed)?;
         let failure = part.status.failure().cloned().unwrap_or_else(|| {
-            crate::desired::Failure::seen(crate::desired::FailureKind::Host, "it fell silent")
+            // A host that can be reached may have waited in vain for its turn.
+            let connected = self.hosts.get(name).is_some_and(Host::is_connected);
+            let why = if connected {
+                "it got nowhere within the policy's `progress_deadline`"
+            } else {
+                "it fell silent"
+            };
+            crate::desired::Failure::seen(crate::desired::FailureKind::Host, why)
         });
         Some(Cause::TooManyFailures {
             failed,

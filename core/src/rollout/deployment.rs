@@ -1,7 +1,7 @@
 //! A deployment brings (environment, application, version) about: one rollout for each component and
 //! pool, in the order of `needs`. If a later one fails, the earlier ones go back in reverse order.
 
-use super::state::{Outcome, RolloutId};
+use super::state::{Cause, Outcome, RolloutId};
 use crate::desired::{FailureKind, Purpose};
 use crate::id::{ApplicationName, EnvironmentName, TargetKey};
 use crate::moment::Moment;
@@ -157,7 +157,10 @@ impl Deployment {
         };
         let taken_back = self.steps.iter().any(|step| step.purpose == Purpose::Back)
             || self.purpose == Purpose::Back;
-        if taken_back || self.on_failure == OnFailure::Pause || self.steps[failed].was_aborted() {
+        let failed_step = &self.steps[failed];
+        // A policy that pauses speaks of failures; who asks for a rollback means the whole deployment.
+        let stays = self.on_failure == OnFailure::Pause && !failed_step.was_asked_back();
+        if taken_back || stays || failed_step.was_aborted() {
             let next = self
                 .steps
                 .iter()
@@ -191,22 +194,20 @@ impl Deployment {
                 Ending::Succeeded
             };
         };
+        let earlier = || self.steps[..failed].iter().filter(|step| step.changed());
+        // Of a deployment that goes back, what went back stays there, and the rest does not follow.
+        let earlier_stay =
+            earlier().any(|step| self.purpose == Purpose::Back || !self.has_taken_back(step));
         let Some(summary) = self.steps[failed].summary() else {
             // It could not even be planned.
-            return if summaries().any(|s| s.moved > 0) {
+            return if earlier_stay {
+                Ending::NotRolledBack
+            } else if earlier().next().is_some() {
                 Ending::RolledBack
             } else {
                 Ending::HostsAway
             };
         };
-        let earlier_stay = self.steps[..failed].iter().any(Step::changed)
-            && self
-                .steps
-                .iter()
-                .filter(|s| s.purpose == Purpose::Back)
-                .any(|s| !s.is_back())
-            || self.steps[..failed].iter().any(Step::changed)
-                && self.on_failure == OnFailure::Pause;
         let untouched = summaries().all(|s| s.moved == 0);
         match &summary.outcome {
             Outcome::Aborted { .. } => Ending::Aborted,
@@ -224,6 +225,12 @@ impl Deployment {
             },
             _ => Ending::RolledBack,
         }
+    }
+
+    fn has_taken_back(&self, step: &Step) -> bool {
+        self.steps.iter().any(|back| {
+            back.purpose == Purpose::Back && back.target == step.target && back.is_back()
+        })
     }
 }
 
@@ -243,6 +250,16 @@ impl Step {
     fn was_aborted(&self) -> bool {
         self.summary()
             .is_some_and(|summary| matches!(summary.outcome, Outcome::Aborted { .. }))
+    }
+
+    fn was_asked_back(&self) -> bool {
+        self.summary().is_some_and(|summary| {
+            matches!(
+                summary.outcome,
+                Outcome::RolledBack(Cause::Asked { .. })
+                    | Outcome::NotRolledBack(Cause::Asked { .. })
+            )
+        })
     }
 
     /// Whether this went back without a host left behind.

@@ -4,15 +4,18 @@
 //! promises. It shares no formula with the engine, so that a wrong engine does not agree with it. It
 //! serves the property tests and the simulator; it costs nothing in production.
 
+mod books;
+
 use super::event::{Event, Observation};
-use super::state::{Cause, Target};
+use super::state::{Cause, Outcome, Target};
 use crate::desired::{ActivationStatus, Purpose};
 use crate::digest::Digest;
 use crate::generation::Generation;
 use crate::id::HostName;
 use crate::moment::Moment;
-use crate::policy::{Policy, Quantity};
+use crate::policy::Quantity;
 use crate::release::ReleaseRef;
+use books::Books;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A promise that was broken, in words.
@@ -24,39 +27,30 @@ pub struct Broken(String);
 #[derive(Debug, Clone, Default)]
 pub struct Witness {
     /// Grants without an answer.
-    open: BTreeMap<HostName, (Generation, Option<ReleaseRef>)>,
+    open: BTreeMap<HostName, Open>,
     /// The newest grant of each host.
     newest: BTreeMap<HostName, Generation>,
     /// The last answer of each host: what is older is an echo.
     heard: BTreeMap<HostName, (Generation, bool)>,
-    /// What failed where since the last rollout started.
-    failed: BTreeSet<(HostName, Option<ReleaseRef>)>,
+    /// What failed last on a host, since the last rollout started.
+    failed: BTreeMap<HostName, Option<ReleaseRef>>,
     /// Releases that hosts ran and failed with, when the rollout was taken back for it.
     bad: BTreeSet<Digest>,
     /// The rollout that runs.
     rollout: Option<Books>,
+    /// What the last rollout brought, when it was taken back.
+    taken_back: Option<ReleaseRef>,
+    /// Whether the last rollout was aborted: everything stays as it is.
+    stopped: bool,
 }
 
+/// A grant without an answer.
 #[derive(Debug, Clone)]
-struct Books {
+struct Open {
+    id: Generation,
     release: Option<ReleaseRef>,
-    before: Option<ReleaseRef>,
-    purpose: Purpose,
-    policy: Policy,
-    waves: BTreeMap<HostName, u32>,
-    canary: bool,
-    wave: u32,
-    /// Hosts that are through, and when.
-    through: BTreeMap<HostName, Moment>,
-    /// Hosts that this rollout failed on or gave up.
-    failures: BTreeSet<HostName>,
-    /// Hosts that ran the release and were found unfit.
-    ran_and_failed: bool,
-    /// Hosts that the release was brought to.
-    moved: BTreeSet<HostName>,
-    forgiven: usize,
-    paused: bool,
-    going_back: bool,
+    give_up_at: Moment,
+    given_up: bool,
 }
 
 impl Witness {
@@ -78,7 +72,7 @@ impl Witness {
                 release,
                 purpose,
                 start_by,
-                ..
+                give_up_at,
             } => {
                 self.judge_grant(
                     before,
@@ -88,49 +82,46 @@ impl Witness {
                     *purpose,
                     now < *start_by,
                 )?;
-                self.open.insert(host.clone(), (*id, release.clone()));
+                let open = Open {
+                    id: *id,
+                    release: release.clone(),
+                    give_up_at: *give_up_at,
+                    given_up: false,
+                };
+                self.open.insert(host.clone(), open);
                 self.newest.insert(host.clone(), *id);
+                self.books(|books| books.note_grant(now));
             }
             Event::Reported(host, seen) => self.hear(before, after, host, seen, now),
             Event::HostRemoved(host) | Event::HostReset(host) => {
                 self.open.remove(host);
                 self.heard.remove(host);
-                self.failed.retain(|(other, _)| other != host);
+                self.failed.remove(host);
+                if matches!(event, Event::HostRemoved(_)) {
+                    self.books(|books| books.forget(host));
+                }
             }
             Event::GaveUp(host) => {
-                if let Some(books) = &mut self.rollout {
+                self.judge_giving_up(host, now)?;
+                self.books(|books| {
                     books.failures.insert(host.clone());
                     books.through.entry(host.clone()).or_insert(now);
-                }
+                });
             }
             Event::Started(new) => {
                 self.failed.clear();
-                let there = |host: &&HostName| before.hosts[*host].running == new.rollout.release;
-                self.rollout = Some(Books {
-                    release: new.rollout.release.clone(),
-                    before: before.release.clone(),
-                    purpose: new.rollout.purpose,
-                    policy: new.rollout.policy.clone(),
-                    canary: new.rollout.waves.first().is_some_and(|wave| wave.canary),
-                    through: new
-                        .waves
-                        .keys()
-                        .filter(there)
-                        .map(|host| (host.clone(), now))
-                        .collect(),
-                    waves: new.waves.clone(),
-                    wave: 0,
-                    failures: BTreeSet::new(),
-                    ran_and_failed: false,
-                    moved: BTreeSet::new(),
-                    forgiven: 0,
-                    paused: false,
-                    going_back: false,
-                });
+                self.rollout = Some(Books::open(before, new, now));
             }
-            Event::WaveStarted(wave) => self.judge_wave(before, *wave, now)?,
-            Event::Paused { .. } | Event::PausedByPolicy(_) => {
-                self.books(|books| books.paused = true);
+            Event::WaveStarted(wave) => match &mut self.rollout {
+                Some(books) => books.start_wave(before, *wave, now)?,
+                None => return broken("a wave without a rollout"),
+            },
+            Event::Paused { .. } => self.books(|books| books.paused = true),
+            Event::PausedByPolicy(_) => {
+                if let Some(books) = &mut self.rollout {
+                    books.judge_failing(event)?;
+                    books.paused = true;
+                }
             }
             Event::Resumed => self.books(|books| {
                 books.paused = false;
@@ -142,10 +133,11 @@ impl Witness {
             }),
             Event::TurnedBack(cause) => {
                 if let Some(books) = &mut self.rollout {
+                    books.judge_failing(event)?;
                     books.going_back = true;
                     books.paused = false;
                     let verdict =
-                        books.ran_and_failed && matches!(cause, Cause::TooManyFailures { .. });
+                        !books.unfit.is_empty() && matches!(cause, Cause::TooManyFailures { .. });
                     if let Some(release) = books
                         .release
                         .as_ref()
@@ -155,26 +147,99 @@ impl Witness {
                     }
                 }
             }
-            Event::Aborted { .. } | Event::Ended(_) => {
-                if let (Event::Ended(super::Outcome::Succeeded), Some(books)) =
-                    (event, &self.rollout)
-                    && let Some(release) = &books.release
-                {
-                    self.bad.remove(&release.manifest);
-                }
+            Event::Aborted { .. } => {
                 self.rollout = None;
+                self.taken_back = None;
+                self.stopped = true;
             }
+            Event::Ended(outcome) => self.close(before, outcome, after, now)?,
             Event::HostAdded(_)
             | Event::PolicyChanged(_)
             | Event::Connected(_)
             | Event::Lost(_)
             | Event::WaveBaking(_) => {}
         }
-        match &after.release {
+        self.compare(before, event, after)
+    }
+
+    /// The state must say what the books say.
+    fn compare(&self, before: &Target, event: &Event, after: &Target) -> Result<(), Broken> {
+        for (name, host) in &after.hosts {
+            let (state, books) = (host.grant.as_ref().map(|g| g.id), self.open.get(name));
+            if state != books.map(|open| open.id) {
+                return broken(format!(
+                    "{name} has the grant {state:?}, given was {books:?}"
+                ));
+            }
+        }
+        if after.bad != self.bad {
+            return broken("other releases are known bad than were found bad");
+        }
+        if let Some(release) = after
+            .release
+            .iter()
+            .find(|r| self.bad.contains(&r.manifest))
+        {
+            return broken(format!("the target's release {release} is known bad"));
+        }
+        let succeeded = matches!(event, Event::Ended(Outcome::Succeeded));
+        if after.release != before.release && !succeeded {
+            return broken("the target's release changed without a rollout's success");
+        }
+        match after.last_good() {
             Some(release) if self.bad.contains(&release.manifest) => {
-                broken(format!("the target's release {release} is known bad"))
+                broken(format!("{release} is called good and is known bad"))
+            }
+            Some(release) if after.release.as_ref() == Some(release) => {
+                broken(format!("going back from {release} would go nowhere"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// A rollout has ended by itself.
+    fn close(
+        &mut self,
+        before: &Target,
+        outcome: &Outcome,
+        after: &Target,
+        now: Moment,
+    ) -> Result<(), Broken> {
+        let Some(books) = self.rollout.take() else {
+            return broken("a rollout ended and had never started");
+        };
+        let open = self.open.keys().any(|name| books.waves.contains_key(name));
+        books.judge_end(before, outcome, open, now)?;
+        self.stopped = false;
+        self.taken_back = None;
+        if *outcome != Outcome::Succeeded {
+            self.taken_back = books.release;
+        } else if after.release != books.release {
+            return broken("a rollout succeeded and the target's release is another one");
+        } else if let Some(release) = &books.release {
+            self.bad.remove(&release.manifest);
+        }
+        Ok(())
+    }
+
+    /// A host with a grant has until the moment that was agreed; one without has the rollout's patience,
+    /// and nobody is given up while others may still answer.
+    fn judge_giving_up(&mut self, name: &HostName, now: Moment) -> Result<(), Broken> {
+        if let Some(open) = self.open.get_mut(name) {
+            if open.given_up || now < open.give_up_at {
+                return broken(format!(
+                    "{name} was given up before its grant's time or twice"
+                ));
+            }
+            open.given_up = true;
+            return Ok(());
+        }
+        if self.open.values().any(|open| !open.given_up) {
+            return broken(format!("{name} was given up while others may still answer"));
+        }
+        match &self.rollout {
+            Some(books) => books.judge_impatience(name, now),
+            None => broken(format!("{name} was given up without a rollout")),
         }
     }
 
@@ -214,7 +279,7 @@ impl Witness {
                 "{name} was granted a release that it does not have"
             ));
         }
-        if self.failed.contains(&(name.clone(), release.cloned())) {
+        if self.failed.get(name) == Some(&release.cloned()) {
             return broken(format!("{name} was granted again what had failed there"));
         }
         if release.is_some_and(|release| self.bad.contains(&release.manifest))
@@ -251,36 +316,32 @@ impl Witness {
         }
         match &self.rollout {
             Some(books) => books.judge_grant(name, release, purpose),
-            None => Ok(()),
+            None => self.judge_converging(before, name, release, purpose),
         }
     }
 
-    fn judge_wave(&mut self, before: &Target, wave: u32, now: Moment) -> Result<(), Broken> {
-        let Some(books) = &mut self.rollout else {
-            return broken("a wave without a rollout");
-        };
-        for (name, _) in books
-            .waves
-            .iter()
-            .filter(|(name, of)| **of < wave && before.hosts.contains_key(*name))
-        {
-            match books.through.get(name) {
-                None => return broken(format!("wave {wave} started while {name} was not through")),
-                Some(at)
-                    if now.since(*at) < books.policy.bake.0 && books.waves[name] + 1 == wave =>
-                {
-                    return broken(format!(
-                        "wave {wave} started before {name} was watched for {}",
-                        books.policy.bake
-                    ));
-                }
-                Some(_) => {}
-            }
+    /// Without a rollout hosts are brought to the target's release: back, from what was taken back.
+    fn judge_converging(
+        &self,
+        before: &Target,
+        name: &HostName,
+        release: Option<&ReleaseRef>,
+        purpose: Purpose,
+    ) -> Result<(), Broken> {
+        if self.stopped {
+            return broken(format!("{name} was granted a switch after an abort"));
         }
-        if books.paused || books.going_back {
-            return broken("a wave started in a rollout that is paused or goes back");
+        if release != before.release.as_ref() {
+            return broken(format!(
+                "{name} was granted another release than the target's"
+            ));
         }
-        books.wave = wave;
+        let running = before.hosts[name].running.as_ref();
+        let back = running
+            .is_some_and(|r| self.bad.contains(&r.manifest) || self.taken_back.as_ref() == Some(r));
+        if back != (purpose == Purpose::Back) {
+            return broken(format!("{name} runs {running:?} and goes {purpose:?}"));
+        }
         Ok(())
     }
 
@@ -302,10 +363,10 @@ impl Witness {
         }
         self.heard.insert(name.clone(), said);
         let answer = seen.activation.as_ref().filter(|a| {
-            a.status.is_final() && self.open.get(name).is_some_and(|(id, _)| *id == a.grant)
+            a.status.is_final() && self.open.get(name).is_some_and(|open| open.id == a.grant)
         });
         if let Some(answer) = answer {
-            let (_, release) = self.open.remove(name).unwrap_or_default();
+            let release = self.open.remove(name).and_then(|open| open.release);
             let failed = matches!(
                 answer.status,
                 ActivationStatus::Refused(_)
@@ -313,7 +374,9 @@ impl Witness {
                     | ActivationStatus::Stuck(_)
             );
             if failed {
-                self.failed.insert((name.clone(), release.clone()));
+                self.failed.insert(name.clone(), release.clone());
+            } else if answer.status == ActivationStatus::Done {
+                self.failed.remove(name);
             }
             if let Some(books) = self
                 .rollout
@@ -331,87 +394,12 @@ impl Witness {
         {
             if is.status.is_failure() {
                 books.failures.insert(name.clone());
-                books.ran_and_failed |= matches!(is.status, super::PartStatus::Failed(_));
+                if matches!(is.status, super::PartStatus::Failed(_)) {
+                    books.unfit.insert(name.clone());
+                }
             }
             books.through.entry(name.clone()).or_insert(now);
         }
-    }
-}
-
-impl Books {
-    fn note_answer(&mut self, name: &HostName, status: &ActivationStatus, now: Moment) {
-        match status {
-            ActivationStatus::Working(_) | ActivationStatus::Expired => return,
-            ActivationStatus::Done => {
-                self.moved.insert(name.clone());
-                self.failures.remove(name);
-            }
-            ActivationStatus::Refused(_) => {
-                self.failures.insert(name.clone());
-            }
-            ActivationStatus::Undone(_) => {
-                self.failures.insert(name.clone());
-                self.ran_and_failed = true;
-            }
-            ActivationStatus::Stuck(_) => {
-                self.moved.insert(name.clone());
-                self.failures.insert(name.clone());
-                self.ran_and_failed = true;
-            }
-        }
-        self.through.entry(name.clone()).or_insert(now);
-    }
-
-    fn judge_grant(
-        &self,
-        name: &HostName,
-        release: Option<&ReleaseRef>,
-        purpose: Purpose,
-    ) -> Result<(), Broken> {
-        if self.paused {
-            return broken(format!("{name} was granted a switch in a paused rollout"));
-        }
-        if self.going_back {
-            return if release != self.before.as_ref() || purpose != Purpose::Back {
-                broken(format!(
-                    "{name} goes to something else than what the target ran before"
-                ))
-            } else if !self.moved.contains(name) {
-                broken(format!("{name} goes back and had never moved"))
-            } else {
-                Ok(())
-            };
-        }
-        let Some(wave) = self.waves.get(name) else {
-            return broken(format!("{name} has no part in the rollout"));
-        };
-        if *wave > self.wave {
-            return broken(format!(
-                "{name} of wave {wave} was granted a switch in wave {}",
-                self.wave
-            ));
-        }
-        if release != self.release.as_ref() {
-            return broken(format!(
-                "{name} was granted another release than the rollout's"
-            ));
-        }
-        let counted = self
-            .failures
-            .iter()
-            .filter(|host| self.waves.get(*host).is_some_and(|of| *of <= self.wave))
-            .count();
-        let most = if self.canary && self.wave == 0 {
-            0
-        } else {
-            share_of(self.policy.max_failures, self.waves.len())
-        };
-        if self.purpose == Purpose::Forward && counted > most.max(self.forgiven) {
-            return broken(format!(
-                "{name} was granted a switch after {counted} failures, {most} are allowed"
-            ));
-        }
-        Ok(())
     }
 }
 

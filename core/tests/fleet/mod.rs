@@ -1,6 +1,8 @@
 //! A small world around one target: agents that behave as the design says, a network that does not,
 //! and a witness.
 
+mod told;
+
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_core::desired::{
@@ -13,7 +15,7 @@ use tamer_core::moment::{Moment, Span};
 use tamer_core::policy::Policy;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::invariants::Witness;
-use tamer_core::rollout::{Event, Observation, RolloutId, Target};
+use tamer_core::rollout::{Decision, Event, Observation, RolloutId, Target};
 
 pub(crate) fn release(n: usize) -> ReleaseRef {
     ReleaseRef {
@@ -59,6 +61,7 @@ struct Agent {
     accepted: Option<(Grant, Option<ReleaseRef>)>,
     activation: Option<ActivationReport>,
     sick: bool,
+    unstageable: bool,
     held: bool,
 }
 
@@ -67,7 +70,10 @@ pub(crate) struct World {
     witness: Witness,
     now: Moment,
     epoch: u64,
-    wake_at: Option<Moment>,
+    /// When time alone may change something; `None` until it has come to rest.
+    rested: Option<Option<Moment>>,
+    /// The newest grant of each host.
+    given: BTreeMap<HostName, told::Given>,
     agents: BTreeMap<HostName, Agent>,
     mail: Vec<(HostName, Observation)>,
     spoilt: BTreeSet<Digest>,
@@ -88,7 +94,8 @@ impl World {
             witness: Witness::default(),
             now: Moment(1_000_000),
             epoch: 1,
-            wake_at: None,
+            rested: None,
+            given: BTreeMap::new(),
             agents: BTreeMap::new(),
             mail: Vec::new(),
             spoilt: BTreeSet::new(),
@@ -116,13 +123,13 @@ impl World {
     fn settle(&mut self) {
         for round in 0.. {
             assert!(round < 200, "the engine never comes to rest");
-            let decision = self.target.decide(self.now, self.epoch);
+            let decision = self.decide();
             if decision.events.is_empty() {
                 let quiet = self.target.active().is_none()
                     || decision.wake_at.is_some()
                     || !decision.waiting_on.is_empty();
                 assert!(quiet, "it neither goes on nor says what it waits for");
-                self.wake_at = decision.wake_at;
+                self.rested = Some(decision.wake_at);
                 return;
             }
             for event in &decision.events {
@@ -162,6 +169,8 @@ impl World {
                 if let Err(broken) = self.witness.saw(&before, event, &self.target, self.now) {
                     panic!("{broken}\nat {event:?}");
                 }
+                self.given.extend(told::Given::of(event));
+                self.check_told();
                 true
             }
         }
@@ -186,13 +195,10 @@ impl World {
             return;
         };
         let agent = self.agents.get_mut(&name).unwrap();
-        agent.staged.extend(
-            desired
-                .run
-                .iter()
-                .chain(&desired.stage)
-                .map(|release| release.manifest),
-        );
+        if !agent.unstageable {
+            let wanted = desired.run.iter().chain(&desired.stage);
+            agent.staged.extend(wanted.map(|release| release.manifest));
+        }
         let Some(grant) = desired.grant.filter(|grant| grant.id > agent.seen) else {
             return;
         };
@@ -253,7 +259,7 @@ impl World {
         let seen = Observation {
             running: agent.running.clone(),
             staged: agent.staged.clone(),
-            staging_failure: None,
+            staging_failure: agent.unstageable.then(|| failure(FailureKind::Disk)),
             activation: agent.activation.clone(),
             unhealthy: agent.sick.then(|| failure(FailureKind::Check)),
             hold: agent.held.then(|| "by hand".to_owned()),
@@ -281,6 +287,18 @@ impl World {
         }
     }
 
+    /// What a host does whose messages arrive: it takes in what it should be, acts, and says so.
+    pub(crate) fn obey(&mut self, n: usize, act: &Act) {
+        let name = self.name(n);
+        if !self.target.hosts[&name].is_connected() {
+            return;
+        }
+        self.deliver(n);
+        self.act(n, act);
+        self.send(n);
+        self.arrive(self.mail.len() - 1, true);
+    }
+
     pub(crate) fn connect(&mut self, n: usize) {
         self.happen(&Event::Connected(self.name(n)));
     }
@@ -294,6 +312,11 @@ impl World {
         self.agents.get_mut(&name).unwrap().sick = sick;
     }
 
+    pub(crate) fn unstageable(&mut self, n: usize, fails: bool) {
+        let name = self.name(n);
+        self.agents.get_mut(&name).unwrap().unstageable = fails;
+    }
+
     pub(crate) fn hold(&mut self, n: usize, held: bool) {
         let name = self.name(n);
         self.agents.get_mut(&name).unwrap().held = held;
@@ -303,11 +326,35 @@ impl World {
         self.spoilt.insert(release(n).manifest);
     }
 
+    pub(crate) fn mend(&mut self, n: usize) {
+        self.spoilt.remove(&release(n).manifest);
+    }
+
+    /// Somebody on the server points `current` somewhere else.
+    pub(crate) fn run_by_hand(&mut self, n: usize, to: usize) {
+        let name = self.name(n);
+        self.agents.get_mut(&name).unwrap().running = Some(release(to));
+    }
+
     // === time, the controller, people ===
 
     pub(crate) fn tick(&mut self, seconds: u64) {
-        self.now = self.now + Span::secs(seconds);
+        self.oversleep(seconds);
         self.settle();
+    }
+
+    /// Time passes, and the controller is too busy, or too dead, to look at the clock.
+    pub(crate) fn oversleep(&mut self, seconds: u64) {
+        let later = self.now + Span::secs(seconds);
+        if let Some(wake_at) = self.rested.filter(|wake_at| *wake_at != Some(self.now)) {
+            let still = wake_at.map_or(later, |at| later.min(Moment(at.0 - 1)));
+            let early = self.target.decide(still, self.epoch).events;
+            assert_eq!(early, [], "something happens before it asked to be woken");
+            if wake_at.is_some_and(|at| at <= later) {
+                self.rested = None;
+            }
+        }
+        self.now = later;
     }
 
     /// A controller that starts again knows what it had stored, and nothing else; its hosts connect anew.
@@ -321,8 +368,30 @@ impl World {
         }
     }
 
+    /// A controller restored from a backup that lost nothing: a new epoch.
+    pub(crate) fn restore(&mut self) {
+        self.epoch += 1;
+        self.restart();
+    }
+
+    pub(crate) fn new_policy(&mut self, policy: Policy) {
+        self.happen(&Event::PolicyChanged(policy));
+    }
+
+    pub(crate) fn decide(&self) -> Decision {
+        self.target.decide(self.now, self.epoch)
+    }
+
     pub(crate) fn start(&mut self, n: usize) {
-        self.begin(Some(release(n % 4)), Purpose::Forward);
+        self.start_release(n % 4);
+    }
+
+    pub(crate) fn start_release(&mut self, n: usize) {
+        self.begin(Some(release(n)), Purpose::Forward);
+    }
+
+    pub(crate) fn back_to(&mut self, n: usize) {
+        self.begin(Some(release(n)), Purpose::Back);
     }
 
     pub(crate) fn go_back(&mut self) {
@@ -393,6 +462,7 @@ impl World {
     pub(crate) fn turn_friendly(&mut self) {
         for n in 0..self.agents.len() {
             self.sicken(n, false);
+            self.unstageable(n, false);
             self.hold(n, false);
             self.connect(n);
         }
@@ -421,14 +491,7 @@ impl World {
                 self.resume();
             }
             for n in 0..self.agents.len() {
-                let name = self.name(n);
-                if !self.target.hosts[&name].is_connected() {
-                    continue;
-                }
-                self.deliver(n);
-                self.act(n, &Act::Finish);
-                self.send(n);
-                self.arrive(0, true);
+                self.obey(n, &Act::Finish);
             }
             self.tick(7);
         }

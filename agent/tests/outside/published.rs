@@ -1,0 +1,265 @@
+//! What a team has published: signed metadata and blobs, and the paths that serve them.
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::stream::{self, StreamExt};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use tamer_core::application::Application;
+use tamer_core::digest::Digest;
+use tamer_core::moment::{Moment, Span};
+use tamer_core::release::{Manifest, ReleaseRef};
+use tamer_kit::hash::sha256;
+use tamer_release::pack;
+use tamer_release::trust::document::Document;
+use tamer_release::trust::editor::{self, RepositoryRoles, RoleKeys};
+use tamer_release::trust::{NewTarget, RepositoryName, SigningKey, targets_with};
+use tokio::sync::Notify;
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// What is wrong with a path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fault {
+    /// It answers 500.
+    Broken,
+    /// The next answer breaks after so many bytes, once [`Served::cut`] is told.
+    Cut(usize),
+    /// There is more at its end than there should be.
+    Longer,
+}
+
+/// What is served.
+#[derive(Default)]
+pub(crate) struct Served {
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    pub(crate) faults: Mutex<BTreeMap<String, Fault>>,
+    /// Lets an answer break: what the client has not read by then is lost with it.
+    pub(crate) cut: Notify,
+    /// Paths that were asked for, with the range.
+    pub(crate) asked: Mutex<Vec<(String, Option<String>)>>,
+}
+
+impl Served {
+    fn put(&self, path: String, bytes: Vec<u8>) {
+        self.files.lock().unwrap().insert(path, bytes);
+    }
+
+    fn file(&self, path: &str) -> Vec<u8> {
+        self.files.lock().unwrap()[path].clone()
+    }
+
+    pub(crate) fn fault(&self, path: String, fault: Fault) {
+        self.faults.lock().unwrap().insert(path, fault);
+    }
+
+    /// What was asked for since the last time.
+    pub(crate) fn take_asked(&self) -> Vec<(String, Option<String>)> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    pub(crate) fn router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/{*path}", get(serve))
+            .with_state(Arc::clone(self))
+    }
+}
+
+async fn serve(
+    State(served): State<Arc<Served>>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let range = headers
+        .get(header::RANGE)
+        .map(|it| it.to_str().unwrap().to_owned());
+    served
+        .asked
+        .lock()
+        .unwrap()
+        .push((path.clone(), range.clone()));
+    let Some(mut bytes) = served.files.lock().unwrap().get(&path).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let fault = served.faults.lock().unwrap().get(&path).copied();
+    let mut cut = None;
+    match fault {
+        Some(Fault::Broken) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Some(Fault::Longer) => bytes.push(0),
+        Some(Fault::Cut(at)) => {
+            served.faults.lock().unwrap().remove(&path);
+            cut = Some(at);
+        }
+        None => {}
+    }
+    let all = bytes.len();
+    let from = range.map_or(0, |range| {
+        let first = range.strip_prefix("bytes=").unwrap().strip_suffix('-');
+        first.unwrap().parse::<usize>().unwrap()
+    });
+    let part = Bytes::from(bytes.split_off(from));
+    let mut answer = Response::builder().header(header::CONTENT_LENGTH, part.len());
+    if from > 0 {
+        let span = format!("bytes {from}-{}/{all}", all - 1);
+        answer = answer
+            .status(StatusCode::PARTIAL_CONTENT)
+            .header(header::CONTENT_RANGE, span);
+    }
+    let body = match cut {
+        None => Body::from(part),
+        Some(at) => {
+            let broken = async move {
+                served.cut.notified().await;
+                Err(io::Error::other("the line is cut"))
+            };
+            let whole = stream::iter([Ok(part.slice(..at))]);
+            Body::from_stream(whole.chain(stream::once(broken)))
+        }
+    };
+    answer.body(body).unwrap()
+}
+
+/// A team, and what it has signed.
+pub(crate) struct Team {
+    team: SigningKey,
+    release: SigningKey,
+    online: SigningKey,
+    pub(crate) pin: Digest,
+    pub(crate) served: Arc<Served>,
+}
+
+fn in_days(days: u64) -> Moment {
+    tamer_kit::clock::now() + Span::secs(days * DAY)
+}
+
+impl Team {
+    /// With the repositories `app/shop` and `env/staging`, both without targets.
+    pub(crate) fn new() -> Self {
+        let key = || SigningKey::generate().unwrap();
+        let (team, release, online) = (key(), key(), key());
+        let root = RoleKeys::one(team.public());
+        let first = editor::team_root(&root, 1, in_days(365), &[&team]).unwrap();
+        let this = Self {
+            pin: sha256(&first),
+            team,
+            release,
+            online,
+            served: Arc::default(),
+        };
+        this.served.put("trust/team/1.root.json".to_owned(), first);
+        for name in ["app/shop", "env/staging"] {
+            let roles = RepositoryRoles {
+                root: RoleKeys::one(this.team.public()),
+                targets: RoleKeys::one(this.release.public()),
+                online: RoleKeys::one(this.online.public()),
+            };
+            let repository = name.parse().unwrap();
+            let root = editor::repository_root(&repository, &roles, 1, in_days(365), &[&this.team]);
+            this.served
+                .put(format!("trust/{name}/1.root.json"), root.unwrap());
+        }
+        this
+    }
+
+    /// Signs targets, snapshot and timestamp, each as version `n`.
+    fn publish(&self, name: &str, addition: NewTarget, n: u64) {
+        let repository: RepositoryName = name.parse().unwrap();
+        let path = |file: &str| format!("trust/{name}/{file}");
+        let previous = (n > 1).then(|| self.served.file(&path(&format!("{}.targets.json", n - 1))));
+        let targets = targets_with(
+            &repository,
+            previous.as_deref(),
+            vec![addition],
+            &[],
+            in_days(90),
+            &[&self.release],
+        )
+        .unwrap();
+        self.served
+            .put(path(&format!("{n}.targets.json")), targets.clone());
+        let targets = Document::parse(targets, None).unwrap();
+        let snapshot = editor::snapshot(name, &targets, n, in_days(7), &[&self.online]).unwrap();
+        self.served
+            .put(path(&format!("{n}.snapshot.json")), snapshot.clone());
+        let snapshot = Document::parse(snapshot, None).unwrap();
+        let timestamp = editor::timestamp(name, &snapshot, n, in_days(1), &[&self.online]).unwrap();
+        self.served.put(path("timestamp.json"), timestamp);
+    }
+
+    fn blob(&self, bytes: &[u8]) {
+        self.served
+            .put(format!("blobs/{}", sha256(bytes)), bytes.to_vec());
+    }
+
+    /// Signs the environment's file as version `n`.
+    pub(crate) fn environment(&self, text: &str, n: u64) {
+        self.blob(text.as_bytes());
+        let target = NewTarget::environment(&"staging".parse().unwrap(), text.as_bytes());
+        self.publish("env/staging", target, n);
+    }
+
+    /// Signs a manifest as a release of a component, in version `n` of the repository.
+    pub(crate) fn sign(
+        &self,
+        component: &str,
+        version: &str,
+        manifest: &[u8],
+        n: u64,
+    ) -> ReleaseRef {
+        self.blob(manifest);
+        let (shop, component) = ("shop".parse().unwrap(), component.parse().unwrap());
+        let version = version.parse().unwrap();
+        let target = NewTarget::release(&shop, &component, &version, manifest);
+        self.publish("app/shop", target, n);
+        ReleaseRef {
+            version,
+            manifest: sha256(manifest),
+        }
+    }
+
+    /// Packs a release of `shop/web`; its archive is served.
+    pub(crate) fn pack(&self, version: &str) -> (Manifest, Vec<u8>) {
+        let text =
+            "application = \"shop\"\n[component.web]\nfiles = \"x\"\nroot = \"/srv/shop/web\"\n";
+        let application = Application::parse("tamer.toml", text).unwrap();
+        let component = "web".parse().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        // Bytes that do not compress, so that there is something to cut.
+        let mut state = 1_u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            state.to_be_bytes()[0]
+        })
+        .take(400_000)
+        .collect();
+        std::fs::write(tree.join("noise"), noise).unwrap();
+        std::fs::write(tree.join("version"), version).unwrap();
+        let what = pack::PackSpec {
+            application: application.application.clone(),
+            spec: application.components[&component].clone(),
+            component,
+            version: version.parse().unwrap(),
+            mtime: 1_700_000_000,
+        };
+        let archive = dir.path().join("archive");
+        let packed = pack::pack(&tree, &what, &archive).unwrap();
+        self.blob(&std::fs::read(&archive).unwrap());
+        let manifest = tamer_release::manifest::parse(&packed.manifest_bytes).unwrap();
+        (manifest, packed.manifest_bytes)
+    }
+
+    pub(crate) fn archive(&self, manifest: &Manifest) -> (String, Vec<u8>) {
+        let path = format!("blobs/{}", manifest.archive.sha256);
+        let bytes = self.served.file(&path);
+        (path, bytes)
+    }
+}
