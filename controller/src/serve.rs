@@ -115,6 +115,8 @@ pub async fn serve(
         metrics: metrics.clone(),
         max_blob: config.max_artifact,
     });
+    // The port closes first, then the driver, so that whatever was answered has been stored.
+    let port = CancellationToken::new();
     let agents = AgentApi {
         driver: driver.clone(),
         sessions: Arc::clone(&sessions),
@@ -133,6 +135,7 @@ pub async fn serve(
         public: config.public.clone(),
         ca: ca.fingerprint(),
         online_keys,
+        closing: port.clone(),
     };
     let router = Routes::new(AgentsServer::new(agents).max_decoding_message_size(MAX_MESSAGE))
         .add_service(EnrolmentServer::new(enrolment))
@@ -168,8 +171,6 @@ pub async fn serve(
             }
         });
     }
-    // The port closes first, then the driver, so that whatever was answered has been stored.
-    let port = CancellationToken::new();
     let serving = server::serve(
         listener,
         &tls,

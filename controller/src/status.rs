@@ -32,6 +32,9 @@ pub fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::De
         Some((_, Ending::HostsAway)) if !deployment.steps.iter().any(succeeded) => {
             "refused".to_owned()
         }
+        Some((_, Ending::HostsAway)) if rollouts.iter().all(|r| r.state != "succeeded") => {
+            "failed".to_owned()
+        }
         Some((_, ending)) => ended(ending).to_owned(),
         None => running.map_or_else(|| "running".to_owned(), |rollout| rollout.state.clone()),
     };

@@ -233,10 +233,7 @@ fn a_backup_is_restored_held_and_let_go() {
 
     let before = epoch::read(&paths.state).unwrap();
     let out = site.run(&["restore", "--reason", "the disk broke"]).done();
-    assert!(
-        out.contains("held") && out.contains("tamer doctor"),
-        "{out}"
-    );
+    assert!(out.contains("held") && out.contains("tamer hosts"), "{out}");
     assert_eq!(site.store().revision(), 1);
     site.token(&first);
     assert!(epoch::read(&paths.state).unwrap() > before);

@@ -6,7 +6,13 @@ use tamer_system::{App, Fleet, HostOptions};
 #[test]
 fn starts_held_after_a_restore_and_goes_on_when_it_is_let() {
     let mut fleet = Fleet::that_runs(2);
+    let token = fleet.invite(&[]);
     fleet.controller.daemon.stop();
+    let log = fleet.controller.daemon.log();
+    assert!(
+        !log.contains("closing what is still open"),
+        "agents leave by themselves"
+    );
     let said = fleet.controller.types(&["backup"]).ends(0);
     let backup = said.out.trim().to_owned();
     fleet.controller.start();
@@ -14,7 +20,6 @@ fn starts_held_after_a_restore_and_goes_on_when_it_is_let() {
     // What happens from here on is lost with the disk.
     fleet.publish(&App::version("1.1.0"));
     fleet.deploy("1.1.0").ends(0);
-    let token = fleet.invite(&[]);
     fleet.controller.daemon.kill();
     fleet
         .controller
@@ -25,12 +30,22 @@ fn starts_held_after_a_restore_and_goes_on_when_it_is_let() {
     fleet.all_connected();
     // It knows what really runs, for the hosts have said so, and sends nothing to change it.
     fleet.component_says(1, "/running", "1.1.0");
-    fleet.tamer(&["whoami"]).ends(0).says(&["held"]);
-    let held = fleet.deploy("1.0.0");
-    assert!(held.code != 0 && held.all().contains("held"), "{held:?}");
+    fleet
+        .tamer(&["whoami"])
+        .ends(0)
+        .says(&["until an operator lets it go on"]);
+    for words in [
+        &["deploy", "production", "1.0.0"][..],
+        &["rollback", "production"],
+    ] {
+        fleet
+            .tamer(words)
+            .ends(4)
+            .says(&["restored from a backup", "held"]);
+    }
+    // It may have been used after the backup: nobody knows.
     let stranger = fleet.stranger("web-9", &HostOptions::default());
-    stranger.enroll(&token).ends(1);
-    let earlier = fleet.invite(&[]);
+    stranger.enroll(&token).ends(1).says(&["not known here"]);
     fleet.all_run("1.1.0");
 
     fleet.controller.daemon.stop();
@@ -40,15 +55,17 @@ fn starts_held_after_a_restore_and_goes_on_when_it_is_let() {
         .ends(0);
     fleet.controller.start();
     fleet.all_connected();
-    // The restored controller wants 1.0.0, which is what it knows.
+    // The restored controller wants what it knows of, under grants that are newer than all before.
     fleet.host(1).will_run("1.0.0");
     fleet.host(2).will_run("1.0.0");
     fleet.deploy("1.1.0").ends(0);
     fleet.all_run("1.1.0");
-    drop(earlier);
-    let audit = fleet.controller.data("audit.log");
-    let log = std::fs::read_to_string(audit).unwrap();
+    stranger.enroll(&token).ends(1);
+    stranger.enroll(&fleet.invite(&[])).ends(0);
+    let log = std::fs::read_to_string(fleet.controller.data("audit.log")).unwrap();
     assert!(log.contains("the disk broke") && log.contains("looked at it"));
+    fleet.controller.daemon.stop();
+    fleet.controller.types(&["audit", "verify"]).ends(0);
 }
 
 #[test]

@@ -185,6 +185,7 @@ impl OperatorApi {
         let mut changes = driver.changes();
         changes.mark_unchanged();
         let mut newest = look(&driver).await?;
+        let closing = self.closing.clone();
         tokio::spawn(async move {
             loop {
                 let over = newest.ended_ms != 0;
@@ -195,6 +196,7 @@ impl OperatorApi {
                     tokio::select! {
                         changed = changes.changed() => if changed.is_err() { return },
                         () = sender.closed() => return,
+                        () = closing.cancelled() => return,
                     }
                     match look(&driver).await {
                         Ok(now) if same(&now, &newest) => {}

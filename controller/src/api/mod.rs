@@ -92,6 +92,7 @@ fn refused(error: &Refused) -> Status {
         | Refused::NothingBack { .. }
         | Refused::Illegal(_) => Status::failed_precondition(message),
         Refused::Locked { .. } | Refused::Held(_) => Status::aborted(message),
+        Refused::Unreachable { .. } => Status::out_of_range(message),
     }
 }
 

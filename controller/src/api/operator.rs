@@ -15,6 +15,7 @@ use tamer_kit::address::Address;
 use tamer_proto::v1;
 use tamer_proto::v1::operators_server::Operators;
 use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 /// The service.
@@ -31,6 +32,8 @@ pub struct OperatorApi {
     pub ca: Digest,
     /// The public halves of the online keys, as TUF key JSON: snapshot, timestamp.
     pub online_keys: [String; 2],
+    /// Set when the controller goes down: watchers come back when it is up again.
+    pub closing: CancellationToken,
 }
 
 pub(super) type Answer<T> = Result<Response<T>, Status>;

@@ -9,8 +9,8 @@ pub(super) const UNHOLD: &str = "\
 Let a restored controller go on.
 
 After a restore the controller starts held: it listens to what its hosts say, and sends them
-nothing. Look at `tamer doctor` and `tamer hosts` first, then stop the controller, give this
-command, and start it again. It stands in the audit log.";
+nothing. Look at `tamer hosts` first, then stop the controller, give this command, and start
+it again. It stands in the audit log.";
 
 pub(super) fn unhold(
     config: &Config,

@@ -84,7 +84,9 @@ pub(super) fn init(init: &Init, file: Option<&Path>, out: &mut dyn Write) -> Res
     )?;
     writeln!(
         out,
-        "  tamer host invite --label role=web   a line to paste on each server"
+        "  tamer host invite --environment production --label role=web\n\
+         {:39}a line to paste on each server",
+        ""
     )?;
     Ok(())
 }

@@ -76,7 +76,7 @@ pub(super) fn restore(
     )?;
     writeln!(
         out,
-        "  tamer doctor                     shows the difference"
+        "  tamer hosts                      shows the difference"
     )?;
     writeln!(
         out,

@@ -12,7 +12,7 @@ use tamer_core::id::{
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::deployment::{Deployment, DeploymentId, Step, StepStatus};
-use tamer_core::rollout::{Event, Illegal};
+use tamer_core::rollout::{Event, Illegal, NoPlan, RolloutId, Target};
 use tamer_core::version::Version;
 
 /// How many ended deployments are kept, for history and for going back.
@@ -58,6 +58,18 @@ pub enum Refused {
         environment: EnvironmentName,
         /// What.
         what: String,
+    },
+    /// There are hosts, and none can be reached.
+    #[error(
+        "cannot deploy {what} to `{environment}`: {why}; `tamer hosts --environment {environment}` shows them"
+    )]
+    Unreachable {
+        /// Where.
+        environment: EnvironmentName,
+        /// What.
+        what: String,
+        /// Why not.
+        why: NoPlan,
     },
     /// The environment's signed file does not admit a release.
     #[error(transparent)]
@@ -194,6 +206,20 @@ impl Fleet {
                 return Err(Refused::NoHosts {
                     environment: environment.clone(),
                     what,
+                });
+            }
+        }
+        for (key, release) in &steps {
+            let plan = |target: &Target| {
+                target.plan(RolloutId(0), Some(release.clone()), Purpose::Forward, now)
+            };
+            if let Some(Err(why)) = self.targets.get(key).map(plan) {
+                let what = format!("{}/{}", key.application, key.component);
+                let environment = environment.clone();
+                return Err(Refused::Unreachable {
+                    environment,
+                    what,
+                    why,
                 });
             }
         }
