@@ -1,29 +1,22 @@
-//! What the controller counts, for Prometheus, and the little server that shows it.
-//!
-//! `/metrics` is OpenMetrics text, `/healthz` answers 200 while the process serves. Both are plain
-//! HTTP for loopback: nothing here is secret, and nothing here asks who is there.
+//! What the controller counts, for Prometheus.
 
 mod fleet;
 
 use crate::identity::registry::Denied;
-use axum::Router;
-use axum::http::header::CONTENT_TYPE;
-use axum::routing::get;
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tamer_kit::metrics::{self, add, register};
 use tokio::net::TcpListener;
 
 /// The prefix of every name.
 const PREFIX: &str = "tamer_controller";
-/// What a scraper is told it gets, by the OpenMetrics specification 1.0.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A state of rollouts: `rolling`, `baking`, `paused` …
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -145,12 +138,7 @@ impl Metrics {
 
     /// Everything as OpenMetrics text.
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string does not fail, and every label here can be written.
-        if let Err(error) = text::encode(&mut text, &self.registry) {
-            tracing::error!(%error, "cannot write the metrics");
-        }
-        text
+        metrics::text(&self.registry)
     }
 
     /// Serves `/metrics` and `/healthz` until `shutdown` is done.
@@ -162,17 +150,7 @@ impl Metrics {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        tracing::info!(address = %listener.local_addr()?, "serving metrics");
-        let shown = move || {
-            let text = self.text();
-            async move { ([(CONTENT_TYPE, OPENMETRICS)], text) }
-        };
-        let router = Router::new()
-            .route("/metrics", get(shown))
-            .route("/healthz", get(|| async { "ok\n" }));
-        axum::serve(listener, router)
-            .with_graceful_shutdown(shutdown)
-            .await
+        metrics::serve(self.registry, listener, shutdown).await
     }
 }
 
@@ -180,15 +158,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
-    register(registry, name, help, M::default())
-}
-
-fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
-    registry.register(name, help, metric.clone());
-    metric
 }
 
 /// One word for a label: names of hosts and operators would make a series each.
@@ -210,9 +179,6 @@ fn reason(denied: &Denied) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-    use tokio::sync::oneshot;
 
     /// The value of a series in OpenMetrics text.
     fn value<'a>(text: &'a str, series: &str) -> Option<&'a str> {
@@ -248,36 +214,5 @@ mod tests {
         }
         assert!(!text.contains("web-01"));
         assert!(text.ends_with("# EOF\n"));
-    }
-
-    #[tokio::test]
-    async fn metrics_and_health_are_served_until_the_stop() {
-        let metrics = Metrics::new();
-        metrics.joins.inc();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(metrics.serve(listener, async {
-            let _ = stopped.await;
-        }));
-        let ask = async |path: &str| {
-            let mut line = TcpStream::connect(address).await.unwrap();
-            let ask = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-            line.write_all(ask.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            line.read_to_string(&mut answer).await.unwrap();
-            answer
-        };
-        let answer = ask("/metrics").await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        assert!(answer.contains("application/openmetrics-text"), "{answer}");
-        assert!(
-            answer.contains("tamer_controller_joins_total 1"),
-            "{answer}"
-        );
-        assert!(ask("/healthz").await.ends_with("\r\n\r\nok\n"));
-        assert!(ask("/other").await.starts_with("HTTP/1.1 404"));
-        stop.send(()).unwrap();
-        server.await.unwrap().unwrap();
     }
 }

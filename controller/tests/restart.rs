@@ -498,3 +498,45 @@ fn two_live_agents_with_one_identity_are_both_shut_out() {
     );
     assert!(connect("two", 52).is_err());
 }
+
+#[test]
+fn a_host_that_says_too_much_does_not_stop_the_controller() {
+    let mut world = World::new(1);
+    world.run(0).unwrap();
+    let name: HostName = "web-0".parse().unwrap();
+    let long = "ä\u{1}".repeat(40_000);
+    let failure = Failure {
+        kind: FailureKind::Hook,
+        message: long.clone(),
+        check: None,
+        output: long.clone(),
+    };
+    for status in [
+        ActivationStatus::Working(long.clone()),
+        ActivationStatus::Stuck(failure.clone()),
+        ActivationStatus::Refused(failure.clone()),
+    ] {
+        let mut report = world.report(&name);
+        for component in &mut report.components {
+            component.running = Some(release("web", 0));
+            component.staged = (0..1000u32)
+                .map(|n| Digest::new(std::array::from_fn(|i| (n >> (8 * (i % 4))) as u8)))
+                .collect();
+            component.staging_failure = Some(failure.clone());
+            component.hold = Some(long.clone());
+            component.checks =
+                Results::from([("home".parse().unwrap(), CheckResult::Failed(long.clone()))]);
+            let grant = Generation {
+                epoch: 1,
+                counter: 1,
+            };
+            component.activation = Some(ActivationReport {
+                grant,
+                release: None,
+                status: status.clone(),
+            });
+        }
+        world.fleet.reported(&name, report, world.now);
+        world.turn();
+    }
+}

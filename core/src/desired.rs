@@ -86,6 +86,15 @@ pub enum Purpose {
     Back,
 }
 
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Forward => "forward",
+            Self::Back => "back",
+        })
+    }
+}
+
 /// What a host says of itself, whole. The newest replaces the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostReport {
@@ -151,6 +160,19 @@ impl ActivationStatus {
     /// Whether nothing more will come of this grant.
     pub fn is_final(&self) -> bool {
         !matches!(self, Self::Working(_))
+    }
+}
+
+impl fmt::Display for ActivationStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Working(step) => write!(f, "working: {step}"),
+            Self::Done => f.write_str("done"),
+            Self::Refused(failure) => write!(f, "refused: {failure}"),
+            Self::Undone(failure) => write!(f, "undone: {failure}"),
+            Self::Stuck(failure) => write!(f, "stuck: {failure}"),
+            Self::Expired => f.write_str("expired"),
+        }
     }
 }
 

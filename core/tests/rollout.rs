@@ -7,6 +7,8 @@
 #[path = "rollout/desired.rs"]
 mod desired;
 mod fleet;
+#[path = "rollout/limits.rs"]
+mod limits;
 #[path = "rollout/refused.rs"]
 mod refused;
 #[path = "rollout/rules.rs"]

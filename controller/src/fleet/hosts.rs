@@ -1,12 +1,13 @@
 //! What hosts say of themselves, and what they are told to be.
 
 use super::Fleet;
+use super::observation::observation;
 use super::persist::Object;
 use crate::identity::peer::Caller;
 use crate::identity::registry::Denied;
 use std::collections::VecDeque;
-use tamer_core::check::{CheckResult, Results};
-use tamer_core::desired::{ComponentReport, Desired, Failure, FailureKind, HostReport, Slot};
+use tamer_core::check::Results;
+use tamer_core::desired::{ComponentReport, Desired, HostReport, Slot};
 use tamer_core::generation::Generation;
 use tamer_core::id::{EnvironmentName, HostName, TargetKey};
 use tamer_core::moment::Moment;
@@ -244,30 +245,4 @@ fn plausible(report: &HostReport, epoch: u64) -> bool {
 
 fn is_of(slot: &Slot, key: &TargetKey) -> bool {
     slot.application == key.application && slot.component == key.component && slot.pool == key.pool
-}
-
-/// What rollouts care for in a report. Why staging failed counts only if the host speaks of what it
-/// was told last, and where trying again would not help: a line that is cut heals by itself.
-fn observation(said: &ComponentReport, current: bool) -> Observation {
-    let staging_failure = said
-        .staging_failure
-        .clone()
-        .filter(|failure| current && failure.kind != FailureKind::Fetch);
-    let unhealthy = said.checks.iter().find_map(|(check, result)| match result {
-        CheckResult::Failed(why) => Some(Failure {
-            kind: FailureKind::Check,
-            message: format!("check `{check}` fails: {why}"),
-            check: Some(check.clone()),
-            output: String::new(),
-        }),
-        CheckResult::Passed => None,
-    });
-    Observation {
-        running: said.running.clone(),
-        staged: said.staged.iter().copied().collect(),
-        staging_failure,
-        activation: said.activation.clone(),
-        unhealthy: unhealthy.filter(|_| said.running.is_some()),
-        hold: said.hold.clone(),
-    }
 }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`persist`] | objects as the store keeps them |
 //! | [`people`] | joining, inviting, revoking |
-//! | [`hosts`] | what hosts say, and what they should be |
+//! | [`hosts`], `observation` | what hosts say, and what they should be |
 //! | [`places`] | environment files, and which host belongs to which target |
 //! | [`deploy`], `back` | deployments: asking for them, steering them, going back |
 //! | [`advance`] | what follows by itself |
@@ -16,6 +16,7 @@ pub mod advance;
 mod back;
 pub mod deploy;
 pub mod hosts;
+mod observation;
 pub mod people;
 pub mod persist;
 pub mod places;

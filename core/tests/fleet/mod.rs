@@ -1,15 +1,14 @@
 //! A small world around one target: agents that behave as the design says, a network that does not,
 //! and a witness.
 
+mod agent;
 mod told;
 
-use proptest::prelude::*;
+use agent::Agent;
+pub(crate) use agent::{Act, act};
 use std::collections::{BTreeMap, BTreeSet};
-use tamer_core::desired::{
-    ActivationReport, ActivationStatus, Failure, FailureKind, Grant, Purpose,
-};
+use tamer_core::desired::Purpose;
 use tamer_core::digest::Digest;
-use tamer_core::generation::Generation;
 use tamer_core::id::{HostName, PoolName, TargetKey};
 use tamer_core::moment::{Moment, Span};
 use tamer_core::policy::Policy;
@@ -22,47 +21,6 @@ pub(crate) fn release(n: usize) -> ReleaseRef {
         version: format!("1.{n}.0").parse().unwrap(),
         manifest: Digest::new([n as u8 + 1; 32]),
     }
-}
-
-fn failure(kind: FailureKind) -> Failure {
-    Failure {
-        kind,
-        message: "it failed".into(),
-        check: None,
-        output: String::new(),
-    }
-}
-
-/// What an agent makes of the grant that it has accepted.
-#[derive(Debug, Clone)]
-pub(crate) enum Act {
-    Work,
-    Finish,
-    Refuse,
-    Undo,
-    Stick,
-}
-
-pub(crate) fn act() -> impl Strategy<Value = Act> {
-    prop_oneof![
-        2 => Just(Act::Work),
-        8 => Just(Act::Finish),
-        1 => Just(Act::Refuse),
-        1 => Just(Act::Undo),
-        1 => Just(Act::Stick),
-    ]
-}
-
-#[derive(Debug, Clone, Default)]
-struct Agent {
-    running: Option<ReleaseRef>,
-    staged: BTreeSet<Digest>,
-    seen: Generation,
-    accepted: Option<(Grant, Option<ReleaseRef>)>,
-    activation: Option<ActivationReport>,
-    sick: bool,
-    unstageable: bool,
-    held: bool,
 }
 
 pub(crate) struct World {
@@ -194,76 +152,21 @@ impl World {
         let Some(desired) = self.target.desired(&name).filter(|_| connected) else {
             return;
         };
-        let agent = self.agents.get_mut(&name).unwrap();
-        if !agent.unstageable {
-            let wanted = desired.run.iter().chain(&desired.stage);
-            agent.staged.extend(wanted.map(|release| release.manifest));
-        }
-        let Some(grant) = desired.grant.filter(|grant| grant.id > agent.seen) else {
-            return;
-        };
-        agent.seen = grant.id;
-        let late = self.now > grant.start_by;
-        let status = if late {
-            ActivationStatus::Expired
-        } else {
-            ActivationStatus::Working("fetch".into())
-        };
-        agent.activation = Some(ActivationReport {
-            grant: grant.id,
-            release: desired.run.clone(),
-            status,
-        });
-        if !late {
-            agent.accepted = Some((grant, desired.run));
-        }
+        self.agents
+            .get_mut(&name)
+            .unwrap()
+            .take_in(desired, self.now);
     }
 
     pub(crate) fn act(&mut self, n: usize, act: &Act) {
         let name = self.name(n);
-        let spoilt = self.spoilt.clone();
         let agent = self.agents.get_mut(&name).unwrap();
-        let Some((grant, release)) = agent.accepted.clone() else {
-            return;
-        };
-        let bad = release
-            .as_ref()
-            .is_some_and(|release| spoilt.contains(&release.manifest));
-        let back = grant.purpose == Purpose::Back;
-        let status = match act {
-            Act::Work => ActivationStatus::Working("start".into()),
-            Act::Finish if bad && !back => ActivationStatus::Undone(failure(FailureKind::Check)),
-            Act::Finish => ActivationStatus::Done,
-            Act::Refuse => ActivationStatus::Refused(failure(FailureKind::PreCheck)),
-            Act::Undo if back => ActivationStatus::Stuck(failure(FailureKind::Check)),
-            Act::Undo => ActivationStatus::Undone(failure(FailureKind::Check)),
-            Act::Stick => ActivationStatus::Stuck(failure(FailureKind::Service)),
-        };
-        if matches!(status, ActivationStatus::Done | ActivationStatus::Stuck(_)) {
-            agent.running.clone_from(&release);
-            agent.sick = false;
-        }
-        if status.is_final() {
-            agent.accepted = None;
-        }
-        agent.activation = Some(ActivationReport {
-            grant: grant.id,
-            release,
-            status,
-        });
+        agent.act(act, &self.spoilt);
     }
 
     pub(crate) fn send(&mut self, n: usize) {
         let name = self.name(n);
-        let agent = &self.agents[&name];
-        let seen = Observation {
-            running: agent.running.clone(),
-            staged: agent.staged.clone(),
-            staging_failure: agent.unstageable.then(|| failure(FailureKind::Disk)),
-            activation: agent.activation.clone(),
-            unhealthy: agent.sick.then(|| failure(FailureKind::Check)),
-            hold: agent.held.then(|| "by hand".to_owned()),
-        };
+        let seen = self.agents[&name].says();
         self.mail.push((name, seen));
     }
 

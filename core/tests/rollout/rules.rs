@@ -275,6 +275,23 @@ fn as_many_may_fail_as_the_policy_says_and_no_more() {
 }
 
 #[test]
+fn a_host_that_fell_silent_is_counted_before_another_is_granted() {
+    let policy = Policy {
+        canary: None,
+        ..careful()
+    };
+    let mut world = running(4, policy);
+    world.start(1);
+    world.obey(0, &Act::Work);
+    world.deliver(0);
+    // Nobody looks at the clock until the next host speaks, long after the first one's time was over.
+    world.oversleep(700);
+    world.obey(1, &Act::Work);
+    assert_eq!(world.target.hosts[&world.name(1)].grant, None);
+    assert_eq!(outcome_or_back(&world), Some(true));
+}
+
+#[test]
 fn a_host_that_gets_worse_while_it_is_watched_fails() {
     for moved_away in [false, true] {
         let mut world = running(4, careful());

@@ -1,0 +1,97 @@
+//! How many hosts may be out at once, and what a failure costs.
+
+use crate::fleet::{Act, World, release};
+use tamer_core::policy::{Policy, Quantity};
+use tamer_core::rollout::{Stage, Waiting};
+
+/// So many hosts that run release 0.
+fn running(hosts: usize, policy: Policy) -> World {
+    let mut world = World::new(hosts, policy);
+    world.start(0);
+    world.turn_friendly();
+    world
+}
+
+fn granted(world: &World) -> Vec<String> {
+    let hosts = world.target.hosts.iter();
+    let open = hosts.filter(|(_, host)| host.grant.is_some());
+    open.map(|(name, _)| name.to_string()).collect()
+}
+
+fn canary_and_the_rest(max_parallel: u32, max_failures: u32) -> Policy {
+    Policy {
+        canary: Some(Quantity::Hosts(1)),
+        max_parallel: Quantity::Hosts(max_parallel),
+        max_failures: Quantity::Hosts(max_failures),
+        ..Policy::default()
+    }
+}
+
+fn stage(world: &World) -> &Stage {
+    &world.target.rollout.as_ref().unwrap().stage
+}
+
+/// All have staged the release, and the canary is through: the second wave starts.
+fn second_wave(world: &mut World) {
+    world.start(1);
+    for n in 1..world.target.hosts.len() {
+        world.obey(n, &Act::Work);
+    }
+    world.obey(0, &Act::Work);
+    world.obey(0, &Act::Finish);
+    assert_eq!(stage(world), &Stage::Rolling { wave: 1 });
+}
+
+#[test]
+fn hosts_that_are_down_take_room_from_those_that_switch() {
+    let mut world = running(6, canary_and_the_rest(3, 0));
+    world.disconnect(5);
+    second_wave(&mut world);
+    assert_eq!(
+        granted(&world),
+        ["web-02", "web-03"],
+        "the third one is down already"
+    );
+    let switching = Waiting::Switching(vec![world.name(1), world.name(2)]);
+    assert!(world.decide().waiting_on.contains(&switching));
+}
+
+#[test]
+fn after_the_canary_as_many_may_fail_as_the_policy_says() {
+    let mut world = running(6, canary_and_the_rest(1, 1));
+    second_wave(&mut world);
+    world.obey(1, &Act::Refuse);
+    assert_eq!(stage(&world), &Stage::Rolling { wave: 1 });
+    assert_eq!(
+        granted(&world),
+        ["web-03"],
+        "the one that refused is not asked again"
+    );
+    world.turn_friendly();
+    assert_eq!(world.target.release, Some(release(1)));
+    assert_eq!(
+        world.target.hosts[&world.name(1)].running,
+        Some(release(0)),
+        "nor afterwards"
+    );
+}
+
+#[test]
+fn a_new_rollout_tries_again_where_the_last_one_failed() {
+    let mut world = running(3, canary_and_the_rest(2, 0));
+    world.spoil(1);
+    world.start(1);
+    world.turn_friendly();
+    assert!(world.target.hosts[&world.name(0)].tried.is_some());
+    world.mend(1);
+    world.disconnect(0);
+    world.start(1);
+    world.run_friendly();
+    assert_eq!(world.target.release, Some(release(1)));
+    world.turn_friendly();
+    assert_eq!(
+        world.target.hosts[&world.name(0)].running,
+        Some(release(1)),
+        "it followed"
+    );
+}
