@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 use tamer_core::application::ComponentSpec;
 use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::release::Manifest;
-
-/// The features that this agent knows, for `requires` in manifests. A release that needs another one
-/// is refused by its name.
-pub const FEATURES: &[&str] = &[];
+use tamer_release::manifest::SUPPORTED_FEATURES;
 
 /// Where a component lives on this host, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +49,7 @@ pub fn fits(slot: &Slot, manifest: &Manifest) -> Result<(), Failure> {
     let unknown = manifest
         .requires
         .iter()
-        .find(|it| !FEATURES.contains(&it.as_str()));
+        .find(|it| !SUPPORTED_FEATURES.contains(&it.as_str()));
     match unknown {
         Some(feature) => Err(failure(
             FailureKind::Unsupported,

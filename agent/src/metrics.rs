@@ -1,24 +1,20 @@
-//! What the agent counts, for Prometheus, and the little server that shows it on loopback.
+//! What the agent counts, for Prometheus.
 
-use axum::Router;
-use axum::http::header::CONTENT_TYPE;
-use axum::routing::get;
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
 use std::io;
 use std::sync::Arc;
 use tamer_core::check::{CheckResult, Results};
 use tamer_core::desired::{ActivationStatus, HostReport};
+use tamer_kit::metrics::{self, add};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// The prefix of every name.
 const PREFIX: &str = "tamer_agent";
-/// What a scraper is told it gets, by the OpenMetrics specification 1.0.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// One word: how something ended, or why it was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -163,12 +159,7 @@ impl Metrics {
 
     /// Everything as OpenMetrics text.
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string does not fail, and every label here can be written.
-        if let Err(error) = text::encode(&mut text, &self.registry) {
-            tracing::error!(%error, "cannot write the metrics");
-        }
-        text
+        metrics::text(&self.registry)
     }
 
     /// Serves `/metrics` and `/healthz` until `shutdown` is done.
@@ -180,17 +171,7 @@ impl Metrics {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        tracing::info!(address = %listener.local_addr()?, "serving metrics");
-        let shown = move || {
-            let text = self.text();
-            async move { ([(CONTENT_TYPE, OPENMETRICS)], text) }
-        };
-        let router = Router::new()
-            .route("/metrics", get(shown))
-            .route("/healthz", get(|| async { "ok\n" }));
-        axum::serve(listener, router)
-            .with_graceful_shutdown(shutdown)
-            .await
+        metrics::serve(self.registry, listener, shutdown).await
     }
 }
 
@@ -198,12 +179,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
-    let metric = M::default();
-    registry.register(name, help, metric.clone());
-    metric
 }
 
 /// One word for how an activation ended; `None` while it is under way.

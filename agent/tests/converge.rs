@@ -4,9 +4,15 @@
 
 mod site;
 
+use async_trait::async_trait;
 use site::{Agent, PATIENCE, QUICK, a_site, failure, granted, log, slot, status};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tamer_agent::checks::Surroundings;
+use tamer_agent::source::{Probe, Real};
+use tamer_core::check::{CheckResult, Checks, Results};
 use tamer_core::desired::{ActivationStatus, FailureKind, Purpose};
 
 use ActivationStatus::{Done, Refused, Undone};
@@ -333,5 +339,41 @@ async fn without_hooks_and_checks_a_switch_is_a_flip() {
     assert_eq!(*status(&agent.grant(3, Some(&one), Back).await), Done);
     assert_eq!(site.running().as_deref(), Some("1.0.0"));
     assert_eq!(log(&site), [""; 0]);
+    agent.stop().await;
+}
+
+/// The checks of this host, except that the second try of all fails.
+#[derive(Default)]
+struct Flaky(AtomicU32);
+
+#[async_trait]
+impl Probe for Flaky {
+    async fn run(&self, checks: &Checks, around: &Surroundings) -> Results {
+        let mut results = Real.run(checks, around).await;
+        if !checks.is_empty() && self.0.fetch_add(1, Ordering::SeqCst) == 1 {
+            for result in results.values_mut() {
+                *result = CheckResult::Failed("a packet was lost".to_owned());
+            }
+        }
+        results
+    }
+}
+
+#[tokio::test]
+async fn one_lost_packet_at_rest_is_not_reported() {
+    let (_dir, site) = a_site();
+    let one = site.publish("1.0.0", &[]);
+    let probe = Arc::new(Flaky::default());
+    let mut hands = site.hands();
+    hands.probe = Arc::clone(&probe) as Arc<dyn Probe>;
+    let mut agent = Agent::start(hands).await;
+    // The first try is the one after the switch.
+    assert_eq!(*status(&agent.grant(1, Some(&one), Forward).await), Done);
+    let report = agent
+        .until("checked at rest", |it| !it.checks.is_empty())
+        .await;
+    let home = &report.checks[&"home".parse().unwrap()];
+    assert_eq!(*home, CheckResult::Passed);
+    assert_eq!(probe.0.load(Ordering::SeqCst), 3);
     agent.stop().await;
 }

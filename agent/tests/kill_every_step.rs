@@ -174,7 +174,7 @@ fn done(status: &ActivationStatus) -> bool {
 }
 
 #[test]
-fn a_first_deploy() {
+fn kill_at_every_step_of_a_first_deploy() {
     let scenario = Scenario::new(0);
     let desired = granted(1, Some(&scenario.good[0]), Purpose::Forward);
     let steps = [&STAGE[..], &BEFORE, &CHANGE].concat();
@@ -183,7 +183,7 @@ fn a_first_deploy() {
 }
 
 #[test]
-fn a_deploy() {
+fn kill_at_every_step_of_a_deploy() {
     let scenario = Scenario::new(1);
     let desired = granted(2, Some(&scenario.good[1]), Purpose::Forward);
     let steps = [&STAGE[..], &BEFORE, &LEAVE, &CHANGE].concat();
@@ -192,7 +192,7 @@ fn a_deploy() {
 }
 
 #[test]
-fn a_rollback() {
+fn kill_at_every_step_of_a_rollback() {
     let scenario = Scenario::new(2);
     let desired = granted(3, Some(&scenario.good[0]), Purpose::Back);
     let steps = [&LEAVE[..], &CHANGE].concat();
@@ -211,7 +211,7 @@ fn a_rollback() {
 }
 
 #[test]
-fn a_deploy_that_fails_and_goes_back() {
+fn kill_at_every_step_of_a_deploy_that_fails_and_goes_back() {
     let scenario = Scenario::new(1);
     let desired = granted(2, Some(&scenario.bad), Purpose::Forward);
     let steps = [
@@ -235,7 +235,7 @@ fn a_deploy_that_fails_and_goes_back() {
 }
 
 #[test]
-fn a_second_interruption_is_undone_and_never_tried_again() {
+fn kill_twice_is_undone_and_never_tried_again() {
     for (deployed, end) in [(1, Some("1.0.0")), (0, None)] {
         let scenario = Scenario::new(deployed);
         let desired = granted(2, Some(&scenario.good[1]), Purpose::Forward);

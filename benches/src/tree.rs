@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// How many files two releases differ by: the 150 of the marks in the design.
+/// How many files two releases differ by where an update is measured.
 pub const CHANGED: usize = 150;
 
 /// All files of a tree, sorted.

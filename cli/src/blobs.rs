@@ -56,12 +56,7 @@ pub async fn upload_file(
 
 async fn is_there(session: &Session, digest: &Digest) -> Result<bool> {
     let url = session.url(&blob_path(digest));
-    let answer = session
-        .http()
-        .head(url)
-        .send()
-        .await
-        .doing(Exit::Internal, unreachable)?;
+    let answer = session.http().head(url).send().await.map_err(Error::away)?;
     match answer.status() {
         StatusCode::NOT_FOUND => Ok(false),
         status if status.is_success() => Ok(true),
@@ -72,7 +67,7 @@ async fn is_there(session: &Session, digest: &Digest) -> Result<bool> {
 async fn put(session: &Session, digest: &Digest, body: Body) -> Result<()> {
     let url = session.url(&blob_path(digest));
     let sent = session.http().put(url).body(body).send().await;
-    let answer = sent.doing(Exit::Internal, unreachable)?;
+    let answer = sent.map_err(Error::away)?;
     if answer.status().is_success() {
         Ok(())
     } else {
@@ -94,11 +89,6 @@ async fn refused(what: &str, digest: &Digest, answer: Response) -> Error {
         said => format!("{status}: {}", crate::views::human::harmless(said)),
     };
     Error::caused(exit, format!("{what} {}", digest.short()), reason)
-}
-
-/// What is said when the controller does not answer at all.
-pub(crate) fn unreachable() -> String {
-    "the controller cannot be reached".to_owned()
 }
 
 fn bar(title: &str, length: u64, printer: &Printer) -> ProgressBar {

@@ -7,6 +7,7 @@ use crate::identity;
 use crate::printer::Printer;
 use tamer_core::digest::Digest;
 use tamer_kit::address::Address;
+use tamer_kit::channel::ChannelError;
 use tamer_kit::{channel, clock, http, tls};
 use tamer_proto::MAX_MESSAGE;
 use tamer_proto::v1::enrolment_client::EnrolmentClient;
@@ -131,7 +132,10 @@ pub async fn join(address: &Address, ca: Digest, request: JoinRequest) -> Result
     let tls = tls::pinned_client_config(ca).doing(Exit::Internal, what)?;
     let channel = channel::connect(address, tls)
         .await
-        .doing(Exit::Internal, what)?;
+        .map_err(|error| match error {
+            ChannelError::Connect { source, .. } => Error::away(source).at(address),
+            error => Error::caused(Exit::Usage, what(), error),
+        })?;
     let answer = EnrolmentClient::new(channel)
         .join(request)
         .await?

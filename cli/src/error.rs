@@ -3,6 +3,7 @@
 use crate::exit::Exit;
 use std::error::Error as StdError;
 use std::fmt::Write as _;
+use tamer_kit::address::Address;
 
 /// The result of everything here.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -17,6 +18,8 @@ pub struct Error {
     pub message: String,
     /// Commands or hints that lead on.
     pub next: Vec<String>,
+    /// Whether the controller does not answer at all.
+    away: bool,
     #[source]
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -28,6 +31,7 @@ impl Error {
             exit,
             message: message.into(),
             next: Vec::new(),
+            away: false,
             source: None,
         }
     }
@@ -49,6 +53,26 @@ impl Error {
         }
     }
 
+    /// The controller does not answer.
+    pub fn away(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        let error = Self {
+            away: true,
+            ..Self::caused(Exit::Internal, "the controller cannot be reached", source)
+        };
+        error
+            .next("see that `tamer-controller serve` runs there")
+            .next("another controller: --controller ADDRESS")
+    }
+
+    /// Adds where the controller was looked for, if that is what failed.
+    #[must_use]
+    pub fn at(mut self, address: &Address) -> Self {
+        if self.away {
+            self.message = format!("the controller at {address} cannot be reached");
+        }
+        self
+    }
+
     /// Adds what to type next.
     #[must_use]
     pub fn next(mut self, hint: impl Into<String>) -> Self {
@@ -59,16 +83,19 @@ impl Error {
     /// The whole text for standard error: the message, the chain of causes once, and what comes next.
     pub fn report(&self) -> String {
         let mut text = format!("error: {}\n", self.message);
-        let mut last = self.message.clone();
         let mut cause = self.source();
         while let Some(error) = cause {
-            let said = error.to_string();
+            let network = is_network(error);
+            let said = if network {
+                root(error)
+            } else {
+                error.to_string()
+            };
             // Some libraries repeat their cause; each sentence is worth reading once.
-            if !last.contains(&said) {
+            if !text.contains(&said) {
                 let _ = writeln!(text, "  because: {}", said.replace('\n', "\n    "));
-                last = said;
             }
-            cause = error.source();
+            cause = error.source().filter(|_| !network);
         }
         if !self.next.is_empty() {
             let _ = writeln!(text, "  next: {}", self.next.join(" · "));
@@ -98,11 +125,7 @@ impl From<tonic::Status> for Error {
         let exit = Exit::of_status(status.code());
         let said = status.message();
         match status.code() {
-            tonic::Code::Unavailable => {
-                Self::caused(exit, "the controller cannot be reached", why(&status)).next(
-                    "see that `tamer-controller serve` runs, and that its address leads there",
-                )
-            }
+            tonic::Code::Unavailable => Self::away(why(&status)),
             tonic::Code::Unauthenticated => {
                 Self::new(exit, format!("the controller does not know you: {said}"))
                     .next("ask an admin for `tamer operator invite NAME`, then tamer login TOKEN")
@@ -115,22 +138,31 @@ impl From<tonic::Status> for Error {
     }
 }
 
-/// What lies below a status, without the status's own dump of its fields: the chain in one line,
-/// each sentence once.
+/// What lies below a status, or else what the controller said.
 fn why(status: &tonic::Status) -> String {
-    let mut said = Vec::new();
-    let mut below = status.source();
+    match status.source() {
+        Some(below) => root(below),
+        None => status.message().to_owned(),
+    }
+}
+
+/// Whether this comes from a library that speaks over the network. Each has three or four layers, of
+/// which only the lowest says something: "Connection refused".
+fn is_network(error: &(dyn StdError + 'static)) -> bool {
+    error.is::<reqwest::Error>()
+        || error.is::<tonic::transport::Error>()
+        || error.is::<tonic::Status>()
+}
+
+/// The lowest of a chain of causes.
+fn root(error: &dyn StdError) -> String {
+    let mut lowest = error.to_string();
+    let mut below = error.source();
     while let Some(error) = below {
-        said.push(error.to_string());
+        lowest = error.to_string();
         below = error.source();
     }
-    said.retain(|sentence| sentence != "transport error");
-    said.dedup();
-    if said.is_empty() {
-        status.message().to_owned()
-    } else {
-        said.join(": ")
-    }
+    lowest
 }
 
 #[cfg(test)]
@@ -160,10 +192,42 @@ mod tests {
             "error: shop rolls out since 12:00, by ci\n"
         );
         let gone = Error::from(tonic::Status::unavailable("connection refused"));
-        insta::assert_snapshot!(gone.report(), @r"
-        error: the controller cannot be reached
+        insta::assert_snapshot!(gone.at(&"there:1".parse().unwrap()).report(), @r"
+        error: the controller at https://there:1 cannot be reached
           because: connection refused
-          next: see that `tamer-controller serve` runs, and that its address leads there
+          next: see that `tamer-controller serve` runs there · another controller: --controller ADDRESS
         ");
+        // Where it was looked for is of no interest when it answers.
+        let refused = refused.at(&"there:1".parse().unwrap());
+        assert_eq!(refused.message, "shop rolls out since 12:00, by ci");
+    }
+
+    #[tokio::test]
+    async fn of_a_network_s_layers_only_the_lowest_is_told() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let address: Address = address.to_string().parse().unwrap();
+        let tls = || {
+            tamer_kit::tls::pinned_client_config(tamer_core::digest::Digest::new([0; 32])).unwrap()
+        };
+        let reason = "Connection refused (os error 111)";
+        let client = tamer_kit::http::client(tls()).unwrap();
+        let http = client.get(address.to_string()).send().await.unwrap_err();
+        let http = Error::caused(Exit::Internal, "cannot get it", http);
+        assert_eq!(
+            http.report(),
+            format!("error: cannot get it\n  because: {reason}\n")
+        );
+        let channel = tamer_kit::channel::connect_lazy(&address, tls()).unwrap();
+        let mut operators = tamer_proto::v1::operators_client::OperatorsClient::new(channel);
+        let asked = operators
+            .get_trust(tamer_proto::v1::GetTrustRequest {})
+            .await;
+        let gone = Error::from(asked.unwrap_err()).at(&address);
+        let told = format!(
+            "error: the controller at {address} cannot be reached\n  because: {reason}\n  next: "
+        );
+        assert!(gone.report().starts_with(&told), "{}", gone.report());
     }
 }

@@ -66,10 +66,10 @@ impl Exit {
             Code::InvalidArgument
             | Code::NotFound
             | Code::AlreadyExists
-            | Code::Unauthenticated
-            | Code::OutOfRange => Self::Usage,
+            | Code::Unauthenticated => Self::Usage,
             Code::FailedPrecondition | Code::PermissionDenied => Self::Refused,
             Code::Aborted => Self::Locked,
+            Code::OutOfRange => Self::Unreachable,
             _ => Self::Internal,
         }
     }
@@ -103,6 +103,7 @@ mod tests {
             (Code::FailedPrecondition, 3),
             (Code::PermissionDenied, 3),
             (Code::Aborted, 4),
+            (Code::OutOfRange, 9),
             (Code::Unavailable, 1),
             (Code::Internal, 1),
         ] {

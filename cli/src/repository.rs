@@ -1,7 +1,6 @@
 //! Signed metadata: what the controller serves is verified from the pinned team root before
 //! anything is built on it, and what is built is signed here.
 
-use crate::blobs::unreachable;
 use crate::client::Session;
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
@@ -12,6 +11,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use tamer_core::digest::Digest;
 use tamer_kit::clock;
+use tamer_kit::http::{self, GetError};
 use tamer_proto::v1::{
     GetTrustRequest, GetTrustResponse, PublishRootRequest, PublishTargetsRequest,
 };
@@ -20,9 +20,10 @@ use tamer_release::trust::editor::{
     EditError, ROOT_LIFE, RepositoryRoles, RoleKeys, TARGETS_LIFE, repository_root,
 };
 use tamer_release::trust::live::{NewTarget, targets_with};
-use tamer_release::trust::names::blob_path;
+use tamer_release::trust::names::{blob_path, metadata_path};
 use tamer_release::trust::{
-    Client, KeyError, PublicKey, RepositoryName, SigningKey, Transport, TransportError, TrustStore,
+    Client, KeyError, PublicKey, RepositoryName, SigningKey, Transport, TransportError, TrustError,
+    TrustStore,
 };
 
 /// One of the team's keys on this machine.
@@ -136,7 +137,7 @@ impl Repository {
         self.client
             .fetch(verified, target, max)
             .await
-            .doing(Exit::Refused, what)
+            .map_err(|error| refused(error, what()))
     }
 
     /// Makes sure that the repository has a root; makes one with the root key if it has none.
@@ -277,7 +278,7 @@ impl Repository {
         let doing = || format!("what the controller serves as {name} cannot be trusted");
         if self.row().is_some_and(|row| row.targets_version > 0) {
             let verified = self.client.refresh(&self.name, clock::now()).await;
-            self.verified = Some(verified.doing(Exit::Refused, doing)?);
+            self.verified = Some(verified.map_err(|error| refused(error, doing()))?);
             return Ok(());
         }
         // "Nothing is published" is only believed of what was never seen here.
@@ -303,6 +304,19 @@ impl Repository {
     }
 }
 
+/// What failed on the way is no reason for distrust.
+fn refused(error: TrustError, what: String) -> Error {
+    let TrustError::Fetch { file, source, .. } = error else {
+        return Error::caused(Exit::Refused, what, error);
+    };
+    let what = format!("cannot get {file} from the controller");
+    match source.0.downcast::<GetError>().map(|error| *error) {
+        Ok(GetError::Line(error)) => Error::away(error),
+        Ok(error) => Error::caused(Exit::Internal, what, error),
+        Err(error) => Error::caused(Exit::Internal, what, error),
+    }
+}
+
 /// The controller's HTTP paths as the trust client's transport.
 struct Http {
     http: reqwest::Client,
@@ -317,32 +331,8 @@ impl Http {
         }
     }
 
-    async fn get(
-        &self,
-        path: &str,
-        max: u64,
-    ) -> std::result::Result<Option<Vec<u8>>, TransportError> {
-        let url = format!("{}{path}", self.base);
-        let mut answer = self.http.get(url).send().await.map_err(|error| {
-            TransportError::new(Error::caused(Exit::Internal, unreachable(), error))
-        })?;
-        match answer.status() {
-            reqwest::StatusCode::NOT_FOUND => return Ok(None),
-            status if !status.is_success() => {
-                return Err(TransportError::new(format!(
-                    "the controller answered {status}"
-                )));
-            }
-            _ => {}
-        }
-        let mut bytes = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(TransportError::new)? {
-            if (bytes.len() + chunk.len()) as u64 > max {
-                return Err(TransportError::new(format!("more than {max} bytes came")));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(Some(bytes))
+    fn get(&self, path: &str) -> reqwest::RequestBuilder {
+        self.http.get(format!("{}{path}", self.base))
     }
 }
 
@@ -354,8 +344,8 @@ impl Transport for Http {
         file: &str,
         max: u64,
     ) -> std::result::Result<Option<Vec<u8>>, TransportError> {
-        let folder = repository.map_or_else(|| "team".to_owned(), ToString::to_string);
-        self.get(&format!("trust/{folder}/{file}"), max).await
+        let request = self.get(&metadata_path(repository, file));
+        http::whole(request, max).await.map_err(TransportError::new)
     }
 
     async fn blob(
@@ -363,7 +353,8 @@ impl Transport for Http {
         digest: &Digest,
         max: u64,
     ) -> std::result::Result<Vec<u8>, TransportError> {
-        let found = self.get(&blob_path(digest), max).await?;
-        found.ok_or_else(|| TransportError::new("it is not there"))
+        let found = http::whole(self.get(&blob_path(digest)), max).await;
+        let found = found.map_err(TransportError::new)?;
+        found.ok_or_else(|| TransportError::new("the controller does not have it"))
     }
 }

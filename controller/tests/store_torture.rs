@@ -178,7 +178,7 @@ impl Random {
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_by_kills() {
+fn torture_by_kills_loses_nothing_acknowledged() {
     let seed = setting("TAMER_TORTURE_SEED", u64::from(std::process::id()));
     let rounds = setting("TAMER_TORTURE_ROUNDS", 40);
     let mut random = Random(seed);
@@ -277,7 +277,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_damaged_copy_is_whole_or_loud() {
+fn torture_of_a_copy_ends_whole_or_loud() {
     let seed = setting("TAMER_TORTURE_SEED", u64::from(std::process::id()));
     let copies = setting("TAMER_TORTURE_COPIES", 40);
     let mut random = Random(seed);

@@ -31,7 +31,8 @@ check_arrows() {
         arrows tamer-proto tamer-core &&
         arrows tamer-controller tamer-core tamer-kit tamer-release tamer-proto &&
         arrows tamer-agent tamer-core tamer-kit tamer-release tamer-proto &&
-        arrows tamer tamer-core tamer-kit tamer-release tamer-proto
+        arrows tamer tamer-core tamer-kit tamer-release tamer-proto &&
+        arrows tamer-system
 }
 
 # `arrows CRATE ALLOWED…`, tests' and builds' dependencies included.

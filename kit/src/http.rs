@@ -1,6 +1,8 @@
-//! HTTP clients with time limits and Tamer's own TLS: what fetches releases and evidence.
+//! HTTP clients with time limits and Tamer's own TLS, and what the controller's HTTP paths give:
+//! releases, evidence, signed metadata. Whatever comes is capped here, and believed by nobody
+//! before it is verified.
 
-use reqwest::{Client, ClientBuilder, redirect};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, redirect};
 use rustls::ClientConfig;
 use std::time::Duration;
 
@@ -10,6 +12,28 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a response may stand still before it counts as dead. There is no limit on its whole
 /// length: a large release over a slow line is no error.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The most of a refusal's text that is read, in bytes.
+const MAX_REASON: usize = 1 << 10;
+
+/// Why the controller did not give what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum GetError {
+    /// The controller was not reached, or the line broke.
+    #[error("the controller cannot be reached")]
+    Line(#[from] reqwest::Error),
+    /// The controller answered, and did not give it.
+    #[error("the controller answered {status}{reason}")]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// What it said, after a colon; or nothing.
+        reason: String,
+    },
+    /// More came than was asked for.
+    #[error("more than the {0} bytes that were asked for came")]
+    TooMuch(u64),
+}
 
 /// A client that speaks only https, follows no redirect, and heeds no proxy variables, so that
 /// nothing but `tls` decides whom it trusts.
@@ -31,4 +55,102 @@ pub fn builder(mut tls: ClientConfig) -> ClientBuilder {
         .no_proxy()
         .tcp_nodelay(true)
         .user_agent(concat!("tamer/", env!("CARGO_PKG_VERSION")))
+}
+
+/// The whole answer to a request, of at most `max` bytes; `None` only for a definite "there is no
+/// such thing" (404).
+///
+/// # Errors
+/// [`GetError`] for everything else.
+pub async fn whole(request: RequestBuilder, max: u64) -> Result<Option<Vec<u8>>, GetError> {
+    let mut answer = request.send().await?;
+    match answer.status() {
+        StatusCode::OK => {}
+        StatusCode::NOT_FOUND => return Ok(None),
+        _ => return Err(refused(answer).await),
+    }
+    if answer.content_length().is_some_and(|length| length > max) {
+        return Err(GetError::TooMuch(max));
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if (bytes.len() + chunk.len()) as u64 > max {
+            return Err(GetError::TooMuch(max));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Some(bytes))
+}
+
+/// An answer that is none, with at most a line of what it says, without control characters.
+pub async fn refused(mut answer: Response) -> GetError {
+    let status = answer.status();
+    let mut said = Vec::new();
+    while said.len() < MAX_REASON
+        && let Ok(Some(chunk)) = answer.chunk().await
+    {
+        said.extend_from_slice(&chunk[..chunk.len().min(MAX_REASON - said.len())]);
+    }
+    let said = String::from_utf8_lossy(&said);
+    let line = said.lines().next().unwrap_or_default();
+    let line: String = line.chars().filter(|c| !c.is_control()).collect();
+    let reason = match line.trim() {
+        "" => String::new(),
+        line => format!(": {line}"),
+    };
+    GetError::Status { status, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// What [`whole`] makes of a server that answers with these bytes and hangs up.
+    async fn answered(answer: &str, max: u64) -> Result<Option<Vec<u8>>, GetError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let serve = async {
+            let (mut line, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                assert!(line.read_buf(&mut asked).await.unwrap() > 0);
+            }
+            // A client that has seen enough may have gone.
+            let _ = line.write_all(answer.as_bytes()).await;
+            let _ = line.shutdown().await;
+        };
+        let tls = crate::tls::pinned_client_config(tamer_core::digest::Digest::new([0; 32]));
+        let client = builder(tls.unwrap()).build().unwrap();
+        tokio::join!(serve, whole(client.get(url), max)).1
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_capped_whether_or_not_it_tells_its_length() {
+        let told = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+        let untold = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhello";
+        for answer in [told, untold] {
+            let whole = answered(answer, 5).await.unwrap();
+            assert_eq!(whole.as_deref(), Some(&b"hello"[..]), "{answer}");
+            let more = answered(answer, 4).await;
+            assert!(matches!(more, Err(GetError::TooMuch(4))), "{more:?}");
+        }
+        let cut = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello";
+        let cut = answered(cut, 9).await;
+        assert!(matches!(cut, Err(GetError::Line(_))), "{cut:?}");
+    }
+
+    #[tokio::test]
+    async fn only_a_definite_no_means_that_it_is_not_there() {
+        let missing = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(answered(missing, 9).await.unwrap(), None);
+        let empty = "HTTP/1.1 204 No Content\r\n\r\n";
+        assert!(answered(empty, 9).await.is_err());
+        let refused = "HTTP/1.1 403 Forbidden\r\ncontent-length: 14\r\n\r\nno\x07t you\nmore";
+        assert_eq!(
+            answered(refused, 99).await.unwrap_err().to_string(),
+            "the controller answered 403 Forbidden: not you"
+        );
+    }
 }

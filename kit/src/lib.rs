@@ -1,5 +1,5 @@
 //! Small things that more than one binary needs, and that belong to no room of the house:
-//! durable files, hashing, configuration files, TLS set-up, HTTP, backoff, telemetry.
+//! durable files, hashing, configuration files, TLS set-up, HTTP, backoff, telemetry, metrics.
 //!
 //! Nothing here decides anything about deploying.
 
@@ -11,6 +11,7 @@ pub mod config;
 pub mod durable;
 pub mod hash;
 pub mod http;
+pub mod metrics;
 pub mod telemetry;
 pub mod tls;
 pub mod token;

@@ -21,5 +21,8 @@ fn generated_code_is_what_the_proto_files_say() {
         std::fs::write(&committed, &fresh).unwrap();
     }
     let committed = std::fs::read_to_string(committed).unwrap_or_default();
-    assert!(fresh == committed, "run TAMER_REGENERATE=1 cargo test -p tamer-proto");
+    assert!(
+        fresh == committed,
+        "run TAMER_REGENERATE=1 cargo test -p tamer-proto"
+    );
 }

@@ -137,3 +137,85 @@ fn says_who_is_in_the_way_and_waits_if_it_is_told_to() {
         said.out.contains("Nothing is under way").then_some(())
     });
 }
+
+#[test]
+fn demands_what_the_environment_and_the_role_demand() {
+    let fleet = Fleet::with_hosts(1);
+    let evidence = format!("{ENVIRONMENT}[evidence]\nrequire = [\"review\"]\n");
+    fleet.environment("production", &evidence);
+    fleet
+        .deploy("1.0.0")
+        .ends(3)
+        .says(&["production demands evidence that is missing: review"]);
+    let minimum = format!("{ENVIRONMENT}[minimum]\n\"shop/web\" = \"1.1.0\"\n");
+    fleet.environment("production", &minimum);
+    fleet
+        .deploy("1.0.0")
+        .ends(3)
+        .says(&["below the environment's signed minimum 1.1.0"]);
+    fleet.environment("production", ENVIRONMENT);
+    // Somebody who may only look, at a desk of their own.
+    let said = fleet.tamer(&["operator", "invite", "bob", "--role", "viewer"]);
+    let token = said
+        .ends(0)
+        .out
+        .trim()
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .to_owned();
+    let home = fleet.desk("bob");
+    let bob = |words: &[&str]| {
+        let at_home = ["--home", home.to_str().unwrap()];
+        fleet.tamer(&[&at_home[..], words].concat())
+    };
+    bob(&["login", &token]).ends(0);
+    bob(&["hosts"]).ends(0).says(&["web-1"]);
+    bob(&["deploy", "production", "1.0.0"])
+        .ends(3)
+        .says(&["bob"]);
+    bob(&["host", "invite", "-e", "production"]).ends(3);
+    assert_eq!(fleet.host(1).runs(), None, "nothing has moved");
+}
+
+#[test]
+fn shuts_out_hosts_that_left_or_claim_what_they_are_not() {
+    let mut fleet = Fleet::that_runs(2);
+    // A host belongs to the environment that it joined, whatever its file says.
+    fleet.host_mut(1).daemon.stop();
+    let file = fleet.host(1).dir().join("agent.toml");
+    let honest = fs::read_to_string(&file).unwrap();
+    fs::write(&file, honest.replace("production", "staging")).unwrap();
+    fleet
+        .host(1)
+        .types(&["run"])
+        .ends(2)
+        .says(&["web-1 in staging", "web-1 in production"]);
+    fs::write(&file, &honest).unwrap();
+    fleet.host_mut(1).start();
+    fleet.all_connected();
+    // One state directory is for one agent.
+    fleet
+        .host(1)
+        .types(&["run"])
+        .ends(2)
+        .says(&["another tamer-agent"]);
+    // A host that was taken out is a stranger at once; what runs there goes on running.
+    fleet
+        .tamer(&["host", "remove", "web-2", "--reason", "broken disk"])
+        .ends(0);
+    fleet.host_mut(2).daemon.logs("tamer host invite --replace");
+    fleet.publish(&App::version("1.1.0"));
+    fleet.deploy("1.1.0").ends(0);
+    assert_eq!(fleet.host(1).runs().as_deref(), Some("1.1.0"));
+    assert_eq!(fleet.host(2).runs().as_deref(), Some("1.0.0"));
+    // Rebuilt, it gets its name back, and follows.
+    fleet.host_mut(2).daemon.stop();
+    let token = fleet.invite(&["--replace", "web-2"]);
+    fleet
+        .host(2)
+        .types(&["enroll", "--force", "--token", &token])
+        .ends(0);
+    fleet.host_mut(2).start();
+    fleet.host(2).will_run("1.1.0");
+}

@@ -209,7 +209,7 @@ fn sentence(text: &str) -> String {
 }
 
 /// `10 s`, `1.5 s`, `300 ms`.
-fn seconds(span: Duration) -> String {
+pub(crate) fn seconds(span: Duration) -> String {
     match span.as_millis() {
         ms if ms < 1000 => format!("{ms} ms"),
         ms if ms % 1000 == 0 => format!("{} s", ms / 1000),

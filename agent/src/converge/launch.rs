@@ -31,7 +31,11 @@ impl Converge {
             go,
             interrupted,
         } = launch;
-        tracing::info!(%slot, from = ?go.from, to = ?go.to, purpose = ?go.purpose, "activating");
+        let (from, to) = (
+            go.from.as_ref().map(tracing::field::display),
+            go.to.as_ref().map(tracing::field::display),
+        );
+        tracing::info!(%slot, from, to, purpose = %go.purpose, "activating");
         let withdrawn = CancellationToken::new();
         let view = self.view.clone().unwrap_or_default();
         let state = self.state(&slot);
@@ -58,7 +62,7 @@ impl Converge {
 
     /// An activation ended: what is there is looked at anew, and its checks are tried at once.
     pub(super) async fn activated(&mut self, slot: &Slot, status: ActivationStatus) {
-        tracing::info!(%slot, ?status, "activation ended");
+        tracing::info!(%slot, %status, "activation ended");
         self.rescan(slot).await;
         let state = self.state(slot);
         if let Some(working) = state.working.take() {

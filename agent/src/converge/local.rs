@@ -118,7 +118,7 @@ impl Converge {
             let slot = &known.slot;
             let mark = Progress::last(&self.hands.config.state, slot);
             let how = resume(activation, mark.as_deref());
-            tracing::warn!(%slot, ?mark, ?how, "an activation was interrupted");
+            tracing::warn!(%slot, mark, %how, "an activation was interrupted");
             let state = self.state(slot);
             let gone =
                 |release: &Option<_>| release.as_ref().is_some_and(|it| state.find(it).is_none());

@@ -4,6 +4,7 @@
 //! an [`Event`]: one activation a component, one staging a host, checks, comparisons. So a slow download
 //! holds up no activation, and nothing that is staged waits for the network.
 
+mod confirm;
 mod launch;
 mod local;
 mod report;
@@ -63,8 +64,8 @@ enum Event {
     Pruned(Slot, String, Result<(), Failure>),
     /// The environment's file came, or did not.
     Environment(Result<EnvironmentView, Failure>),
-    /// Checks were tried: the environment's, or a component's.
-    Checked(Option<Slot>, Results),
+    /// Checks were tried: the environment's, or those of a component's release, by its directory's name.
+    Checked(Option<(Slot, String)>, Results),
     /// A release was compared with its manifest.
     Inspected(Slot, String, Result<Vec<String>, Failure>),
 }
@@ -294,7 +295,7 @@ impl Converge {
                     }
                 }
             }
-            Event::Checked(slot, results) => self.checked(slot.as_ref(), results),
+            Event::Checked(whose, results) => self.checked(whose, results),
             Event::Inspected(slot, name, outcome) => self.inspected(&slot, name, outcome),
         }
     }

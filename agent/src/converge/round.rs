@@ -96,7 +96,7 @@ impl Converge {
                 let Some(grant) = wanted.grant else {
                     return false;
                 };
-                tracing::info!(%slot, grant = %grant.id, ?status, "grant ended");
+                tracing::info!(%slot, grant = %grant.id, %status, "grant ended");
                 let report = ActivationReport {
                     grant: grant.id,
                     release: wanted.run.clone(),

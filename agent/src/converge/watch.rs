@@ -1,14 +1,14 @@
 //! What is looked at while nothing is being deployed: checks, each at its own interval, and running
 //! releases, compared with their manifests from time to time.
 
+use super::confirm::confirmed;
 use super::{Converge, Event};
-use crate::checks::Surroundings;
 use crate::drift;
 use crate::execute::End;
 use crate::host::{blocking, layout};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tamer_core::check::{Check, Checks, Results};
+use tamer_core::check::{Check, CheckResult, Checks, Results};
 use tamer_core::desired::{Failure, Slot};
 use tamer_core::id::CheckName;
 use tokio::time::Instant;
@@ -94,8 +94,7 @@ impl Converge {
         if let Some(view) = &self.view {
             let due = self.checks.due(None, &view.checks);
             if !due.is_empty() {
-                let around = self.executor.around_environment();
-                self.try_checks(None, due, around);
+                self.try_environment(due);
             }
         }
         let slots: Vec<Slot> = self.slots.keys().cloned().collect();
@@ -115,44 +114,50 @@ impl Converge {
             let Some(root) = journal.slot(&slot).and_then(|it| it.root.clone()) else {
                 continue;
             };
+            let before = self.state(&slot).checks.clone();
             let (executor, event) = (self.executor.clone(), self.event.clone());
             tokio::spawn(async move {
-                let end = End::new(&executor.config, &slot, &root, &running).await;
-                let results = match end {
+                let whose = Some((slot.clone(), running.name.clone()));
+                let tell = |results| {
+                    let _ = event.send(Event::Checked(whose.clone(), results));
+                };
+                match End::new(&executor.config, &slot, &root, &running).await {
                     Ok(end) => {
                         let around = executor.around_component(&slot, &end);
-                        executor.probe.run(&due, &around).await
+                        confirmed(&*executor.probe, due, &before, &around, tell).await;
                     }
-                    Err(why) => due
-                        .into_keys()
-                        .map(|name| {
-                            (
-                                name,
-                                tamer_core::check::CheckResult::Failed(why.message.clone()),
-                            )
-                        })
-                        .collect(),
-                };
-                let _ = event.send(Event::Checked(Some(slot), results));
+                    Err(why) => {
+                        let failed = |name| (name, CheckResult::Failed(why.message.clone()));
+                        tell(due.into_keys().map(failed).collect());
+                    }
+                }
             });
         }
     }
 
-    fn try_checks(&self, whose: Option<Slot>, due: Checks, around: Surroundings) {
+    fn try_environment(&self, due: Checks) {
+        let around = self.executor.around_environment();
+        let before = self.checks.environment.clone();
         let (probe, event) = (Arc::clone(&self.hands.probe), self.event.clone());
         tokio::spawn(async move {
-            let results = probe.run(&due, &around).await;
-            let _ = event.send(Event::Checked(whose, results));
+            let tell = |results| {
+                let _ = event.send(Event::Checked(None, results));
+            };
+            confirmed(&*probe, due, &before, &around, tell).await;
         });
     }
 
     /// Notes how checks ended. Those of a release that was left meanwhile are of no interest.
-    pub(super) fn checked(&mut self, whose: Option<&Slot>, results: Results) {
-        let checks = match whose {
+    pub(super) fn checked(&mut self, whose: Option<(Slot, String)>, results: Results) {
+        let checks = match &whose {
             None => self.view.as_ref().map(|view| view.checks.clone()),
-            Some(slot) => self.state(slot).running().map(|it| it.spec.checks.clone()),
+            Some((slot, tried)) => match self.state(slot).running() {
+                Some(running) if running.name == *tried => Some(running.spec.checks.clone()),
+                _ => return,
+            },
         }
         .unwrap_or_default();
+        let whose = whose.as_ref().map(|(slot, _)| slot);
         for (name, result) in results {
             let check = checks.get(&name);
             self.checks.tried(whose, &name, check);
@@ -203,7 +208,7 @@ impl Converge {
         match outcome {
             Ok(drift) => {
                 if !drift.is_empty() {
-                    tracing::warn!(%slot, release = %name, ?drift, "edited on the server");
+                    tracing::warn!(%slot, release = %name, drift = drift.join(", "), "edited on the server");
                 }
                 self.state(slot).drift.insert(name, drift);
             }

@@ -2,6 +2,7 @@
 
 use super::End;
 use crate::allowed::failure;
+use crate::checks::seconds;
 use crate::config::Config;
 use crate::process::{self, Command, Exit};
 use std::collections::BTreeMap;
@@ -96,11 +97,14 @@ pub(super) async fn run(
                 continue;
             }
             Exit::Code(TEMPFAIL) => {
-                format!("asked to be run again later until {limit:?} were over")
+                format!(
+                    "asked to be run again later until {} were over",
+                    seconds(limit)
+                )
             }
             Exit::Code(code) => format!("ended with exit code {code}"),
             Exit::Signal(signal) => format!("was ended by signal {signal}"),
-            Exit::TimedOut => format!("did not end within {limit:?}"),
+            Exit::TimedOut => format!("did not end within {}", seconds(limit)),
         };
         return Err(Failure {
             output: outcome.output,

@@ -3,6 +3,7 @@
 
 use super::{End, Executor, Job};
 use crate::allowed::failure;
+use crate::checks::seconds;
 use crate::journal::Baseline;
 use std::time::Duration;
 use tamer_core::check::{CheckResult, Results, worse};
@@ -99,8 +100,9 @@ async fn hold(executor: &Executor, job: &Job, demand: &Demand<'_>) -> Result<(),
                     return Err(failure(
                         FailureKind::Check,
                         format!(
-                            "its checks have not held for {:?} without a break within {:?}",
-                            demand.min_healthy, job.view.policy.healthy_deadline.0
+                            "its checks have not held for {} without a break within {}",
+                            seconds(demand.min_healthy),
+                            seconds(job.view.policy.healthy_deadline.0)
                         ),
                     ));
                 }
@@ -112,11 +114,16 @@ async fn hold(executor: &Executor, job: &Job, demand: &Demand<'_>) -> Result<(),
                     wait = RETRY.0;
                 }
                 if Instant::now() + wait >= deadline {
-                    let spent = Duration::from_millis(
-                        u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-                    );
+                    let spent = match started.elapsed() {
+                        long if long.as_secs() >= 10 => Duration::from_secs(long.as_secs()),
+                        short => short,
+                    };
+                    let tries = match tries {
+                        1 => "1 try".to_owned(),
+                        n => format!("{n} tries"),
+                    };
                     return Err(Failure {
-                        message: format!("{}, {tries} tries in {spent:?}", problem.message),
+                        message: format!("{}, {tries} in {}", problem.message, seconds(spent)),
                         ..problem
                     });
                 }

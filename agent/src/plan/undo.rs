@@ -10,6 +10,7 @@ use super::activate::{starts, unit_ends};
 use super::{Shape, Step};
 use crate::allowed::failure;
 use crate::journal::Activation;
+use std::fmt;
 use tamer_core::application::Hook;
 use tamer_core::desired::{Failure, FailureKind, Purpose};
 
@@ -101,6 +102,15 @@ pub enum Resume {
     Again,
     /// It is undone, for this reason.
     Undo(Failure),
+}
+
+impl fmt::Display for Resume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Again => f.write_str("it is done again"),
+            Self::Undo(failure) => write!(f, "it is undone: {failure}"),
+        }
+    }
 }
 
 /// Decides after a start of the agent. `mark` is the last mark that was left, for the message.

@@ -1,6 +1,6 @@
 //! Fetching an archive: into a file, from where an earlier try was cut off, never more than was signed.
 
-use super::http::{Http, HttpError, refused};
+use super::http::Http;
 use crate::allowed::failure;
 use crate::host::{chain, file_failure};
 use crate::metrics::Metrics;
@@ -14,6 +14,7 @@ use tamer_core::release::Archive;
 use tamer_kit::backoff::Backoff;
 use tamer_kit::durable::FileError;
 use tamer_kit::hash::Hasher;
+use tamer_kit::http::{GetError, refused};
 use tamer_release::trust::names::blob_path;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufReader};
@@ -37,7 +38,7 @@ struct Download<'a> {
 /// Why one try ended early.
 enum Cut {
     /// Trying again may help.
-    Again(HttpError),
+    Again(GetError),
     /// It does not.
     Final(Failure),
 }
@@ -198,7 +199,7 @@ impl<'a> Download<'a> {
             return Ok(());
         }
         // HTTP says that this was all; it is a short archive, or a lying cache.
-        Err(Cut::Again(HttpError::Status {
+        Err(Cut::Again(GetError::Status {
             status: answer.status(),
             reason: format!(": the transfer ended after {} bytes", self.there),
         }))

@@ -24,6 +24,9 @@ const COMMANDS: usize = 11;
 /// How many times a release with some changed files is deployed.
 const DEPLOYS: usize = 5;
 
+/// How often the fleet goes back from a release of the tree.
+const TREE_ROLLBACKS: usize = 5;
+
 /// How long the fleet is watched at rest: two rounds of checks.
 const REST: Duration = Duration::from_secs(60);
 
@@ -154,7 +157,7 @@ async fn rest(fleet: &Fleet, what: &str) -> anyhow::Result<()> {
     let most = used.iter().copied().max().context("there is no agent")?;
     row(&[
         &format!(
-            "agent's CPU over {} s, three checks every 30 s",
+            "agent's CPU over {} s, two checks every 30 s",
             REST.as_secs()
         ),
         &format!(
@@ -246,7 +249,19 @@ async fn deploys(fleet: &Fleet, source: &Path) -> anyhow::Result<()> {
         &format!("only unpacking it {hosts} times, `tar --zstd -xf`, one a core at once; wall"),
         &spread(&wall)?,
     ])?;
-    row(&["… CPU", &spread(&cpu)?])
+    row(&["… CPU", &spread(&cpu)?])?;
+    let (last, before) = (format!("1.{DEPLOYS}.0"), format!("1.{}.0", DEPLOYS - 1));
+    let mut back = Vec::new();
+    for _ in 0..TREE_ROLLBACKS {
+        fleet.settle().await?;
+        back.push(fleet.desk.roll_back(LARGE).await?.wall);
+        fleet.runs(LARGE, &before)?;
+        fleet.desk.deploy(LARGE, &last).await?;
+    }
+    row(&[
+        &format!("roll back {hosts} hosts from one tree to the one before"),
+        &spread(&back)?,
+    ])
 }
 
 /// Unpacks an archive as often as there are hosts, one process a core at a time.

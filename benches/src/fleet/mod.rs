@@ -35,11 +35,6 @@ fn environment(applications: &[&str], metrics: SocketAddr) -> String {
 max_parallel = \"100%\"
 all_at_once = true
 min_healthy = \"0s\"
-
-[checks.room]
-type = \"disk\"
-path = \"/\"
-free = \"1%\"
 ";
     text += &format!("\n[checks.web]\ntype = \"http\"\nurl = \"http://{metrics}/healthz\"\n");
     text += &format!("\n[checks.port]\ntype = \"tcp\"\naddress = \"{metrics}\"\n");

@@ -151,6 +151,8 @@ struct Show<'a> {
     printer: &'a Printer,
     live: Live,
     last: Option<(DeploymentStatus, Instant)>,
+    /// When it was first seen to go back, by the controller's clock in milliseconds.
+    turned: Option<u64>,
     lost: bool,
 }
 
@@ -160,6 +162,7 @@ impl<'a> Show<'a> {
             printer,
             live: Live::default(),
             last: None,
+            turned: None,
             lost: false,
         }
     }
@@ -168,9 +171,16 @@ impl<'a> Show<'a> {
     fn status(&mut self, status: DeploymentStatus) -> Option<Exit> {
         let printer = self.printer;
         printer.json(&status);
+        if self.turned.is_none() && status.state == "rolling back" {
+            self.turned = Some(status.now_ms);
+        }
+        let over = Some(status.ended_ms).filter(|at| *at > 0);
+        let took = over
+            .zip(self.turned)
+            .map(|(end, begun)| end.saturating_sub(begun));
         if !printer.is_live() {
             let before = self.last.as_ref().map(|(status, _)| status);
-            printer.lines(transitions(before, &status));
+            printer.lines(transitions(before, &status, took));
         }
         self.lost = false;
         self.last = Some((status, Instant::now()));
@@ -184,7 +194,7 @@ impl<'a> Show<'a> {
         if exit != Exit::Done {
             // Where transitions were printed, the failures stand above already.
             let told = if printer.is_live() {
-                failures::explain(status)
+                failures::explain(status, took)
             } else {
                 vec![failures::next(status)]
             };

@@ -66,7 +66,16 @@ pub async fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
         controller: cli.global.controller,
         printer,
     };
-    let at = &context;
+    let done = with_controller(&context, command).await;
+    done.map_err(
+        |error| match context.home.login(context.controller.as_ref()) {
+            Ok(login) => error.at(&login.address),
+            Err(_) => error,
+        },
+    )
+}
+
+async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
     match command {
         Command::Login(args) => login::run(at, &args).await,
         Command::Whoami => whoami::run(at).await,

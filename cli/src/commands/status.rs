@@ -32,7 +32,7 @@ fn screen(deployment: &DeploymentStatus, width: usize) -> Vec<String> {
     if deployment.ended_ms > 0 {
         lines.push(format!("  {}", status::summary(deployment)));
         if deployment.exit_code != 0 {
-            lines.extend(failures::explain(deployment));
+            lines.extend(failures::explain(deployment, None));
         }
     }
     lines

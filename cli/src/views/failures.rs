@@ -1,7 +1,8 @@
 //! What failed, on which host, with the last lines of output, and what to type next.
 
+use super::cause::cause;
 use super::human::{fit, harmless};
-use tamer_proto::v1::{DeploymentStatus, Failure, RolloutHost, RolloutStatus};
+use tamer_proto::v1::{DeploymentStatus, Failure, RolloutHost};
 
 /// How many failed hosts are told in full.
 const TOLD: usize = 5;
@@ -33,8 +34,9 @@ pub fn output_tail(output: &str) -> Vec<String> {
         .collect()
 }
 
-/// The end of a deployment that did not succeed: hosts, causes, and what to type next.
-pub fn explain(status: &DeploymentStatus) -> Vec<String> {
+/// The end of a deployment that did not succeed: hosts, causes, and what to type next. `took` is how
+/// long going back took, in milliseconds, where that was seen.
+pub fn explain(status: &DeploymentStatus, took: Option<u64>) -> Vec<String> {
     let mut lines = Vec::new();
     let failed: Vec<&RolloutHost> = status
         .rollouts
@@ -51,28 +53,10 @@ pub fn explain(status: &DeploymentStatus) -> Vec<String> {
     if failed.len() > TOLD {
         lines.push(format!("  and {} more hosts", failed.len() - TOLD));
     }
-    let causes = status
-        .rollouts
-        .iter()
-        .filter(|rollout| !rollout.cause.is_empty());
-    lines.extend(causes.map(|rollout| format!("  {}", cause(rollout))));
+    let causes = status.rollouts.iter().filter_map(|it| cause(it, took));
+    lines.extend(causes.map(|cause| format!("  {cause}")));
     lines.push(next(status));
     lines
-}
-
-/// Why a rollout failed, without the failure that its host tells above already.
-pub fn cause(rollout: &RolloutStatus) -> String {
-    let told = rollout.hosts.iter().find_map(|host| {
-        let message = &host.failure.as_ref()?.message;
-        let rest = rollout.cause.strip_prefix(&host.host)?.strip_prefix(": ")?;
-        rest.strip_prefix(message.as_str())
-    });
-    let cause = match told.map(|rest| rest.trim().trim_matches(['(', ')'])) {
-        None => &rollout.cause,
-        Some("") => return rollout.state.clone(),
-        Some(rest) => return format!("{}: {}", rollout.state, harmless(rest)),
-    };
-    harmless(cause)
 }
 
 /// The commands to type next, in one line.
@@ -103,18 +87,7 @@ mod tests {
 
     #[test]
     fn a_failure_says_where_why_and_what_next() {
-        insta::assert_snapshot!(explain(&rolled_back()).join("\n"));
-    }
-
-    #[test]
-    fn a_failure_is_told_once() {
-        let mut status = rolled_back();
-        let rollout = &mut status.rollouts[0];
-        let message = rollout.hosts[1].failure.as_ref().unwrap().message.clone();
-        rollout.cause = format!("web-07: {message} (1 failed, 0 may)");
-        assert_eq!(cause(rollout), "rolled back: 1 failed, 0 may");
-        rollout.cause = "asked for by anna".into();
-        assert_eq!(cause(rollout), "asked for by anna");
+        insta::assert_snapshot!(explain(&rolled_back(), Some(100)).join("\n"));
     }
 
     #[test]
@@ -123,7 +96,7 @@ mod tests {
         status.state = "failed".into();
         let hosts = (1..=8).map(|n| host(&format!("web-{n:02}"), 0, "silent"));
         status.rollouts[0].hosts = hosts.collect();
-        insta::assert_snapshot!(explain(&status).join("\n"));
+        insta::assert_snapshot!(explain(&status, None).join("\n"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The deployment of DESIGN's screens, for the tests of the views.
+//! One deployment to forty hosts, for the tests of the views: its canary bakes, or fails and goes back.
 
 use tamer_proto::v1::{DeploymentStatus, Failure, RolloutHost, RolloutStatus, WaveStatus};
 
@@ -61,6 +61,9 @@ pub(crate) fn baking() -> DeploymentStatus {
     }
 }
 
+/// What fails on web-07.
+const FAILURE: &str = "check `home` failed after the switch: 500 from http://127.0.0.1:8000/health (expected 200), 3 tries in 30 s";
+
 /// The same, its canary failed and gone back.
 pub(crate) fn rolled_back() -> DeploymentStatus {
     let mut status = baking();
@@ -70,7 +73,7 @@ pub(crate) fn rolled_back() -> DeploymentStatus {
     status.exit_code = 6;
     let rollout = &mut status.rollouts[0];
     rollout.state = "rolled back".into();
-    rollout.cause = "the canary allows no failure: rolled back 2 of 2 hosts to 1.4.1; 38 hosts were never touched".into();
+    rollout.cause = format!("web-07: {FAILURE} (1 failed, 0 may)");
     rollout.waiting_on.clear();
     rollout.waves[0] = WaveStatus {
         failed: 1,
@@ -81,12 +84,17 @@ pub(crate) fn rolled_back() -> DeploymentStatus {
         RolloutHost {
             failure: Some(Failure {
                 kind: "check".into(),
-                message: "check `home` failed after the switch: 500 from http://127.0.0.1:8000/health (expected 200)".into(),
+                message: FAILURE.into(),
                 check: "home".into(),
-                output: "Traceback (most recent call last):\n\x1b[31mKeyError: 'PAYMENT_URL'\x1b[0m\n".into(),
+                output:
+                    "Traceback (most recent call last):\n\x1b[31mKeyError: 'PAYMENT_URL'\x1b[0m\n"
+                        .into(),
             }),
             ..host("web-07", 0, "failed")
         },
     ];
+    let others = (1..=40).filter(|n| ![1, 7].contains(n));
+    let others = others.map(|n| host(&format!("web-{n:02}"), if n < 10 { 1 } else { 2 }, "staged"));
+    rollout.hosts.extend(others);
     status
 }

@@ -1,12 +1,18 @@
 //! What has happened between two statuses of a deployment: one line each, for logs and CI.
 
-use super::failures::{cause, host_failure, needs_attention};
-use super::human::{harmless, span};
+use super::cause::cause;
+use super::failures::{host_failure, needs_attention};
+use super::human::{count, harmless, span};
 use super::status::{header, name};
 use tamer_proto::v1::{DeploymentStatus, RolloutHost, RolloutStatus, WaveStatus};
 
-/// The lines to print when `after` follows `before`; none when nothing worth a line has changed.
-pub fn transitions(before: Option<&DeploymentStatus>, after: &DeploymentStatus) -> Vec<String> {
+/// The lines to print when `after` follows `before`; none when nothing worth a line has changed. `took`
+/// is how long going back took, in milliseconds, once it is over and where that was seen.
+pub fn transitions(
+    before: Option<&DeploymentStatus>,
+    after: &DeploymentStatus,
+    took: Option<u64>,
+) -> Vec<String> {
     let mut lines = Vec::new();
     match before {
         None => lines.push(header(after)),
@@ -33,6 +39,8 @@ pub fn transitions(before: Option<&DeploymentStatus>, after: &DeploymentStatus) 
         let said = of_rollout(old, rollout, after.now_ms, many);
         lines.extend(said.into_iter().map(|line| format!("  {prefix}{line}")));
         lines.extend(gone_back(old, rollout).into_iter().map(indented));
+        let verdict = verdict(old, rollout, took);
+        lines.extend(verdict.map(|line| format!("  {prefix}{line}")));
     }
     lines
 }
@@ -67,10 +75,23 @@ fn of_rollout(
             harmless(&rollout.waiting_on.join(", "))
         ));
     }
-    if !rollout.cause.is_empty() && old.is_none_or(|old| old.cause.is_empty()) {
-        lines.push(cause(rollout));
-    }
     lines
+}
+
+/// Why a rollout ended without success, once everything has gone back.
+fn verdict(
+    old: Option<&RolloutStatus>,
+    rollout: &RolloutStatus,
+    took: Option<u64>,
+) -> Option<String> {
+    let over = |it: &RolloutStatus| {
+        matches!(
+            it.state.as_str(),
+            "rolled back" | "failed" | "aborted" | "paused"
+        )
+    };
+    let news = over(rollout) && !old.is_some_and(|old| over(old) && old.state == rollout.state);
+    cause(rollout, took).filter(|_| news)
 }
 
 fn of_wave(old: Option<&WaveStatus>, wave: &WaveStatus, now_ms: u64) -> Option<String> {
@@ -108,14 +129,23 @@ fn failed(old: Option<&RolloutStatus>, rollout: &RolloutStatus) -> Vec<String> {
     lines
 }
 
-/// Hosts that have gone back.
+/// Hosts that have gone back; many at a time are counted.
 fn gone_back(old: Option<&RolloutStatus>, rollout: &RolloutStatus) -> Vec<String> {
+    const NAMED: usize = 3;
     let back = |host: &&RolloutHost| {
         host.state == "back" && earlier(old, host).is_none_or(|old| old.state != "back")
     };
-    let hosts = rollout.hosts.iter().filter(back);
+    let told = |what: &str, to: &str| match to {
+        "" => format!("{what} went back to nothing"),
+        to => format!("{what} went back to {to}"),
+    };
+    let hosts: Vec<_> = rollout.hosts.iter().filter(back).collect();
+    if hosts.len() > NAMED {
+        return vec![told(&count(hosts.len() as u64, "host"), &rollout.from)];
+    }
     hosts
-        .map(|host| format!("{} went back to {}", host.host, host.running))
+        .iter()
+        .map(|host| told(&host.host, &host.running))
         .collect()
 }
 
@@ -133,7 +163,7 @@ mod tests {
         let mut before: Option<&DeploymentStatus> = None;
         let mut lines = Vec::new();
         for state in states {
-            lines.extend(transitions(before, state));
+            lines.extend(transitions(before, state, Some(140)));
             before = Some(state);
         }
         lines.join("\n")
@@ -171,7 +201,10 @@ mod tests {
         for status in [begun(), baking(), rolled_back()] {
             let mut later = status.clone();
             later.now_ms += 5_000;
-            assert_eq!(transitions(Some(&status), &later), Vec::<String>::new());
+            assert_eq!(
+                transitions(Some(&status), &later, None),
+                Vec::<String>::new()
+            );
         }
     }
 

@@ -104,8 +104,10 @@ impl Witness {
             Event::GaveUp(host) => {
                 self.judge_giving_up(host, now)?;
                 self.books(|books| {
-                    books.failures.insert(host.clone());
-                    books.through.entry(host.clone()).or_insert(now);
+                    if books.waves.contains_key(host) {
+                        books.failures.insert(host.clone());
+                        books.through.entry(host.clone()).or_insert(now);
+                    }
                 });
             }
             Event::Started(new) => {

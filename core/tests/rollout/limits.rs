@@ -95,3 +95,20 @@ fn a_new_rollout_tries_again_where_the_last_one_failed() {
         "it followed"
     );
 }
+
+#[test]
+fn after_an_abort_the_next_rollout_brings_those_who_were_away() {
+    let mut world = running(4, canary_and_the_rest(2, 0));
+    world.start(1);
+    world.abort();
+    world.disconnect(0);
+    world.start(2);
+    world.run_friendly();
+    assert_eq!(world.target.release, Some(release(2)));
+    world.turn_friendly();
+    assert_eq!(
+        world.target.hosts[&world.name(0)].running,
+        Some(release(2)),
+        "it followed"
+    );
+}

@@ -91,6 +91,13 @@ fn history_grows_forward_and_shrinks_back() {
         remembered(&["1.1.0", "1.2.0"], Some("1.2.0")),
         "no release twice"
     );
+    world.back_to(5);
+    world.turn_friendly();
+    assert_eq!(
+        history(&world),
+        remembered(&["1.1.0", "1.2.0"], Some("1.2.0")),
+        "what was left is not gone back to, wherever it went"
+    );
 }
 
 #[test]

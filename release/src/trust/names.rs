@@ -114,6 +114,15 @@ pub fn blob_path(digest: &Digest) -> String {
     format!("blobs/{digest}")
 }
 
+/// Where a content store keeps a metadata file, relative to its base: `trust/<repository>/<file>`,
+/// and the team's root for `None`.
+pub fn metadata_path(repository: Option<&RepositoryName>, file: &str) -> String {
+    match repository {
+        Some(repository) => format!("trust/{repository}/{file}"),
+        None => format!("trust/team/{file}"),
+    }
+}
+
 /// A metadata file of a repository with consistent snapshots (TUF 6.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MetadataFile {
