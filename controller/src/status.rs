@@ -246,7 +246,10 @@ fn host_row(
             state
         },
         running: running.map_or_else(String::new, |release| release.version.to_string()),
-        failure: part.status.failure().map(failure),
+        failure: match &part.status {
+            PartStatus::Silent => Some(failure(&host.silence())),
+            status => status.failure().map(failure),
+        },
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Remote {
     http: Arc<Http>,
     /// The environment's file, as last verified: so that it is at hand without the network.
     file: PathBuf,
+    /// One at a time looks after that file: it has one writer.
+    turn: tokio::sync::Mutex<()>,
     /// This host's own clock, for expiry: the controller's is not asked how old its news are.
     now: fn() -> Moment,
     metrics: Metrics,
@@ -65,6 +67,7 @@ impl Remote {
         Self {
             environment,
             file: dir.join("environment.toml"),
+            turn: tokio::sync::Mutex::default(),
             trust: Client::new(TrustStore::new(&dir, pin), transport),
             http,
             now: tamer_kit::clock::now,
@@ -96,6 +99,7 @@ impl Remote {
     ) -> Result<Environment, Failure> {
         let name = environment_target(&self.environment);
         let wanted = verified.target(&name).map(|target| target.digest);
+        let _turn = self.turn.lock().await;
         let kept = self.file.clone();
         let kept = blocking(move || {
             durable::read_capped(&kept, MAX_ENVIRONMENT).map_err(|e| file_failure(&e))

@@ -127,9 +127,9 @@ impl Target {
         let mut failed = 0;
         let mut first = None;
         let counts = |part: &Part| part.wave <= wave && part.status.is_failure();
-        for (name, _, part) in self.parts().filter(|(_, _, part)| counts(part)) {
+        for (name, host, part) in self.parts().filter(|(_, _, part)| counts(part)) {
             failed += 1;
-            first.get_or_insert((name, part));
+            first.get_or_insert((name, host, part));
         }
         let canary = rollout
             .waves
@@ -141,17 +141,9 @@ impl Target {
             rollout.policy.max_failures.rounded_down(rollout.total)
         };
         let allowed = budget.max(rollout.forgiven);
-        let (name, part) = first.filter(|_| failed > allowed)?;
-        let failure = part.status.failure().cloned().unwrap_or_else(|| {
-            // A host that can be reached may have waited in vain for its turn.
-            let connected = self.hosts.get(name).is_some_and(Host::is_connected);
-            let why = if connected {
-                "it got nowhere within the policy's `progress_deadline`"
-            } else {
-                "it fell silent"
-            };
-            crate::desired::Failure::seen(crate::desired::FailureKind::Host, why)
-        });
+        let (name, host, part) = first.filter(|_| failed > allowed)?;
+        let failure = part.status.failure().cloned();
+        let failure = failure.unwrap_or_else(|| host.silence());
         Some(Cause::TooManyFailures {
             failed,
             allowed,

@@ -372,6 +372,17 @@ impl Host {
         }
     }
 
+    /// Why it counts as failed although it has not said so.
+    pub fn silence(&self) -> Failure {
+        // One that can be reached may have waited in vain for its turn.
+        let why = if self.is_connected() {
+            "it got nowhere within the policy's `progress_deadline`"
+        } else {
+            "it fell silent"
+        };
+        Failure::seen(FailureKind::Host, why)
+    }
+
     /// Whether it is connected.
     pub fn is_connected(&self) -> bool {
         self.presence == Presence::Connected

@@ -160,7 +160,7 @@ where
     given.map(|given| needed(field, Some(given))).transpose()
 }
 
-/// So that [`needed`] also takes words whose conversion cannot fail.
+/// So that `needed` also takes words whose conversion cannot fail.
 impl From<std::convert::Infallible> for BadMessage {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}
