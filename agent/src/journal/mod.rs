@@ -1,5 +1,5 @@
 //! What an agent must still know after it was killed or the power was lost: one small checksummed
-//! file, replaced atomically ([`file`]), the releases it has accepted ([`accepted`]), and hints of how
+//! file, replaced atomically ([`mod@file`]), the releases it has accepted ([`accepted`]), and hints of how
 //! far an activation came ([`progress`]).
 //!
 //! The journal is durable at three moments of an activation: before the first step that changes

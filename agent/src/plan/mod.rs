@@ -4,9 +4,9 @@
 //! | module | what it decides |
 //! |---|---|
 //! | [`activate`] | whether a component may be switched now, and by which steps |
-//! | [`stage`] | what is fetched, verified and unpacked ahead |
-//! | [`undo`] | what a failed step means, and the way back |
-//! | [`prune`] | what leaves the disk |
+//! | [`mod@stage`] | what is fetched, verified and unpacked ahead |
+//! | [`mod@undo`] | what a failed step means, and the way back |
+//! | [`mod@prune`] | what leaves the disk |
 
 pub mod activate;
 pub mod prune;
