@@ -2,44 +2,60 @@
 
 use super::{Doing, Tried};
 use rustix::fs::{StatVfs, statvfs};
-use std::collections::BTreeSet;
+use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use tamer_core::check::Room;
+use tokio::sync::watch;
 
-/// Paths whose file system has been asked and has not answered yet. One that hangs (a network file
-/// system without its server) holds one thread, not another one at every interval.
-static ASKED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+/// What a file system answered; `None` while it has not.
+type Answer = Option<Result<Space, Errno>>;
+
+/// Questions under way, by path. Tries at the same time share one: a file system that hangs (of a
+/// network, without its server) holds one thread, not another one at every interval.
+static UNDER_WAY: Mutex<BTreeMap<String, watch::Receiver<Answer>>> = Mutex::new(BTreeMap::new());
 
 pub(super) async fn try_it(path: &str, free: Room, doing: &Doing) -> Tried {
     doing.now(format!(
         "asking the file system of {path} for its free space"
     ));
-    if !asked(|paths| paths.insert(path.to_owned())) {
-        return Err(format!(
-            "the file system of {path} has not answered since an earlier try"
-        ));
-    }
-    let name = path.to_owned();
-    let answer = tokio::task::spawn_blocking(move || {
-        let answer = statvfs(name.as_str());
-        asked(|paths| paths.remove(&name));
-        answer
-    });
-    match answer.await {
-        Ok(Ok(stat)) => judge(path, free, &Space::of(&stat)),
-        Ok(Err(error)) => Err(format!(
+    let mut answer = ask(path);
+    let answer = answer.wait_for(Option::is_some).await.map(|answer| *answer);
+    match answer {
+        Ok(Some(Ok(space))) => judge(path, free, &space),
+        Ok(Some(Err(error))) => Err(format!(
             "cannot ask for the free space of {path}: {}",
             std::io::Error::from(error)
         )),
-        Err(error) => Err(format!("cannot ask for the free space of {path}: {error}")),
+        Ok(None) | Err(_) => Err(format!(
+            "cannot ask for the free space of {path}: nobody answered"
+        )),
     }
 }
 
-fn asked<T>(with: impl FnOnce(&mut BTreeSet<String>) -> T) -> T {
-    with(&mut ASKED.lock().unwrap_or_else(PoisonError::into_inner))
+/// Joins the question about this path that is under way, or asks.
+fn ask(path: &str) -> watch::Receiver<Answer> {
+    let mut under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(answer) = under_way.get(path) {
+        return answer.clone();
+    }
+    let (answered, answer) = watch::channel(None);
+    under_way.insert(path.to_owned(), answer.clone());
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let said = statvfs(path.as_str()).map(|stat| Space::of(&stat));
+        UNDER_WAY
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&path);
+        // Nobody may be waiting any more.
+        answered.send_replace(Some(said));
+    });
+    answer
 }
 
 /// A file system's size and what ordinary users may still take of it, in bytes.
+#[derive(Clone, Copy)]
 struct Space {
     whole: u64,
     free: u64,
@@ -103,6 +119,15 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
+    #[tokio::test]
+    async fn tries_at_the_same_time_share_one_answer() {
+        let doing = Doing::default();
+        let tries = (0..16).map(|_| try_it("/", Room::Bytes(0), &doing));
+        let ended = futures_util::future::join_all(tries).await;
+        assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+        assert!(!UNDER_WAY.lock().unwrap().contains_key("/"));
+    }
+
     fn said(expected: Room, free: u64, whole: u64) -> String {
         judge("/srv", expected, &Space { whole, free })
             .err()
@@ -148,12 +173,16 @@ mod tests {
     #[tokio::test]
     async fn a_path_that_has_not_answered_is_not_asked_again() {
         let doing = Doing::default();
-        asked(|paths| paths.insert("/hangs".to_owned()));
-        let said = try_it("/hangs", Room::Percent(0), &doing)
-            .await
-            .unwrap_err();
-        assert!(said.contains("has not answered since"), "{said}");
-        try_it("/", Room::Percent(0), &doing).await.unwrap();
-        try_it("/", Room::Percent(0), &doing).await.unwrap();
+        let (answered, answer) = watch::channel(None);
+        UNDER_WAY
+            .lock()
+            .unwrap()
+            .insert("/hangs".to_owned(), answer);
+        let mut waits = Box::pin(try_it("/hangs", Room::Percent(0), &doing));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        answered.send_replace(Some(Err(Errno::IO)));
+        let said = waits.await.unwrap_err();
+        assert!(said.contains("Input/output error"), "{said}");
+        UNDER_WAY.lock().unwrap().remove("/hangs");
     }
 }
