@@ -188,7 +188,7 @@ The fleet goes on. To play with it:
   echo 1.3.0 >app/VERSION && tamer publish 1.3.0 && tamer deploy production 1.3.0
   tamer rollback production
 To end it:
-  kill \$(cat $fleet/pids/*) \$(cat $fleet/web-*/srv/shop/web/shared/run/shop.pid); rm -rf $fleet
+  kill \$(cat $fleet/pids/*) \$(cat $fleet/web-*/srv/shop/web/shared/run/shop.pid); chmod -R u+w $fleet; rm -rf $fleet
 TEXT
 }
 
