@@ -172,3 +172,27 @@ async fn a_ticket_can_be_awaited_and_a_closed_store_says_so() {
         .unwrap();
     assert_eq!(late.await.unwrap(), 2);
 }
+
+/// sled lets go of its file in the background: a store that is opened right after it was closed waits.
+#[test]
+fn a_store_that_was_closed_a_moment_ago_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(SledStore::create(dir.path()).unwrap());
+    let file = std::fs::File::open(dir.path().join("data/db")).unwrap();
+    let held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let place = dir.path().to_owned();
+    let opening = std::thread::spawn(move || SledStore::open_unprobed(&place).map(drop));
+    // The store's own lock is taken first: once it is, the opening is at work on the file.
+    let ours = dir.path().join("lock");
+    loop {
+        let file = std::fs::File::open(&ours).unwrap();
+        if nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).is_err() {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    // Held for a while: who does not wait fails meanwhile, who waits cannot fail by it.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    drop(held);
+    opening.join().unwrap().unwrap();
+}

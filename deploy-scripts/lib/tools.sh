@@ -110,7 +110,7 @@ cargo_tool_is_at_least() {
     [ -n "$have_version" ] && printf '%s\n%s\n' "$2" "$have_version" | sort -C -V
 }
 
-# A cargo subcommand from crates.io: `need_cargo_tool SUBCOMMAND MINIMUM INSTALLED`,
+# A cargo subcommand from the package registry: `need_cargo_tool SUBCOMMAND MINIMUM INSTALLED`,
 # the oldest version that will do and the version that is installed if there is none.
 need_cargo_tool() {
     local tool=cargo-$1

@@ -3,6 +3,7 @@
 //! Every call into sled goes through [`calmly`]: on damage sled panics as often as it returns an
 //! error, and a panic here must end in an error that names the store.
 
+use super::files::{PATIENCE, PAUSE};
 use super::head::Head;
 use crate::store::frame::{self, Header, SEAL_KEY, Seal};
 use crate::store::key::{Key, Op};
@@ -182,7 +183,18 @@ impl Reader {
             .cache_capacity(CACHE)
             // What the store needs is little space. 0.34.7 knows the modes but treats them alike.
             .mode(sled::Mode::LowSpace);
-        let db = calmly("open", data, || config.open())?;
+        let mut patience = PATIENCE;
+        let db = loop {
+            match calmly("open", data, || config.open()) {
+                // Our own lock is held already, so this is a database of ours that was closed a moment
+                // ago: sled lets go of its file in the background.
+                Err(error) if patience > 0 && is_locked(&error) => {
+                    patience -= 1;
+                    std::thread::sleep(PAUSE);
+                }
+                other => break other?,
+            }
+        };
         Ok(Self {
             db,
             data: data.to_owned(),
@@ -319,6 +331,11 @@ fn calmly<T>(
         Ok(Err(error)) => Err(engine(error.into())),
         Err(panic) => Err(engine(panic_text(panic.as_ref()).into())),
     }
+}
+
+/// Whether sled could not get its own lock; it has no error of its own for that.
+fn is_locked(error: &StoreError) -> bool {
+    matches!(error, StoreError::Engine { source, .. } if source.to_string().contains("could not acquire lock"))
 }
 
 /// What a panic said.

@@ -22,8 +22,8 @@ const PROBE: &str = "probe-";
 
 /// A process that was killed while it started a probe leaves the lock for a moment with the child,
 /// which gives it back at its exec. So a lock is asked for so many times, with such pauses.
-const PATIENCE: usize = 50;
-const PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const PATIENCE: usize = 50;
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 /// The lock of a store's directory; given back when it is dropped or the process ends.
 #[derive(Debug)]
