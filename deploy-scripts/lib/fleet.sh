@@ -129,7 +129,7 @@ root_prefix = "$dir"
 [variables]
 port = "$port"
 TOML
-    line=$(tamer host invite --environment production --label role=web | grep -o 'tamer-join-[A-Za-z0-9_-]*')
+    line=$(tamer host invite --environment production --label role=web 2>"$dir/invite.log" | grep -o 'tamer-join-[A-Za-z0-9_-]*')
     "$bin/tamer-agent" --config "$dir/agent.toml" enroll --token "$line" >"$dir/enroll.txt"
     start "$name" "$bin/tamer-agent" --config "$dir/agent.toml" run
 }
