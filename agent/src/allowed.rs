@@ -4,6 +4,7 @@
 //! this says what it may name here. Pure: the host is not looked at.
 
 use crate::config::{Allowed, Config};
+use crate::own;
 use std::path::{Path, PathBuf};
 use tamer_core::application::ComponentSpec;
 use tamer_core::desired::{Failure, FailureKind, Slot};
@@ -110,6 +111,13 @@ pub fn place(config: &Config, slot: &Slot, spec: &ComponentSpec) -> Result<Place
     {
         return refuse(format!(
             "{slot} wants to restart `{unit}`: agent.toml would need `units = [\"{unit}\"]` in [application.{application}]"
+        ));
+    }
+    if spec.service.as_deref() == Some(own::UNIT)
+        && let Some(hook) = spec.hooks.keys().find(|it| !own::HOOKS.contains(it))
+    {
+        return refuse(format!(
+            "{slot} is the agent itself, which systemd stops and starts: it can have no `{hook}` hook"
         ));
     }
     Ok(Place {

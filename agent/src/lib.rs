@@ -13,6 +13,7 @@ pub mod identity;
 pub mod journal;
 pub mod link;
 pub mod metrics;
+pub mod own;
 pub mod plan;
 pub mod process;
 pub mod remote;

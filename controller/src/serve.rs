@@ -21,10 +21,12 @@ use crate::sessions::Sessions;
 use crate::store::sled::SledStore;
 use crate::store::{Store, epoch};
 use anyhow::Context as _;
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use tamer_core::id::EnvironmentName;
 use tamer_kit::clock;
+use tamer_kit::supervisor;
 use tamer_kit::tls::ServerTls;
 use tamer_proto::MAX_MESSAGE;
 use tamer_proto::v1::agents_server::AgentsServer;
@@ -171,6 +173,9 @@ pub async fn serve(
             }
         });
     }
+    chores.spawn(supervisor::watchdog(goes_on(driver.clone()), stop.clone()));
+    // Bound already: who connects now is served.
+    supervisor::ready();
     let serving = server::serve(
         listener,
         &tls,
@@ -184,6 +189,7 @@ pub async fn serve(
         result = &mut serving => result.context("cannot serve"),
         result = &mut driving => result,
         () = shutdown => {
+            supervisor::stopping();
             port.cancel();
             // Agents stay connected for ever otherwise, and the stop would wait for them in vain.
             sessions.close_all();
@@ -198,6 +204,14 @@ pub async fn serve(
     stop.cancel();
     while chores.join_next().await.is_some() {}
     result
+}
+
+/// Asks the driver whether it still goes on: what systemd's watchdog is told.
+fn goes_on(driver: Driver) -> impl Fn() -> BoxFuture<'static, bool> {
+    move || {
+        let driver = driver.clone();
+        Box::pin(async move { driver.read(|_| ()).await.is_ok() })
+    }
 }
 
 fn online_keys(files: &[&std::path::Path]) -> anyhow::Result<Vec<Arc<SigningKey>>> {

@@ -4,7 +4,7 @@
 use crate::check::Checks;
 use crate::digest::Digest;
 use crate::evidence::Demanded;
-use crate::id::ComponentPath;
+use crate::id::{ApplicationName, ComponentPath};
 use crate::policy::Policy;
 use crate::selector::Selector;
 use crate::text::{self, BadText};
@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The largest environment file that is read, in bytes.
 pub const MAX_ENVIRONMENT: u64 = 1 << 20;
+
+/// The application whose component `agent` is the agent itself.
+pub const AGENTS: &str = "tamer";
 
 /// An environment, as `environments/NAME.toml` says.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -77,6 +80,20 @@ impl Environment {
             .validate()
             .map_err(|reason| BadText::new(file, reason))?;
         Ok(environment)
+    }
+
+    /// The application that is meant where none is named: the only one with a place here. The agents
+    /// themselves ([`AGENTS`]) are not counted, for they are everywhere beside what the hosts are for.
+    pub fn only_application(&self) -> Option<&ApplicationName> {
+        let mut names: Vec<_> = self.place.keys().map(|path| &path.application).collect();
+        names.dedup();
+        if names.len() > 1 {
+            names.retain(|name| name.as_str() != AGENTS);
+        }
+        match names[..] {
+            [only] => Some(only),
+            _ => None,
+        }
     }
 
     /// Whether a release may run here at all: it has a place, is not below the minimum, not revoked.
@@ -153,6 +170,21 @@ to = "sink@shop.example"
         assert!(
             matches!(admits(&here, "shop/web", "9.0.0"), Err(NotAdmitted::Revoked { component, .. }) if component == web)
         );
+    }
+
+    #[test]
+    fn the_agents_do_not_make_it_unclear_which_application_is_meant() {
+        for (place, only) in [
+            ("", None),
+            ("\"shop/web\" = {}\n\"shop/worker\" = {}", Some("shop")),
+            ("\"tamer/agent\" = {}", Some("tamer")),
+            ("\"shop/web\" = {}\n\"tamer/agent\" = {}", Some("shop")),
+            ("\"bank/web\" = {}\n\"shop/web\" = {}", None),
+        ] {
+            let here = Environment::parse("p.toml", &format!("[place]\n{place}")).unwrap();
+            let found = here.only_application().map(ApplicationName::as_str);
+            assert_eq!(found, only, "{place}");
+        }
     }
 
     #[test]

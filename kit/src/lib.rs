@@ -1,5 +1,6 @@
 //! Small things that more than one binary needs, and that belong to no room of the house:
-//! durable files, hashing, configuration files, TLS set-up, HTTP, backoff, telemetry, metrics.
+//! durable files, hashing, configuration files, TLS set-up, HTTP, backoff, telemetry, metrics,
+//! what a service tells systemd.
 //!
 //! Nothing here decides anything about deploying.
 
@@ -12,6 +13,7 @@ pub mod durable;
 pub mod hash;
 pub mod http;
 pub mod metrics;
+pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
 pub mod token;

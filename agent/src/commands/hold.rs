@@ -66,7 +66,7 @@ pub(super) async fn rollback(
         }
         Err(ControlError::NobodyThere) => {
             let (home, address) = (run::enrolled(&config)?, run::address(&config)?);
-            let hands = hands(Arc::new(config), &home, &address)?;
+            let hands = hands(Arc::new(config), &home, &address, false)?;
             rollback_locally(hands.hands, &slot, reason)
                 .await
                 .map_err(Failure::internal)?

@@ -2,23 +2,26 @@
 
 use super::Failure;
 use anyhow::Context;
+use futures_util::future::BoxFuture;
 use rustls::ClientConfig;
 use std::sync::Arc;
 use tamer_agent::clock::ControllerClock;
 use tamer_agent::config::Config;
 use tamer_agent::control::Control;
-use tamer_agent::converge::{Converge, Hands};
+use tamer_agent::converge::{Converge, Hands, Request};
 use tamer_agent::host::services::Systemd;
 use tamer_agent::identity::{Enrolled, Home, Keys, renew};
 use tamer_agent::link::Link;
 use tamer_agent::metrics::Metrics;
+use tamer_agent::own::Own;
 use tamer_agent::remote::Remote;
 use tamer_agent::remote::http::Http;
 use tamer_agent::source::Real;
 use tamer_kit::address::Address;
+use tamer_kit::supervisor;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The agent's hands, and what its line to the controller shares with them.
@@ -27,6 +30,7 @@ pub(super) struct Parts {
     clock: Arc<ControllerClock>,
     metrics: Metrics,
     shown: watch::Sender<ClientConfig>,
+    welcomed: watch::Sender<bool>,
 }
 
 /// Who this host is: the configuration must say what was fixed when it joined.
@@ -50,11 +54,13 @@ pub(super) fn address(config: &Config) -> Result<Address, Failure> {
         .map_err(Failure::Usage)
 }
 
-/// Puts the hands together; nothing moves yet.
+/// Puts the hands together; nothing moves yet. `as_unit` where this process is the agent and not a
+/// command beside it.
 pub(super) fn hands(
     config: Arc<Config>,
     (enrolled, keys): &(Enrolled, Keys),
     address: &Address,
+    as_unit: bool,
 ) -> Result<Parts, Failure> {
     let tls = keys.client_config();
     let tls = tls.map_err(|e| Failure::Internal(e.into()))?;
@@ -71,11 +77,14 @@ pub(super) fn hands(
         metrics.clone(),
     );
     let told = Arc::clone(&clock);
+    let (welcomed, seen) = watch::channel(false);
+    let own = own(&config, seen, as_unit)?;
     let hands = Hands {
         config,
         source: Arc::new(remote),
         probe: Arc::new(Real),
         services: Arc::new(Systemd),
+        own: Arc::new(own),
         clock: Arc::new(move || told.now()),
     };
     Ok(Parts {
@@ -83,7 +92,29 @@ pub(super) fn hands(
         clock,
         metrics,
         shown,
+        welcomed,
     })
+}
+
+/// The agent as a component: only one that systemd started as the unit can be exchanged.
+fn own(config: &Config, welcomed: watch::Receiver<bool>, as_unit: bool) -> Result<Own, Failure> {
+    if !as_unit || !supervisor::listens() {
+        return Ok(Own::by_hand(&config.state));
+    }
+    let program = std::env::current_exe().context("cannot tell where this program lies");
+    let program = program.map_err(Failure::Internal)?;
+    Ok(Own::unit(program, &config.state, welcomed))
+}
+
+/// Asks the hands whether they still move: what systemd's watchdog is told.
+fn alive(requests: mpsc::Sender<Request>) -> impl Fn() -> BoxFuture<'static, bool> {
+    move || {
+        let requests = requests.clone();
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            requests.send(Request::Alive { reply }).await.is_ok() && answer.await.is_ok()
+        })
+    }
 }
 
 /// Runs the agent until SIGTERM or SIGINT. An activation under way is taken up again by the next start.
@@ -91,7 +122,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let identity = enrolled(&config)?;
     let address = address(&config)?;
     let config = Arc::new(config);
-    let parts = hands(Arc::clone(&config), &identity, &address)?;
+    let parts = hands(Arc::clone(&config), &identity, &address, true)?;
     let (enrolled, keys) = identity;
     let (desired, incoming) = watch::channel(None);
     let opened = Converge::open(parts.hands, incoming).await;
@@ -119,9 +150,11 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         desired,
         reports: reports.clone(),
         clock: Arc::clone(&parts.clock),
+        welcomed: parts.welcomed,
         metrics: parts.metrics.clone(),
     };
     tokio::spawn(parts.metrics.clone().follow(reports));
+    tokio::spawn(supervisor::watchdog(alive(requests.clone()), stop.clone()));
     let control = tokio::spawn(control.run(requests, stop.clone()));
     let clock = parts.clock;
     tokio::spawn(renew::keep(
@@ -152,6 +185,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
             return Err(Failure::internal(format!("internal error: the agent's hands stopped{why}")));
         }
     }
+    supervisor::stopping();
     tracing::info!("stopping");
     stop.cancel();
     let stopped = async {

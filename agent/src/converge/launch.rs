@@ -5,7 +5,7 @@ use super::{Converge, Event};
 use crate::execute::{End, Executor, Job};
 use crate::host::layout;
 use crate::journal::Activation;
-use crate::plan::{Go, Resume};
+use crate::plan::{Go, Resume, Step};
 use crate::source::EnvironmentView;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,11 +50,13 @@ impl Converge {
             withdrawn: withdrawn.clone(),
         };
         let (grant, release) = (go.grant, go.to.clone());
+        let own = go.change.contains(&Step::HandOver);
         let task = tokio::spawn(task.run(go, ends, interrupted));
         self.state(&slot).working = Some(Working {
             grant,
             release,
             step: None,
+            own,
             withdrawn,
             _task: AbortOnDropHandle::new(task),
         });

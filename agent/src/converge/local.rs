@@ -7,7 +7,8 @@ use crate::config::Config;
 use crate::drift;
 use crate::host::{blocking, chain, layout};
 use crate::journal::progress::Progress;
-use crate::journal::{self, Journal, JournalError, StateLock};
+use crate::journal::{self, Activation, Journal, JournalError, StateLock};
+use crate::own::{self, Stand};
 use crate::plan::activate::{local_rollback, steps};
 use crate::plan::{Current, Go, Resume, Shape, resume};
 use std::collections::BTreeMap;
@@ -25,6 +26,11 @@ pub enum Request {
         reason: String,
         /// Told where it goes, or why it does not.
         reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// Say that the loop goes round.
+    Alive {
+        /// Told so.
+        reply: oneshot::Sender<()>,
     },
     /// Follow the controller again.
     Release {
@@ -45,6 +51,9 @@ impl Converge {
                 reply,
             } => {
                 let _ = reply.send(self.go_back(&slot, reason).await);
+            }
+            Request::Alive { reply } => {
+                let _ = reply.send(());
             }
             Request::Release { slot, reply } => {
                 let journal = self.executor.journal.get();
@@ -108,6 +117,16 @@ impl Converge {
         Ok(said)
     }
 
+    /// Whether an activation exchanges the agent itself.
+    fn is_agent(&mut self, slot: &Slot, activation: &Activation) -> bool {
+        let state = self.state(slot);
+        let mut ends = activation.from.iter().chain(&activation.to);
+        ends.any(|it| {
+            let installed = state.find(it);
+            installed.is_some_and(|it| Shape::from(&it.spec).is_agent())
+        })
+    }
+
     /// Takes up what was interrupted, as [`resume`] decides.
     pub(super) async fn resume_interrupted(&mut self) {
         let journal = self.executor.journal.get();
@@ -117,7 +136,14 @@ impl Converge {
             };
             let slot = &known.slot;
             let mark = Progress::last(&self.hands.config.state, slot);
-            let how = resume(activation, mark.as_deref());
+            let trial = match self.is_agent(slot, activation) {
+                true => self.hands.own.trial().stand(),
+                false => Stand::None,
+            };
+            let mut how = resume(activation, mark.as_deref(), &trial);
+            if let (Resume::Undo(why), Stand::TakenBack(_)) = (&mut how, &trial) {
+                why.output = self.hands.services.log(own::UNIT).await;
+            }
             tracing::warn!(%slot, mark, %how, "an activation was interrupted");
             let state = self.state(slot);
             let gone =

@@ -20,6 +20,7 @@ use crate::execute::stage::{Staged, Stager, downloads};
 use crate::host::services::Services;
 use crate::host::{chain, layout};
 use crate::journal::{Acceptance, JournalError, JournalFile, StateLock};
+use crate::own::Own;
 use crate::plan::{self, Step};
 use crate::source::{EnvironmentView, Probe, Source};
 use slot::SlotState;
@@ -48,6 +49,8 @@ pub struct Hands {
     pub probe: Arc<dyn Probe>,
     /// Restarts units.
     pub services: Arc<dyn Services>,
+    /// The agent as a component of its own.
+    pub own: Arc<Own>,
     /// The controller's clock: grants are held against it.
     pub clock: Clock,
 }
@@ -150,6 +153,7 @@ impl Converge {
                 journal: Arc::clone(&journal),
                 probe: Arc::clone(&hands.probe),
                 services: Arc::clone(&hands.services),
+                own: Arc::clone(&hands.own),
             },
             stager: Stager {
                 config: Arc::clone(&hands.config),
@@ -199,6 +203,7 @@ impl Converge {
     /// Converges until `stop` is cancelled. An activation under way is then left where it is: the next
     /// start takes it up again.
     pub async fn run(mut self, stop: CancellationToken) {
+        self.started();
         self.resume_interrupted().await;
         self.incoming.mark_changed();
         loop {
@@ -223,6 +228,15 @@ impl Converge {
                 Some(request) = self.requests.recv() => self.answer(request).await,
                 () = sleep_until(wake) => {}
             }
+        }
+    }
+
+    /// Tells systemd that the agent works, unless it has to prove itself first.
+    fn started(&self) {
+        let journal = self.executor.journal.get();
+        let activating = journal.slots.iter().any(|it| it.activation.is_some());
+        if let Err(why) = self.hands.own.started(activating) {
+            tracing::error!(%why, "the trial of this agent cannot be ended");
         }
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Working {
     pub(super) grant: Option<Generation>,
     pub(super) release: Option<ReleaseRef>,
     pub(super) step: Option<Step>,
+    /// Whether it exchanges the agent itself.
+    pub(super) own: bool,
     pub(super) withdrawn: CancellationToken,
     pub(super) _task: AbortOnDropHandle<()>,
 }

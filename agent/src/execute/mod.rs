@@ -17,6 +17,7 @@ use crate::host::blocking;
 use crate::host::layout::{self, Installed};
 use crate::host::services::Services;
 use crate::journal::JournalFile;
+use crate::own::Own;
 use crate::plan::{Go, Step};
 use crate::process::User;
 use crate::source::{EnvironmentView, Probe};
@@ -39,6 +40,8 @@ pub struct Executor {
     pub probe: Arc<dyn Probe>,
     /// Restarts units.
     pub services: Arc<dyn Services>,
+    /// The agent as a component of its own.
+    pub own: Arc<Own>,
 }
 
 /// One end of a switch: a release on disk, and how it may touch the host.

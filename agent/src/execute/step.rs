@@ -46,10 +46,17 @@ impl Executor {
                     self.hook(job, Which::New, Hook::Validate).await
                 }
             },
+            Step::HandOver => self.hand_over(job, Which::New).await,
+            Step::CheckIn => {
+                self.own.check_in().await;
+                Ok(())
+            }
             Step::Admit => self.hook(job, Which::New, Hook::Admit).await,
+            Step::Confirm => self.own.confirm().await,
             Step::UndoStop => self.stop(job, Which::New).await,
             Step::UndoSwitch => self.switch(job, Which::Old).await,
             Step::UndoStart => self.start(job, Which::Old).await,
+            Step::UndoHandOver => self.hand_over(job, Which::Old).await,
             Step::UndoValidate => match &job.from {
                 None => Ok(()),
                 Some(end) => validate::old_release(self, job, end, baseline).await,
@@ -95,6 +102,12 @@ impl Executor {
             Some(unit) => self.services.restart(unit).await,
             None => Ok(()),
         }
+    }
+
+    async fn hand_over(&self, job: &Job, which: Which) -> Result<(), Failure> {
+        let to = ends(job, which).0.map(|end| end.dir.as_path());
+        let undo = matches!(which, Which::Old);
+        self.own.hand_over(&*self.services, job, to, undo).await
     }
 
     async fn switch(&self, job: &Job, which: Which) -> Result<(), Failure> {

@@ -22,6 +22,15 @@ pub trait Services: Send + Sync {
     /// [`FailureKind::Service`] with the last lines of its log.
     async fn restart(&self, unit: &str) -> Result<(), Failure>;
 
+    /// Asks systemd to restart this process's own unit. Returns before that has happened.
+    ///
+    /// # Errors
+    /// [`FailureKind::Service`]: systemd did not take the order.
+    async fn hand_over(&self, unit: &str) -> Result<(), Failure>;
+
+    /// The last lines that a unit logged; empty if they cannot be had.
+    async fn log(&self, unit: &str) -> String;
+
     /// Stops a unit and waits until it has stopped. One that does not run is stopped.
     ///
     /// # Errors
@@ -47,7 +56,7 @@ impl Systemd {
         };
         let mut command = Command::new("systemctl");
         // `--` is not needed: a unit's name never starts with a dash (ComponentSpec::validate).
-        command.args = vec![verb.to_owned(), unit.to_owned()];
+        command.args = verb.split(' ').chain([unit]).map(str::to_owned).collect();
         command.time_limit = PATIENCE;
         let outcome = process::run(command).await.map_err(|e| {
             said(
@@ -59,17 +68,16 @@ impl Systemd {
             Exit::Code(0) => Ok(outcome.output),
             _ if verb == "is-active" => Err(said(
                 format!("{unit} is {}", outcome.output.trim()),
-                Self::log(unit).await,
+                Self::last_lines(unit).await,
             )),
             _ => Err(said(
                 format!("`systemctl {verb} {unit}` failed"),
-                outcome.output + &Self::log(unit).await,
+                outcome.output + &Self::last_lines(unit).await,
             )),
         }
     }
 
-    /// The last lines that the unit logged; empty if they cannot be had.
-    async fn log(unit: &str) -> String {
+    async fn last_lines(unit: &str) -> String {
         let mut command = Command::new("journalctl");
         command.args = [
             "--no-pager",
@@ -91,6 +99,14 @@ impl Systemd {
 impl Services for Systemd {
     async fn restart(&self, unit: &str) -> Result<(), Failure> {
         Self::systemctl("restart", unit).await.map(drop)
+    }
+
+    async fn hand_over(&self, unit: &str) -> Result<(), Failure> {
+        Self::systemctl("--no-block restart", unit).await.map(drop)
+    }
+
+    async fn log(&self, unit: &str) -> String {
+        Self::last_lines(unit).await
     }
 
     async fn stop(&self, unit: &str) -> Result<(), Failure> {

@@ -45,6 +45,8 @@ pub struct Link {
     pub reports: watch::Receiver<HostReport>,
     /// Set by the controller's welcome.
     pub clock: Arc<ControllerClock>,
+    /// Set once the controller has welcomed this agent.
+    pub welcomed: watch::Sender<bool>,
     /// What to count.
     pub metrics: Metrics,
 }

@@ -134,6 +134,7 @@ impl Session<'_> {
         self.link.clock.set(Moment(welcome.now_ms), asked);
         self.link.metrics.connected.set(1);
         self.welcomed = true;
+        self.link.welcomed.send_replace(true);
         tracing::info!(address = %self.link.address, controller = %welcome.controller_version, "connected");
     }
 

@@ -230,13 +230,26 @@ pub fn steps(purpose: Purpose, from: Option<&Shape>, to: Option<&Shape>) -> (Vec
         }
     };
     add(has(from, Hook::Drain), Step::Drain);
-    add(has(from, Hook::Stop) || unit_ends(from, to), Step::Stop);
+    let agent = is_agent(from, to);
+    let proves = agent && purpose == Purpose::Forward && to.is_some();
+    add(
+        !agent && (has(from, Hook::Stop) || unit_ends(from, to)),
+        Step::Stop,
+    );
     add(true, Step::Switch);
-    add(starts(to), Step::Start);
+    add(!agent && starts(to), Step::Start);
+    add(agent, Step::HandOver);
+    add(proves, Step::CheckIn);
     add(to.is_some(), Step::Validate);
     add(has(to, Hook::Admit), Step::Admit);
+    add(proves, Step::Confirm);
     add(true, Step::Commit);
     (before, change)
+}
+
+/// Whether the switch exchanges the agent itself: nothing stops or starts it but systemd.
+pub(super) fn is_agent(from: Option<&Shape>, to: Option<&Shape>) -> bool {
+    from.into_iter().chain(to).any(Shape::is_agent)
 }
 
 /// Whether something has to be done for a release to start.

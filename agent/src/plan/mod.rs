@@ -19,6 +19,7 @@ pub use stage::{Staging, stage};
 pub use undo::{Next, Resume, on_failure, resume, undo};
 
 use crate::journal::Journal;
+use crate::own;
 use std::collections::BTreeSet;
 use std::fmt;
 use tamer_core::application::{ComponentSpec, Hook};
@@ -53,10 +54,16 @@ pub enum Step {
     Switch,
     /// The new release's `start` hook, and its unit is restarted.
     Start,
+    /// The agent itself: systemd starts the new one in its place, on trial.
+    HandOver,
+    /// The agent itself: the new one has been welcomed by the controller.
+    CheckIn,
     /// The checks are tried until they have held long enough; then the `validate` hook.
     Validate,
     /// The new release's `admit` hook.
     Admit,
+    /// The agent itself: the trial ends, the new one has proved itself.
+    Confirm,
     /// The journal says that the new release runs.
     Commit,
     /// Undo: the new release's `stop` hook, or its unit is stopped.
@@ -65,6 +72,8 @@ pub enum Step {
     UndoSwitch,
     /// Undo: the old release's `start` hook, and its unit is restarted.
     UndoStart,
+    /// Undo: the agent itself, systemd starts the old one in its place.
+    UndoHandOver,
     /// Undo: the checks are tried until none is worse than before.
     UndoValidate,
     /// Undo: the old release's `admit` hook.
@@ -146,12 +155,16 @@ impl Step {
             Self::Stop => "stop",
             Self::Switch => "switch",
             Self::Start => "start",
+            Self::HandOver => "hand-over",
+            Self::CheckIn => "check-in",
             Self::Validate => "validate",
             Self::Admit => "admit",
+            Self::Confirm => "confirm",
             Self::Commit => "commit",
             Self::UndoStop => "undo-stop",
             Self::UndoSwitch => "undo-switch",
             Self::UndoStart => "undo-start",
+            Self::UndoHandOver => "undo-hand-over",
             Self::UndoValidate => "undo-validate",
             Self::UndoAdmit => "undo-admit",
             Self::UndoCommit => "undo-commit",
@@ -195,6 +208,13 @@ impl Facts {
 }
 
 // === impl Shape ===
+
+impl Shape {
+    /// Whether it is the agent itself.
+    pub fn is_agent(&self) -> bool {
+        self.service.as_deref() == Some(own::UNIT)
+    }
+}
 
 impl From<&ComponentSpec> for Shape {
     fn from(spec: &ComponentSpec) -> Self {

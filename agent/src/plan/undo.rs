@@ -6,10 +6,11 @@
 //! the release may be what brings the host down, and it is undone. Going back has nothing better to go
 //! to, so it is done again until it ends; an undo that had begun goes on.
 
-use super::activate::{starts, unit_ends};
+use super::activate::{is_agent, starts, unit_ends};
 use super::{Shape, Step};
 use crate::allowed::failure;
 use crate::journal::Activation;
+use crate::own::Stand;
 use std::fmt;
 use tamer_core::application::Hook;
 use tamer_core::desired::{Failure, FailureKind, Purpose};
@@ -51,18 +52,29 @@ pub fn on_failure(purpose: Purpose, step: Step) -> Next {
             | Step::Stop
             | Step::Switch
             | Step::Start
+            | Step::HandOver
+            | Step::CheckIn
             | Step::Validate
             | Step::Admit
+            | Step::Confirm
             | Step::Commit,
         ) => Next::Undo,
         (
             Purpose::Back,
-            Step::Switch | Step::Start | Step::Validate | Step::Admit | Step::Commit,
+            Step::Switch
+            | Step::Start
+            | Step::HandOver
+            | Step::CheckIn
+            | Step::Validate
+            | Step::Admit
+            | Step::Confirm
+            | Step::Commit,
         )
         | (
             _,
             Step::UndoSwitch
             | Step::UndoStart
+            | Step::UndoHandOver
             | Step::UndoValidate
             | Step::UndoAdmit
             | Step::UndoCommit,
@@ -83,12 +95,14 @@ pub fn undo(from: Option<&Shape>, to: Option<&Shape>, reached: Option<Step>) -> 
             steps.push(step);
         }
     };
+    let agent = is_agent(from, to);
     add(
-        switched && (has(to, Hook::Stop) || unit_ends(to, from)),
+        !agent && switched && (has(to, Hook::Stop) || unit_ends(to, from)),
         Step::UndoStop,
     );
     add(switched, Step::UndoSwitch);
-    add(stopped && starts(from), Step::UndoStart);
+    add(!agent && stopped && starts(from), Step::UndoStart);
+    add(agent && switched, Step::UndoHandOver);
     add(stopped && from.is_some(), Step::UndoValidate);
     add(drained && has(from, Hook::Admit), Step::UndoAdmit);
     add(true, Step::UndoCommit);
@@ -113,13 +127,19 @@ impl fmt::Display for Resume {
     }
 }
 
-/// Decides after a start of the agent. `mark` is the last mark that was left, for the message.
-pub fn resume(interrupted: &Activation, mark: Option<&str>) -> Resume {
-    match (&interrupted.undoing, interrupted.purpose) {
-        (Some(failure), _) => Resume::Undo(failure.clone()),
-        (None, Purpose::Back) => Resume::Again,
-        (None, Purpose::Forward) if interrupted.tries < MAX_TRIES => Resume::Again,
-        (None, Purpose::Forward) => Resume::Undo(failure(
+/// Decides after a start of the agent. `mark` is the last mark that was left, for the message; `trial`
+/// is how the trial stands, where it is the agent itself that is exchanged.
+pub fn resume(interrupted: &Activation, mark: Option<&str>, trial: &Stand) -> Resume {
+    match (&interrupted.undoing, interrupted.purpose, trial) {
+        (Some(failure), _, _) => Resume::Undo(failure.clone()),
+        // The restart was meant, and whatever ends the trial ends it for good.
+        (None, Purpose::Back, _) | (None, Purpose::Forward, Stand::Runs) => Resume::Again,
+        (None, Purpose::Forward, Stand::TakenBack(why)) => Resume::Undo(failure(
+            FailureKind::Service,
+            format!("the new agent was taken back by systemd: {why}"),
+        )),
+        (None, Purpose::Forward, Stand::None) if interrupted.tries < MAX_TRIES => Resume::Again,
+        (None, Purpose::Forward, Stand::None) => Resume::Undo(failure(
             FailureKind::Interrupted,
             format!(
                 "the agent or the server stopped in the middle of it, {} times{}",
@@ -205,9 +225,16 @@ mod tests {
             undoing: None,
             baseline: Default::default(),
         };
-        assert_eq!(resume(&activation, None), Resume::Again);
+        let none = &Stand::None;
+        assert_eq!(resume(&activation, None, none), Resume::Again);
+        let taken_back = Stand::TakenBack("it was silent".to_owned());
+        let Resume::Undo(why) = resume(&activation, None, &taken_back) else {
+            panic!("undone");
+        };
+        assert!(why.message.ends_with("it was silent"), "{why}");
         activation.tries = 2;
-        let Resume::Undo(why) = resume(&activation, Some("before switch")) else {
+        assert_eq!(resume(&activation, None, &Stand::Runs), Resume::Again);
+        let Resume::Undo(why) = resume(&activation, Some("before switch"), none) else {
             panic!("undone");
         };
         assert_eq!(why.kind, FailureKind::Interrupted);
@@ -217,8 +244,8 @@ mod tests {
             "{why}"
         );
         activation.purpose = Purpose::Back;
-        assert_eq!(resume(&activation, None), Resume::Again);
+        assert_eq!(resume(&activation, None, none), Resume::Again);
         activation.undoing = Some(why.clone());
-        assert_eq!(resume(&activation, None), Resume::Undo(why));
+        assert_eq!(resume(&activation, None, &Stand::Runs), Resume::Undo(why));
     }
 }

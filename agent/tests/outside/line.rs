@@ -56,6 +56,7 @@ impl Agent {
         let (clock, metrics) = (Arc::new(ControllerClock::default()), Metrics::new());
         let stop = CancellationToken::new();
         let link = Link {
+            welcomed: watch::channel(false).0,
             address: port.address.clone(),
             name: "web-1".parse().unwrap(),
             environment: "staging".parse().unwrap(),

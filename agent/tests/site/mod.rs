@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tamer_agent::config::Config;
 use tamer_agent::converge::{Converge, Hands};
 use tamer_agent::host::services::Systemd;
+use tamer_agent::own::{self, Own};
 use tamer_agent::source::{EnvironmentView, Real, Source, Verified};
 use tamer_core::application::Application;
 use tamer_core::desired::{
@@ -41,6 +42,8 @@ pub(crate) struct Site {
     pub(crate) user: Option<&'static str>,
     /// Releases get no hooks and no checks.
     pub(crate) bare: bool,
+    /// Releases are the agent itself: they name its unit, and have a `validate` hook alone.
+    pub(crate) agent: bool,
 }
 
 impl Site {
@@ -61,6 +64,7 @@ impl Site {
             install_root: "/srv/shop/web".to_owned(),
             user: None,
             bare: false,
+            agent: false,
         }
     }
 
@@ -146,6 +150,10 @@ impl Site {
         );
         let text = match text.split_once("[component.web.hooks]") {
             Some((plain, _)) if self.bare => plain.to_owned(),
+            Some((plain, _)) if self.agent => format!(
+                "{plain}service = \"{}\"\n[component.web.hooks]\nvalidate = \"bin/validate\"\n",
+                own::UNIT
+            ),
             _ => text,
         };
         let application = Application::parse("tamer.toml", &text).unwrap();
@@ -179,6 +187,7 @@ impl Site {
             source: Arc::new(Store(self.dir.join("store"))),
             probe: Arc::new(Real),
             services: Arc::new(Systemd),
+            own: Arc::new(Own::by_hand(&self.config.state)),
             clock: Arc::new(now),
         }
     }

@@ -326,17 +326,7 @@ impl Fleet {
     /// The only application that an environment places, where there is just one.
     pub fn only_application(&self, environment: &EnvironmentName) -> Option<ApplicationName> {
         let place = self.environments.get(environment)?;
-        let mut names: Vec<_> = place
-            .file
-            .place
-            .keys()
-            .map(|path| path.application.clone())
-            .collect();
-        names.dedup();
-        match names.len() {
-            1 => names.pop(),
-            _ => None,
-        }
+        place.file.only_application().cloned()
     }
 
     pub(super) fn key(
