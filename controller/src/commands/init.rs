@@ -1,6 +1,6 @@
 //! `init` and `admin-token`: the beginning, and the way back in.
 
-use super::{Failure, exe, load, note};
+use super::{Failure, exe, handover, load, note};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use std::io::Write;
@@ -55,6 +55,7 @@ pub(super) struct AdminToken {
 
 pub(super) fn init(init: &Init, file: Option<&Path>, out: &mut dyn Write) -> Result<(), Failure> {
     let config = configure(init, file, out)?;
+    handover::to_owner(&config.data)?;
     let paths = config.paths();
     let ca = prepare(&paths)?;
     let store = new_store(&paths)?;

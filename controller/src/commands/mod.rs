@@ -1,6 +1,7 @@
 //! The commands of `tamer-controller`, one file each kind.
 
 mod audit;
+mod handover;
 mod hold;
 mod init;
 mod serve;
@@ -112,6 +113,7 @@ pub(crate) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
         return init::init(init, file, out);
     }
     let config = load(file).map_err(Failure::Usage)?;
+    handover::to_owner(&config.data)?;
     match &cli.command {
         Command::Init(_) => Ok(()),
         Command::Serve => serve::serve(config),
@@ -142,12 +144,9 @@ fn exe() -> anyhow::Result<PathBuf> {
 
 /// Notes in the audit log what somebody did at the controller itself.
 fn note(paths: &Paths, action: &str, object: &str, reason: Option<String>) -> anyhow::Result<()> {
-    let user = nix::unistd::User::from_uid(nix::unistd::getuid());
-    let user = user.ok().flatten().map(|user| user.name);
-    let user = user.unwrap_or_else(|| nix::unistd::getuid().to_string());
     let entry = Entry {
         at: clock::now(),
-        who: format!("{user} at the controller"),
+        who: format!("{} at the controller", handover::given_by()),
         action: action.to_owned(),
         object: object.to_owned(),
         reason,
