@@ -1,0 +1,128 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # $lab, $lab_id, $checkout and the like are of base.sh
+# All hosts at once: up, provisioned, kept, reset, down. Sourced, never run.
+
+# Those that `lab up` makes when none is named.
+default_hosts() {
+    all_hosts | grep -v '^spare$'
+}
+
+fleet_up() {
+    local names=("$@") name
+    [ "${#names[@]}" -gt 0 ] || mapfile -t names < <(default_hosts)
+    for name in "${names[@]}"; do
+        address_of "$name" >/dev/null
+    done
+    if [ ! -e "$lab/.tamer-lab" ]; then
+        lab_make
+    fi
+    for name in "${names[@]}"; do
+        [ -d "$lab/hosts/$name" ] || host_make "$name"
+        host_boot "$name"
+    done
+    for name in "${names[@]}"; do
+        host_ready "$name"
+    done
+    say "up: ${names[*]}"
+}
+
+lab_make() {
+    if [ -d "$lab" ] && [ -n "$(ls -A "$lab")" ]; then
+        die "$lab is there, and is not a lab" "TAMER_LAB=another-directory vagrant/lab/lab up"
+    fi
+    image_ready
+    # What a crash of the machine's processes may have left under this lab's names.
+    leftovers_down
+    mkdir -p "$lab"
+    mount -t tmpfs -o mode=0755,size=75% "$lab_id" "$lab"
+    mkdir -p "$lab"/{hosts,image,desk,share}
+    tar -C "$lab/image" --xattrs --numeric-owner -xf "$(image_file)"
+    network_up
+    # Last: whatever has this file is a lab, whole.
+    : >"$lab/.tamer-lab"
+}
+
+leftovers_down() {
+    local group name
+    for name in $(all_hosts); do
+        host_kill "$name"
+    done
+    network_down
+    for group in $(cgroup_roots); do
+        [ -d "$group/$lab_id" ] && find "$group/$lab_id" -depth -type d -exec rmdir {} +
+    done
+    return 0
+}
+
+fleet_down() {
+    local mounted
+    leftovers_down
+    # Innermost first: the overlays lie on the lab's own tmpfs.
+    while read -r mounted; do
+        umount -- "$mounted" || umount --lazy -- "$mounted"
+    done < <(awk -v lab="$lab" '$2 == lab || index($2, lab "/") == 1 { print $2 }' /proc/mounts | sort -r)
+    if [ -d "$lab" ]; then
+        rmdir -- "$lab" 2>/dev/null || say "$lab is not empty: left alone"
+    fi
+    say 'the lab is gone'
+}
+
+fleet_status() {
+    local name state
+    if [ ! -e "$lab/.tamer-lab" ]; then
+        say "no lab in $lab; next: vagrant/lab/lab up"
+        return
+    fi
+    for name in $(made_hosts); do
+        state=off
+        if host_is_on "$name"; then
+            state=$(on "$name" systemctl is-system-running 2>/dev/null || true)
+        fi
+        is_cut "$name" && state="$state, cut off"
+        printf '%-11s %-12s %s\n' "$name" "$(address_of "$name")" "$state"
+    done
+}
+
+# The hosts as they are now become what `reset` goes back to, and the desk with them.
+fleet_keep() {
+    local name
+    for name in $(made_hosts); do
+        # In peace: what is written back is the state after an orderly stop.
+        if host_is_on "$name"; then
+            on "$name" systemctl --no-block poweroff
+        fi
+    done
+    for name in $(made_hosts); do
+        within 30 host_is_off "$name" || complain "$name did not stop by itself"
+        host_kill "$name"
+        host_keep "$name"
+    done
+    rm -rf -- "$lab/desk.kept"
+    cp -a -- "$lab/desk" "$lab/desk.kept"
+    say "kept: $(made_hosts | tr '\n' ' ')"
+}
+
+host_is_off() {
+    ! host_is_on "$1"
+}
+
+fleet_reset() {
+    local name names=("$@")
+    [ -d "$lab/desk.kept" ] || die 'nothing was kept yet' 'vagrant/lab/lab keep'
+    [ "${#names[@]}" -gt 0 ] || mapfile -t names < <(default_hosts)
+    for name in $(made_hosts); do
+        host_kill "$name"
+        host_forget "$name"
+        ip -n "$(hub)" link set "$name" up
+        # Rules of a firewall live in the namespace, which outlives the host.
+        ip netns exec "$(netns_of "$name")" nft flush ruleset
+    done
+    rm -rf -- "$lab/desk"
+    cp -a -- "$lab/desk.kept" "$lab/desk"
+    for name in "${names[@]}"; do
+        host_boot "$name"
+    done
+    for name in "${names[@]}"; do
+        host_ready "$name"
+    done
+}
