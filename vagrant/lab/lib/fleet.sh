@@ -126,3 +126,46 @@ fleet_reset() {
         host_ready "$name"
     done
 }
+
+# What hosts are for, as their names say.
+provision_of() {
+    case $1 in
+        web-*) say web ;;
+        *) say "$1" ;;
+    esac
+}
+
+# fleet_provision [HOST…]: the same scripts as Vagrant runs, all at once, and then the same joining.
+fleet_provision() {
+    local names=("$@") name jobs=() failed=0 tamer
+    tamer=$(desk_tamer)
+    [ "${#names[@]}" -gt 0 ] || mapfile -t names < <(made_hosts | grep -v '^spare$')
+    for name in "${names[@]}"; do
+        on "$name" "/tamer/vagrant/provision/$(provision_of "$name")" >"$lab/hosts/$name/provision.log" 2>&1 &
+        jobs+=("$!:$name")
+    done
+    for name in "${jobs[@]}"; do
+        if ! wait "${name%%:*}"; then
+            tail -n 20 "$lab/hosts/${name#*:}/provision.log" >&2
+            complain "${name#*:} could not be provisioned"
+            failed=1
+        fi
+    done
+    [ "$failed" = 0 ] || die 'not all hosts could be provisioned' 'vagrant/lab/lab down'
+    mapfile -t names < <(printf '%s\n' "${names[@]}" | grep -v '^controller$')
+    "$checkout/vagrant/join" --on "$checkout/vagrant/lab/lab on" \
+        --tamer "$checkout/vagrant/lab/lab run $tamer" "${names[@]}"
+}
+
+# The engineer's `tamer`: the one of the package under test.
+desk_tamer() {
+    if [ ! -x "$lab/desk/bin/tamer" ]; then
+        mkdir -p "$lab/desk/bin"
+        find "$packages" -maxdepth 1 -name 'tamer_*.deb' | sort -V | tail -n 1 | while read -r package; do
+            dpkg-deb --fsys-tarfile "$package" | tar -xO ./usr/bin/tamer >"$lab/desk/bin/tamer"
+            chmod +x "$lab/desk/bin/tamer"
+        done
+    fi
+    [ -x "$lab/desk/bin/tamer" ] || die "there is no package of tamer in $packages" 'deploy-scripts/package --profile dev'
+    say "$lab/desk/bin/tamer"
+}

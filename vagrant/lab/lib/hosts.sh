@@ -88,7 +88,7 @@ on() {
     local pid
     pid=$(host_init "$1") || die "$1 is off" "lab start $1"
     shift
-    nsenter --target "$pid" --all --wd=/ env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    nsenter --target "$pid" --all env --chdir=/ -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" "$@"
 }
 
