@@ -49,9 +49,8 @@ leftovers_down() {
     done
     network_down
     for group in $(cgroup_roots); do
-        [ -d "$group/$lab_id" ] && find "$group/$lab_id" -depth -type d -exec rmdir {} +
+        remove_groups "$group/$lab_id"
     done
-    return 0
 }
 
 fleet_down() {
@@ -89,7 +88,7 @@ fleet_keep() {
     for name in $(made_hosts); do
         # In peace: what is written back is the state after an orderly stop.
         if host_is_on "$name"; then
-            on "$name" systemctl --no-block poweroff
+            on "$name" systemctl --no-block poweroff 2>/dev/null || true
         fi
     done
     for name in $(made_hosts); do

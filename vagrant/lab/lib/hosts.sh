@@ -109,18 +109,29 @@ host_ready() {
 # Power loss: every process of the host ends where it is.
 host_kill() {
     local pid deadline=$((SECONDS + 10)) group
-    pid=$(host_init "$1") && kill -KILL "$pid" 2>/dev/null
+    # Whoever ends by itself meanwhile is fine too.
+    if pid=$(host_init "$1"); then
+        kill -KILL "$pid" 2>/dev/null || true
+    fi
     while [ -n "$(host_processes "$1")" ]; do
         for pid in $(host_processes "$1"); do
-            kill -KILL "$pid" 2>/dev/null
+            kill -KILL "$pid" 2>/dev/null || true
         done
         [ "$SECONDS" -lt "$deadline" ] || die "$1 does not die: $(host_processes "$1" | tr '\n' ' ')"
         sleep 0.02
     done
     for group in $(cgroup_roots); do
-        [ -d "$group/$lab_id/$1" ] && find "$group/$lab_id/$1" -depth -type d -exec rmdir {} + 2>/dev/null
+        remove_groups "$group/$lab_id/$1"
     done
-    return 0
+}
+
+# Empty control groups go at once, but for a moment after their last process.
+remove_groups() {
+    local deadline=$((SECONDS + 5))
+    until find "$1" -depth -type d -exec rmdir {} + 2>/dev/null || [ ! -d "$1" ]; do
+        [ "$SECONDS" -lt "$deadline" ] || die "$1 is not empty"
+        sleep 0.02
+    done
 }
 
 # host_forget NAME: its changes since the snapshot are gone; it must be off.
