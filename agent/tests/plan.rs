@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use tamer_agent::journal::{Activation, Journal, SlotJournal};
 use tamer_agent::plan::{
-    Current, Decision, Facts, OnDisk, Refused, Shape, Step, activation, on_failure, prune, stage,
-    take_in, undo,
+    Current, Decision, Facts, Go, OnDisk, Refused, Shape, Step, activation, on_failure, prune,
+    stage, take_in, undo,
 };
 use tamer_agent::plan::{Next, activate};
 use tamer_core::application::Hook;
@@ -297,4 +297,46 @@ proptest! {
             prop_assert_eq!(journal.generation, newest);
         }
     }
+}
+
+#[test]
+fn the_agent_is_exchanged_alone() {
+    let shape = |unit: &str| Shape {
+        hooks: BTreeSet::new(),
+        service: Some(unit.to_owned()),
+    };
+    let go = |unit: &str, purpose| {
+        let shape = shape(unit);
+        let (before, change) = activate::steps(purpose, Some(&shape), Some(&shape));
+        Go {
+            grant: None,
+            purpose,
+            from: None,
+            to: None,
+            before,
+            change,
+        }
+    };
+    let agent = go("tamer-agent.service", Purpose::Forward);
+    let shop = go("shop-web.service", Purpose::Forward);
+    assert!(agent.may_begin([]) && shop.may_begin([]) && shop.may_begin([false, false]));
+    assert!(!agent.may_begin([false]) && !shop.may_begin([false, true]));
+    // Nothing stops or starts it but systemd; only going forward it has something to prove.
+    let names = |go: &Go| go.change.iter().map(|it| it.name()).collect::<Vec<_>>();
+    assert_eq!(
+        names(&agent),
+        [
+            "switch",
+            "hand-over",
+            "check-in",
+            "validate",
+            "confirm",
+            "commit"
+        ]
+    );
+    assert_eq!(
+        names(&go("tamer-agent.service", Purpose::Back)),
+        ["switch", "hand-over", "validate", "commit"]
+    );
+    assert_eq!(names(&shop), ["switch", "start", "validate", "commit"]);
 }

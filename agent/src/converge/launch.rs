@@ -5,7 +5,7 @@ use super::{Converge, Event};
 use crate::execute::{End, Executor, Job};
 use crate::host::layout;
 use crate::journal::Activation;
-use crate::plan::{Go, Resume, Step};
+use crate::plan::{Go, Resume};
 use crate::source::EnvironmentView;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl Converge {
             withdrawn: withdrawn.clone(),
         };
         let (grant, release) = (go.grant, go.to.clone());
-        let own = go.change.contains(&Step::HandOver);
+        let own = go.exchanges_agent();
         let task = tokio::spawn(task.run(go, ends, interrupted));
         self.state(&slot).working = Some(Working {
             grant,

@@ -6,7 +6,7 @@ use crate::execute::stage::StageJob;
 use crate::host::layout;
 use crate::host::shared;
 use crate::journal::SlotJournal;
-use crate::plan::{self, Decision, Step};
+use crate::plan::{self, Decision};
 use std::sync::Arc;
 use tamer_core::desired::{ActivationReport, Desired, DesiredComponent, Slot};
 use tamer_core::moment::Moment;
@@ -110,10 +110,8 @@ impl Converge {
                 let Some(root) = known.root.clone() else {
                     return false;
                 };
-                // The agent is exchanged alone: its restart would interrupt what else is being switched.
-                let own = go.change.contains(&Step::HandOver);
-                let mut others = self.slots.values().filter_map(|it| it.working.as_ref());
-                if others.any(|it| own || it.own) {
+                let others = self.slots.values().filter_map(|it| it.working.as_ref());
+                if !go.may_begin(others.map(|it| it.own)) {
                     tracing::debug!(%slot, "waits for another component's switch");
                     return false;
                 }

@@ -161,6 +161,20 @@ pub fn activation(
     })
 }
 
+impl Go {
+    /// Whether it exchanges the agent itself.
+    pub fn exchanges_agent(&self) -> bool {
+        self.change.contains(&Step::HandOver)
+    }
+
+    /// Whether it may begin beside the switches under way, of which is told whether they exchange the
+    /// agent. Its restart would interrupt the others, so the agent is exchanged alone.
+    pub fn may_begin(&self, under_way: impl IntoIterator<Item = bool>) -> bool {
+        let agent = self.exchanges_agent();
+        !under_way.into_iter().any(|other| agent || other)
+    }
+}
+
 /// The release to switch to, if it may be switched to now.
 fn target<'a>(
     run: &ReleaseRef,
