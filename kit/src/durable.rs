@@ -2,9 +2,9 @@
 //!
 //! This is the only place that renames: see `clippy.toml`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A failed operation on a file, with the operation and the path.
@@ -37,7 +37,7 @@ impl FileError {
     }
 }
 
-/// Replaces the file at `path` by one with these bytes and permission bits (less the umask), durably:
+/// Replaces the file at `path` by one with these bytes and permission bits, whatever the umask, durably:
 /// at every instant the old file or the new one is there, whole.
 ///
 /// # Errors
@@ -120,7 +120,8 @@ pub fn sync_dir(dir: &Path) -> Result<(), FileError> {
         .map_err(FileError::new("fsync", dir))
 }
 
-/// Creates a directory and its parents, durably, with these permission bits for those that are new.
+/// Creates a directory and its parents, durably, with these permission bits, whatever the umask, for
+/// those that are new.
 ///
 /// # Errors
 /// [`FileError`] of the first step that failed.
@@ -133,7 +134,11 @@ pub fn create_dir_all(dir: &Path, mode: u32) -> Result<(), FileError> {
         create_dir_all(parent, mode)?;
     }
     match fs::DirBuilder::new().mode(mode).create(dir) {
-        Ok(()) => sync_parent(dir),
+        Ok(()) => {
+            fs::set_permissions(dir, Permissions::from_mode(mode))
+                .map_err(FileError::new("change the mode of", dir))?;
+            sync_parent(dir)
+        }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(FileError::new("create the directory", dir)(e)),
     }
@@ -170,6 +175,8 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         .mode(mode)
         .open(path)
         .map_err(FileError::new("create", path))?;
+    file.set_permissions(Permissions::from_mode(mode))
+        .map_err(FileError::new("change the mode of", path))?;
     file.write_all(bytes)
         .map_err(FileError::new("write", path))?;
     file.sync_all().map_err(FileError::new("fsync", path))
@@ -186,7 +193,6 @@ fn aside(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn replace_keeps_the_mode_and_leaves_nothing_aside() {
@@ -200,6 +206,21 @@ mod tests {
             0o600
         );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// An installation that an administrator with a strict umask made must be readable to its service.
+    #[test]
+    fn modes_are_what_was_asked_for_whatever_the_umask() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, sub) = (dir.path().join("f"), dir.path().join("d/e"));
+        replace(&file, b"x", 0o666).unwrap();
+        create_dir_all(&sub, 0o777).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let parent = sub.parent().unwrap();
+        assert_eq!(
+            (mode(&file), mode(&sub), mode(parent)),
+            (0o666, 0o777, 0o777)
+        );
     }
 
     #[test]

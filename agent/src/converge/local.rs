@@ -144,7 +144,10 @@ impl Converge {
             if let (Resume::Undo(why), Stand::TakenBack(_)) = (&mut how, &trial) {
                 why.output = self.hands.services.log(own::UNIT).await;
             }
-            tracing::warn!(%slot, mark, %how, "an activation was interrupted");
+            match trial {
+                Stand::Runs => tracing::info!(%slot, "goes on with the exchange of the agent"),
+                _ => tracing::warn!(%slot, mark, %how, "an activation was interrupted"),
+            }
             let state = self.state(slot);
             let gone =
                 |release: &Option<_>| release.as_ref().is_some_and(|it| state.find(it).is_none());

@@ -200,10 +200,8 @@ impl<'a> Show<'a> {
             };
             printer.lines(told);
         } else if status.purpose != "rollback" {
-            printer.note(format!(
-                "  to go back: tamer rollback {}",
-                status.environment
-            ));
+            let command = failures::rollback_command(status);
+            printer.note(format!("  to go back: {command}"));
         }
         Some(exit)
     }

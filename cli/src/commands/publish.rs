@@ -15,6 +15,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tamer_core::digest::Digest;
+use tamer_core::environment::AGENTS;
 use tamer_core::id::{ApplicationName, ComponentName};
 use tamer_core::release::{ApplicationVersion, FORMAT, MAX_MANIFEST, Manifest, ReleaseRef};
 use tamer_core::version::Version;
@@ -316,8 +317,12 @@ async fn report(
         false => format!("✓ {application} {version} is published"),
     });
     let environment = somewhere(session, application).await;
-    at.printer
-        .next(format!("{} {environment} {version}", deploy_command()));
+    let mut command = format!("{} {environment} {version}", deploy_command());
+    if application.as_str() == AGENTS {
+        // Not what is meant where no application is named.
+        command.push_str(" --application tamer");
+    }
+    at.printer.next(command);
 }
 
 /// An environment that places the application, for the hint.

@@ -2,6 +2,7 @@
 
 use super::cause::cause;
 use super::human::{fit, harmless};
+use tamer_core::environment::AGENTS;
 use tamer_proto::v1::{DeploymentStatus, Failure, RolloutHost};
 
 /// How many failed hosts are told in full.
@@ -69,13 +70,21 @@ pub fn next(status: &DeploymentStatus) -> String {
     format!("  next: {}", next.join(" · "))
 }
 
+/// The command that takes back what a deployment brought about.
+pub fn rollback_command(status: &DeploymentStatus) -> String {
+    // The agents are not what is meant where no application is named.
+    let application = match status.application.as_str() {
+        AGENTS => format!(" --application {AGENTS}"),
+        _ => String::new(),
+    };
+    format!("tamer rollback {}{application}", status.environment)
+}
+
 /// The command that leads out of a state which will not change by itself.
 fn way_out(status: &DeploymentStatus) -> Option<String> {
     match status.state.as_str() {
         "paused" => Some(format!("tamer resume {}", status.id)),
-        "failed" | "aborted" if status.purpose != "rollback" => {
-            Some(format!("tamer rollback {}", status.environment))
-        }
+        "failed" | "aborted" if status.purpose != "rollback" => Some(rollback_command(status)),
         _ => None,
     }
 }
