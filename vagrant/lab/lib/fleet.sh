@@ -36,6 +36,7 @@ lab_make() {
     mkdir -p "$lab"
     mount -t tmpfs -o mode=0755,size=75% "$lab_id" "$lab"
     mkdir -p "$lab"/{hosts,image,desk,share}
+    cp "$checkout"/vagrant/lab/lib/*.py "$lab/share/"
     tar -C "$lab/image" --xattrs --numeric-owner -xf "$(image_file)"
     network_up
     # Last: whatever has this file is a lab, whole.

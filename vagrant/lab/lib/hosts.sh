@@ -73,7 +73,8 @@ host_init() {
     for pid in $(host_processes "$1"); do
         if awk '/^NSpid:/ { exit !(NF == 3 && $3 == 1) }' "/proc/$pid/status" 2>/dev/null; then
             say "$pid"
-            return
+            # With its number: in a trap, `return` alone is the status of what came before it.
+            return 0
         fi
     done
     return 1

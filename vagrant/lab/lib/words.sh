@@ -1,0 +1,385 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2001,SC2034,SC2154,SC2016 # $lab and the like are of base.sh; hosts expand what is theirs
+# The words in which scenarios are written: what a user does, and what a user sees. Sourced by `test`,
+# after the parts of the lab. A sentence that does not come true ends the scenario.
+#
+# $said is what the last command said, $code how it ended.
+
+said=
+code=0
+environment=vagrant
+# The desk sees this time, where a scenario moves the clocks of everybody.
+desk_clock=0
+
+fail() {
+    printf '!! %s\n' "$*"
+    exit 1
+}
+
+tell() {
+    printf '\n== %s\n' "$*"
+}
+
+# uses HOST…: these hosts are on, as they were when the fleet had just been joined; the others are not
+# in this fleet.
+uses() {
+    fleet_reset "$@"
+    used=("$@")
+    rm -rf -- "$lab/desk/work"
+    mkdir -p "$lab/desk/work"
+    cp "$checkout/vagrant/environments/vagrant.toml" "$lab/desk/work/"
+    within 30 controller_answers || fail 'the controller does not answer'
+    local host
+    for host in $(default_hosts); do
+        [[ $host == controller || " $* " == *" $host "* ]] || at_desk tamer --quiet host remove "$host"
+    done
+    for host in "$@"; do
+        [ "$host" = controller ] || [ "$host" = spare ] || eventually 30 connected "$host"
+    done
+}
+
+# === What is typed
+
+# A command at the engineer's desk.
+at_desk() {
+    local clock=()
+    if [ "$desk_clock" != 0 ]; then
+        clock=(LD_PRELOAD="$lab/image$faketime_library" FAKETIME="$desk_clock" FAKETIME_DONT_FAKE_MONOTONIC=1)
+    fi
+    desk env -C "$lab/desk/work" PATH="$lab/desk/bin:$PATH" "${clock[@]}" "$@"
+}
+
+# try COMMAND…: runs it; $said and $code are what came of it. `deploy` and `rollback` are the scripts,
+# everything else is a command or a word of this vocabulary.
+try() {
+    code=0
+    printf '$ %s\n' "$*"
+    said=$(typed "$@" 2>&1) || code=$?
+    [ -z "$said" ] || sed 's/^/    /' <<<"$said"
+    note_acknowledged
+}
+
+typed() {
+    case $1 in
+        deploy | rollback) at_desk "$checkout/deploy-scripts/$1" "${@:2}" ;;
+        tamer) at_desk "$@" ;;
+        *) "$@" ;;
+    esac
+}
+
+# expect CODE COMMAND…
+expect() {
+    local wanted=$1
+    shift
+    try "$@"
+    [ "$code" = "$wanted" ] || fail "\`$*\` ended with $code, not with $wanted"
+}
+
+# The last command said this.
+says() {
+    local word
+    for word in "$@"; do
+        grep -qF -- "$word" <<<"$said" || fail "it does not say \`$word\`"
+    done
+}
+
+# meanwhile COMMAND…: starts it, and goes on; `its_end CODE` waits for it.
+meanwhile() {
+    printf '$ %s &\n' "$*"
+    typed "$@" >"$lab/desk/work/meanwhile" 2>&1 &
+    meanwhile_pid=$!
+}
+
+its_end() {
+    its_end_any "$1"
+}
+
+# its_line TEXT: waits until what goes on meanwhile has said this.
+its_line() {
+    within 60 grep -qF -- "$1" "$lab/desk/work/meanwhile" || {
+        cat "$lab/desk/work/meanwhile"
+        fail "nobody said \`$1\`"
+    }
+}
+
+# === Applications
+
+# publish APPLICATION VERSION [--broken]: as its repository would. A broken one is not well after the
+# switch; every version has its own content.
+publish() {
+    local application=$1 version=$2 directory=$lab/desk/work/$1
+    mkdir -p "$directory"
+    case $application in
+        shop)
+            cp "$checkout/examples/shop-service/tamer.toml" "$directory/"
+            "$checkout/examples/shop-service/build" "$version" "$directory"
+            [ "${3-}" != --broken ] || sed -i '/^payment_url/d' "$directory/dist/shop.conf"
+            ;;
+        notes)
+            cp "$checkout/examples/django-notes/tamer.toml" "$directory/"
+            # Django is fetched once for all runs.
+            mkdir -p "$cache/notes"
+            "$checkout/examples/django-notes/build" "$version" "$cache/notes"
+            rm -rf -- "$directory/dist"
+            cp -R "$cache/notes/dist" "$directory/"
+            [ "${3-}" != --broken ] || rm "$directory/dist/notes/urls.py"
+            ;;
+    esac
+    (cd "$directory" && expect 0 tamer publish "$version" --file "$directory/tamer.toml")
+}
+
+# place COMPONENT SELECTOR: adds it to the environment; `policy KEY VALUE` changes its policy. Both
+# hold from the next `apply` on.
+place() {
+    sed -i "s|^\\[place\\]\$|&\n\"$1\" = $2|" "$lab/desk/work/vagrant.toml"
+}
+
+policy() {
+    local file=$lab/desk/work/vagrant.toml
+    if grep -q "^$1 *=" "$file"; then
+        sed -i "s|^$1 *=.*|$1 = $2|" "$file"
+    else
+        sed -i "s|^\\[policy\\]\$|&\n$1 = $2|" "$file"
+    fi
+}
+
+apply() {
+    expect 0 tamer env apply "$lab/desk/work/vagrant.toml"
+}
+
+# === What is seen
+
+# asked HOST PATH: what a visitor of this host gets.
+asked() {
+    at_desk curl --silent --show-error --fail --max-time 5 "http://$1$2"
+}
+
+version_of_shop() {
+    [ "$(asked "$1" /version)" = "$2" ]
+}
+
+# answer VERSION HOST…: visitors of these hosts see this version of the shop.
+answer() {
+    local wanted=$1 host
+    shift
+    for host in "$@"; do
+        within 15 version_of_shop "$host" "$wanted" ||
+            fail "$host answers as $(asked "$host" /version 2>&1 || true), not as $wanted"
+    done
+    printf '  visitors of %s see %s\n' "$*" "$wanted"
+}
+
+notes_answer() {
+    local wanted=$1 host
+    shift
+    for host in "$@"; do
+        [ "$(asked "$host" /notes/version)" = "$wanted" ] || fail "the notes on $host are not $wanted"
+    done
+}
+
+# The version that is current on a host, read from its disk: `current HOST [ROOT]`.
+current() {
+    on "$1" sh -c 'basename -- "$(readlink "$1/current")"' sh "${2:-/srv/shop/web}" | sed 's/^[0-9]*-\(.*\)-[0-9a-f]*$/\1/'
+}
+
+# whole HOST [ROOT]: `current` is there, and is every file that its manifest lists, byte for byte.
+whole() {
+    on "$1" python3 /tamer/share/whole.py "${2:-/srv/shop/web}" ||
+        fail "what is current on $1 is not whole"
+}
+
+# run VERSION HOST…: on disk, whole, and for visitors.
+run() {
+    local wanted=$1 host got
+    shift
+    for host in "$@"; do
+        got=$(current "$host")
+        [ "$got" = "$wanted" ] || fail "$host has $got, not $wanted"
+        whole "$host"
+    done
+    answer "$wanted" "$@"
+}
+
+connected() {
+    state_of "$1" | grep -qx connected
+}
+
+# The state in which the controller sees a host: connected, away, quarantined.
+state_of() {
+    at_desk tamer hosts "$1" --output json | lookup '["hosts"][0]["state"]'
+}
+
+away() {
+    state_of "$1" | grep -qx away
+}
+
+# knows HOST VERSION [COMPONENT]: what the controller believes that the host runs.
+knows() {
+    [ "$(at_desk tamer hosts "$1" --output json |
+        python3 -c 'import json, sys
+for component in json.load(sys.stdin)["hosts"][0]["components"]:
+    if component["component"] == sys.argv[1]:
+        print(component["running"])' "${3:-web}")" = "$2" ]
+}
+
+# lookup PATH: a value of the JSON on standard input, by the words of Python.
+lookup() {
+    python3 -c 'import json, sys; value = json.load(sys.stdin); print(eval("value" + sys.argv[1]))' "$1"
+}
+
+# eventually SECONDS WORD…: it becomes true.
+eventually() {
+    local patience=$1
+    shift
+    within "$patience" "$@" || fail "not within $patience s: $*"
+}
+
+controller_answers() {
+    at_desk tamer whoami --quiet
+}
+
+# The journal of a unit on a host, since it was made.
+journal() {
+    on "$1" journalctl --no-pager --quiet --output cat --unit "$2"
+}
+
+in_journal() {
+    journal "$1" "$2" | grep -qF -- "$3"
+}
+
+# status_says HOST TEXT…: `tamer-agent status` there.
+status_says() {
+    try on "$1" tamer-agent status
+    shift
+    says "$@"
+}
+
+# === Nothing is lost
+
+# Deployments whose number somebody was told: the controller must know them for ever.
+note_acknowledged() {
+    grep -oE 'deployment [0-9]+' <<<"$said" | grep -oE '[0-9]+' >>"$lab/desk/acknowledged" || true
+}
+
+fault() {
+    printf '%s\n' "$*" >>"$results/faults"
+    printf '** %s\n' "$*"
+}
+
+loss() {
+    printf '%s: %s\n' "$scenario" "$*" >>"$results/losses"
+    fail "LOST: $*"
+}
+
+# nothing_lost: the controller knows every deployment that it told somebody about, all that it keeps is
+# whole, and so is the chain of its audit log.
+nothing_lost() {
+    local number known
+    eventually 30 controller_answers
+    known=$(at_desk tamer history "$environment" --limit 1000 --output json | history_numbers)
+    sort -nu "$lab/desk/acknowledged" 2>/dev/null >"$lab/desk/acknowledged.sorted" || true
+    while read -r number; do
+        grep -qx "$number" <<<"$known" || loss "the controller does not know deployment $number any more"
+    done <"$lab/desk/acknowledged.sorted"
+    on controller systemctl stop tamer-controller
+    on controller tamer-controller check || loss 'what the controller keeps is not whole'
+    on controller tamer-controller audit verify || loss 'the audit log is not whole'
+    on controller systemctl start tamer-controller
+    printf '%s\n' "$scenario" >>"$results/verified"
+    printf '  nothing is lost: %s acknowledged deployments are known, store and audit log are whole\n' \
+        "$(wc -l <"$lab/desk/acknowledged.sorted")"
+}
+
+history_numbers() {
+    python3 -c 'import json, sys
+for deployment in json.load(sys.stdin)["deployments"]:
+    print(deployment["id"])'
+}
+
+# === What breaks
+
+lab_kill() {
+    fault 'a host lost its power'
+    host_kill "$1"
+}
+
+lab_start() {
+    host_boot "$1"
+    host_ready "$1"
+}
+
+lab_cut() {
+    local host
+    fault 'a link was cut'
+    for host in "$@"; do
+        cut_cable "$host"
+    done
+}
+
+lab_heal() {
+    local host
+    for host in "$@"; do
+        mend_cable "$host"
+    done
+}
+
+# How often a unit was started on a host, since the host was made.
+starts_of() {
+    on "$1" journalctl --no-pager --quiet --output cat --unit "$2" | grep -c '^Started ' || true
+}
+
+# The program of the controller or of an agent is killed where it is; systemd starts it again.
+kill_program() {
+    fault "$2 was killed"
+    on "$1" systemctl kill --signal=KILL --kill-whom=main "$2"
+}
+
+# A moment that nobody chose: up to so many milliseconds, by the seed.
+at_random_within() {
+    random_state=$(((${random_state:-$seed} * 1103515245 + 12345) % 2147483648))
+    local wait=$(((random_state / 65536) * $1 / 32768))
+    printf '  after %s ms\n' "$wait"
+    sleep "$((wait / 1000)).$(printf '%03d' $((wait % 1000)))"
+}
+
+# newer_package NAME VERSION: the package under test as its next version; prints where hosts see it.
+newer_package() {
+    local work=$lab/share/newer-$1
+    rm -rf -- "$work"
+    dpkg-deb --raw-extract "$(find "$packages" -maxdepth 1 -name "$1_[0-9]*.deb" | sort -V | tail -n 1)" "$work"
+    sed -i "s/^Version: .*/Version: $2/" "$work/DEBIAN/control"
+    dpkg-deb --root-owner-group -Znone --build "$work" "$lab/share/$1_$2_amd64.deb" >/dev/null
+    rm -rf -- "$work"
+    say "/tamer/share/$1_$2_amd64.deb"
+}
+
+# its_end_any CODE…: what goes on meanwhile ends with one of these.
+its_end_any() {
+    local wanted
+    code=0
+    wait "$meanwhile_pid" || code=$?
+    said=$(cat "$lab/desk/work/meanwhile")
+    sed 's/^/    /' <<<"$said"
+    note_acknowledged
+    for wanted in "$@"; do
+        [ "$code" != "$wanted" ] || return 0
+    done
+    fail "what went on meanwhile ended with $code, not with one of: $*"
+}
+
+# What a host runs is what the controller wants it to run, and nothing is under way there.
+settled() {
+    at_desk tamer hosts "$1" --output json | python3 -c 'import json, sys
+host = json.load(sys.stdin)["hosts"][0]
+ok = host["state"] == "connected" and all(
+    part["running"] == part["wanted"] or part["failure"] for part in host["components"]
+    if part["component"] == "web")
+sys.exit(0 if ok else 1)'
+}
+
+# A host's check `mail` holds, as the controller knows.
+sends_mail() {
+    at_desk tamer hosts "$1" --output json | python3 -c 'import json, sys
+checks = json.load(sys.stdin)["hosts"][0]["checks"]
+sys.exit(0 if any(check["name"] == "mail" and not check["failure"] for check in checks) else 1)'
+}
