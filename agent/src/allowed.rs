@@ -4,12 +4,17 @@
 //! this says what it may name here. Pure: the host is not looked at.
 
 use crate::config::{Allowed, Config};
-use crate::own;
 use std::path::{Path, PathBuf};
-use tamer_core::application::ComponentSpec;
+use tamer_core::application::{ComponentSpec, Hook};
 use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::release::Manifest;
 use tamer_release::manifest::SUPPORTED_FEATURES;
+
+/// The agent's unit: a component that names it is the agent itself.
+pub const AGENT_UNIT: &str = "tamer-agent.service";
+
+/// The hooks that the agent itself may have: it cannot look after its own stop and start.
+const AGENT_HOOKS: [Hook; 2] = [Hook::PreActivate, Hook::Validate];
 
 /// Where a component lives on this host, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,8 +118,8 @@ pub fn place(config: &Config, slot: &Slot, spec: &ComponentSpec) -> Result<Place
             "{slot} wants to restart `{unit}`: agent.toml would need `units = [\"{unit}\"]` in [application.{application}]"
         ));
     }
-    if spec.service.as_deref() == Some(own::UNIT)
-        && let Some(hook) = spec.hooks.keys().find(|it| !own::HOOKS.contains(it))
+    if spec.service.as_deref() == Some(AGENT_UNIT)
+        && let Some(hook) = spec.hooks.keys().find(|it| !AGENT_HOOKS.contains(it))
     {
         return refuse(format!(
             "{slot} is the agent itself, which systemd stops and starts: it can have no `{hook}` hook"

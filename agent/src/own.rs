@@ -15,24 +15,17 @@
 //! rest. An agent that is not on trial is ready as soon as it runs: a controller that is away must not
 //! make it restart.
 
-use crate::allowed::failure;
-use crate::execute::Job;
+use crate::allowed::{AGENT_UNIT, failure};
 use crate::host::services::Services;
 use crate::host::{blocking, file_failure};
+use crate::plan::undo::Stand;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tamer_core::application::Hook;
-use tamer_core::desired::{Failure, FailureKind, Purpose};
+use tamer_core::desired::{Failure, FailureKind};
 use tamer_kit::{durable, supervisor};
 use tokio::sync::watch;
-
-/// The agent's unit: a component that names it is the agent itself.
-pub const UNIT: &str = "tamer-agent.service";
-
-/// The hooks that it may have: it cannot look after its own stop and start.
-pub(crate) const HOOKS: [Hook; 2] = [Hook::PreActivate, Hook::Validate];
 
 /// The longest reason that is read from a trial.
 const MAX_REASON: u64 = 4096;
@@ -55,15 +48,15 @@ pub struct Trial {
     dir: PathBuf,
 }
 
-/// How the trial of a new agent stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stand {
-    /// There is none.
-    None,
-    /// The agent that runs has still to prove itself.
-    Runs,
-    /// The old agent was put back, for this reason.
-    TakenBack(String),
+/// To what the server is handed over.
+pub(crate) struct HandOver<'a> {
+    /// The component's root.
+    pub(crate) root: &'a Path,
+    /// The directory of the release that is to run; `None` for the package's.
+    pub(crate) to: Option<&'a Path>,
+    /// Where it must prove itself: the directory's name of the release that is put back otherwise, or
+    /// `None` for the package's.
+    pub(crate) trial: Option<Option<&'a str>>,
 }
 
 // === impl Own ===
@@ -109,44 +102,41 @@ impl Own {
         }
     }
 
-    /// Restarts the unit unless `to`, the release's directory (the package where it is `None`), is what
-    /// runs here already. Returns only then, or when it failed: a restart ends this process.
+    /// Restarts the unit, unless what is to run is what runs here already. Returns only then, or when it
+    /// failed: a restart ends this process.
     ///
     /// # Errors
     /// [`FailureKind::Service`]: it is not systemd's to restart, or systemd did not.
     pub(crate) async fn hand_over(
         &self,
         services: &dyn Services,
-        job: &Job,
-        to: Option<&Path>,
-        undo: bool,
+        order: HandOver<'_>,
     ) -> Result<(), Failure> {
         let Some(program) = &self.program else {
             // What is switched here by hand is what the unit starts next.
             tracing::warn!("start it with `systemctl restart tamer-agent`");
             return Ok(());
         };
-        let there = match to {
+        let there = match order.to {
             Some(dir) => program.starts_with(dir),
-            None => !program.starts_with(&job.root),
+            None => !program.starts_with(order.root),
         };
-        let (trial, root) = (self.trial.clone(), job.root.clone());
+        let (trial, root) = (self.trial.clone(), order.root.to_owned());
         if there {
             return blocking(move || trial.forget()).await;
         }
-        let arm = !undo && job.go.purpose == Purpose::Forward;
-        let old = job.from.as_ref().map(|end| end.installed.name.clone());
-        blocking(move || match arm {
-            true => trial.arm(&root, old.as_deref()),
-            false => trial.end(),
+        let proves = order.trial.map(|old| old.map(str::to_owned));
+        blocking(move || match proves {
+            Some(old) => trial.arm(&root, old.as_deref()),
+            None => trial.end(),
         })
         .await?;
-        services.hand_over(UNIT).await?;
+        services.hand_over(AGENT_UNIT).await?;
         tokio::time::sleep(PATIENCE).await;
         Err(failure(
             FailureKind::Service,
             format!(
-                "systemd did not restart {UNIT} within {} s",
+                "systemd did not restart {AGENT_UNIT} within {} s",
                 PATIENCE.as_secs()
             ),
         ))

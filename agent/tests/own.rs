@@ -11,9 +11,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use tamer_agent::allowed::AGENT_UNIT;
 use tamer_agent::config::Allowed;
 use tamer_agent::host::services::Services;
-use tamer_agent::own::{self, Own};
+use tamer_agent::own::Own;
 use tamer_core::desired::{ActivationStatus, ComponentReport, Failure, FailureKind, Purpose};
 use tamer_core::release::ReleaseRef;
 use tokio::sync::watch;
@@ -36,7 +37,7 @@ impl Services for Restarts {
         Ok(())
     }
     async fn hand_over(&self, unit: &str) -> Result<(), Failure> {
-        assert_eq!(unit, own::UNIT);
+        assert_eq!(unit, AGENT_UNIT);
         self.0.send_replace(true);
         Ok(())
     }
@@ -78,7 +79,7 @@ impl Host {
             Allowed {
                 roots: vec![dir.path().to_owned()],
                 users: vec!["root".to_owned()],
-                units: vec![own::UNIT.to_owned()],
+                units: vec![AGENT_UNIT.to_owned()],
             },
         )]
         .into();
@@ -260,7 +261,7 @@ async fn a_new_agent_whose_own_look_at_the_host_fails_hands_back() {
 async fn it_takes_no_hooks_that_stop_or_start_it() {
     let Some(mut host) = Host::new() else { return };
     host.site.agent = false;
-    let text = format!("root\"\nservice = \"{}", own::UNIT);
+    let text = format!("root\"\nservice = \"{}", AGENT_UNIT);
     host.site.user = Some(Box::leak(text.into_boxed_str()));
     let bad = host.site.publish("1.0.0", &[]);
     let report = host.grant(1, &bad, Forward).await;

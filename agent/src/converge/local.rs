@@ -2,14 +2,14 @@
 
 use super::launch::Launch;
 use super::{Converge, Event, Hands};
-use crate::allowed::failure;
+use crate::allowed::{AGENT_UNIT, failure};
 use crate::config::Config;
 use crate::drift;
 use crate::host::{blocking, chain, layout};
 use crate::journal::progress::Progress;
 use crate::journal::{self, Activation, Journal, JournalError, StateLock};
-use crate::own::{self, Stand};
 use crate::plan::activate::{local_rollback, steps};
+use crate::plan::undo::Stand;
 use crate::plan::{Current, Go, Resume, Shape, resume};
 use std::collections::BTreeMap;
 use tamer_core::desired::{ActivationStatus, FailureKind, Slot};
@@ -142,7 +142,7 @@ impl Converge {
             };
             let mut how = resume(activation, mark.as_deref(), &trial);
             if let (Resume::Undo(why), Stand::TakenBack(_)) = (&mut how, &trial) {
-                why.output = self.hands.services.log(own::UNIT).await;
+                why.output = self.hands.services.log(AGENT_UNIT).await;
             }
             match trial {
                 Stand::Runs => tracing::info!(%slot, "goes on with the exchange of the agent"),

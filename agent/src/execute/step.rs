@@ -5,9 +5,10 @@ use crate::allowed::failure;
 use crate::drift;
 use crate::host::{blocking, layout};
 use crate::journal::Baseline;
+use crate::own::HandOver;
 use crate::plan::Step;
 use tamer_core::application::Hook;
-use tamer_core::desired::{Failure, FailureKind};
+use tamer_core::desired::{Failure, FailureKind, Purpose};
 
 /// Which end of the switch a step is about.
 #[derive(Clone, Copy)]
@@ -105,9 +106,15 @@ impl Executor {
     }
 
     async fn hand_over(&self, job: &Job, which: Which) -> Result<(), Failure> {
-        let to = ends(job, which).0.map(|end| end.dir.as_path());
-        let undo = matches!(which, Which::Old);
-        self.own.hand_over(&*self.services, job, to, undo).await
+        let (to, _) = ends(job, which);
+        let forward = job.go.purpose == Purpose::Forward && matches!(which, Which::New);
+        let old = || job.from.as_ref().map(|end| end.installed.name.as_str());
+        let order = HandOver {
+            root: &job.root,
+            to: to.map(|end| end.dir.as_path()),
+            trial: forward.then(old),
+        };
+        self.own.hand_over(&*self.services, order).await
     }
 
     async fn switch(&self, job: &Job, which: Which) -> Result<(), Failure> {

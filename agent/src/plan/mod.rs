@@ -18,8 +18,8 @@ pub use prune::prune;
 pub use stage::{Staging, stage};
 pub use undo::{Next, Resume, on_failure, resume, undo};
 
+use crate::allowed::AGENT_UNIT;
 use crate::journal::Journal;
-use crate::own;
 use std::collections::BTreeSet;
 use std::fmt;
 use tamer_core::application::{ComponentSpec, Hook};
@@ -212,7 +212,7 @@ impl Facts {
 impl Shape {
     /// Whether it is the agent itself.
     pub fn is_agent(&self) -> bool {
-        self.service.as_deref() == Some(own::UNIT)
+        self.service.as_deref() == Some(AGENT_UNIT)
     }
 }
 

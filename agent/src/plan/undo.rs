@@ -10,7 +10,6 @@ use super::activate::{is_agent, starts, unit_ends};
 use super::{Shape, Step};
 use crate::allowed::failure;
 use crate::journal::Activation;
-use crate::own::Stand;
 use std::fmt;
 use tamer_core::application::Hook;
 use tamer_core::desired::{Failure, FailureKind, Purpose};
@@ -125,6 +124,17 @@ impl fmt::Display for Resume {
             Self::Undo(failure) => write!(f, "it is undone: {failure}"),
         }
     }
+}
+
+/// How the trial of a new agent stands, as an agent finds it at its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stand {
+    /// There is none.
+    None,
+    /// The agent that runs has still to prove itself.
+    Runs,
+    /// The old agent was put back, for this reason.
+    TakenBack(String),
 }
 
 /// Decides after a start of the agent. `mark` is the last mark that was left, for the message; `trial`

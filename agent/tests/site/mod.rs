@@ -10,10 +10,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tamer_agent::allowed::AGENT_UNIT;
 use tamer_agent::config::Config;
 use tamer_agent::converge::{Converge, Hands};
 use tamer_agent::host::services::Systemd;
-use tamer_agent::own::{self, Own};
+use tamer_agent::own::Own;
 use tamer_agent::source::{EnvironmentView, Real, Source, Verified};
 use tamer_core::application::Application;
 use tamer_core::desired::{
@@ -152,7 +153,7 @@ impl Site {
             Some((plain, _)) if self.bare => plain.to_owned(),
             Some((plain, _)) if self.agent => format!(
                 "{plain}service = \"{}\"\n[component.web.hooks]\nvalidate = \"bin/validate\"\n",
-                own::UNIT
+                AGENT_UNIT
             ),
             _ => text,
         };
