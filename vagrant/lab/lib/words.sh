@@ -86,7 +86,9 @@ says() {
 # meanwhile COMMAND…: starts it, and goes on; `its_end CODE` waits for it.
 meanwhile() {
     printf '$ %s &\n' "$*"
-    typed "$@" >"$lab/desk/work/meanwhile" 2>&1 &
+    # Emptied here: what the last one said is not waited for.
+    : >"$lab/desk/work/meanwhile"
+    typed "$@" >>"$lab/desk/work/meanwhile" 2>&1 &
     meanwhile_pid=$!
 }
 
@@ -96,10 +98,18 @@ its_end() {
 
 # its_line TEXT: waits until what goes on meanwhile has said this.
 its_line() {
-    within 60 grep -qF -- "$1" "$lab/desk/work/meanwhile" || {
+    within 60 said_or_over "$1"
+    grep -qF -- "$1" "$lab/desk/work/meanwhile" || {
+        code=0
+        kill -0 "$meanwhile_pid" 2>/dev/null || wait "$meanwhile_pid" || code=$?
         cat "$lab/desk/work/meanwhile"
+        printf '(it goes on, or ended with %s)\n' "$code"
         fail "nobody said \`$1\`"
     }
+}
+
+said_or_over() {
+    grep -qF -- "$1" "$lab/desk/work/meanwhile" || ! kill -0 "$meanwhile_pid"
 }
 
 # === Applications
