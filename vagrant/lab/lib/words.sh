@@ -358,6 +358,9 @@ newer_package() {
     rm -rf -- "$work"
     dpkg-deb --raw-extract "$(find "$packages" -maxdepth 1 -name "$1_[0-9]*.deb" | sort -V | tail -n 1)" "$work"
     sed -i "s/^Version: .*/Version: $2/" "$work/DEBIAN/control"
+    # As a real one, it differs in a file too.
+    printf 'Version %s\n' "$2" >"$work/usr/share/doc/$1/version"
+    (cd "$work" && find usr etc lib -type f -exec md5sum {} + 2>/dev/null >DEBIAN/md5sums) || true
     dpkg-deb --root-owner-group -Znone --build "$work" "$lab/share/$1_$2_amd64.deb" >/dev/null
     rm -rf -- "$work"
     say "/tamer/share/$1_$2_amd64.deb"
