@@ -23,7 +23,10 @@ packages_of() {
     case $1 in
         cc) echo gcc libc6-dev ;;
         dpkg-shlibdeps) echo dpkg-dev ;;
+        ip) echo iproute2 ;;
+        nft) echo nftables ;;
         strip) echo binutils ;;
+        systemd-nspawn) echo systemd-container ;;
         xz) echo xz-utils ;;
         *) echo "$1" ;;
     esac
@@ -149,7 +152,7 @@ prepare_tools() {
     mkdir -p "$tools_dir"
     local needed=(cc shellcheck) wanted=()
     if [ "$1" = all ]; then
-        wanted=(zstd postfix)
+        wanted=(zstd postfix mmdebstrap systemd-nspawn nft ip)
     fi
     apt_install "${needed[@]}" "${wanted[@]}"
     need_commands "${needed[@]}"

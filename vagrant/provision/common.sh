@@ -31,7 +31,6 @@ need_packages() {
     apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $missing </dev/null >/dev/null
 }
 
-
 # A user of an application: no shell, no password, no home.
 need_user() {
     id "$1" >/dev/null 2>&1 ||
