@@ -2,14 +2,18 @@
 
 mod commands;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use commands::{Cli, Failure};
 use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut out = std::io::stdout();
-    match commands::run(&Cli::parse(), &mut out) {
+    let done = match tamer_kit::manual::asked(&Cli::command(), "8") {
+        Some(written) => written.map_err(Into::into),
+        None => commands::run(&Cli::parse(), &mut out),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let (Failure::Usage(error) | Failure::Internal(error)) = &failure;

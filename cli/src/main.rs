@@ -1,13 +1,22 @@
 //! The `tamer` binary: reads the arguments, runs the command, prints what failed.
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::process::ExitCode;
 use tamer::args::Cli;
 use tamer::commands;
 use tamer::exit::Exit;
-use tamer::printer::Printer;
+use tamer::printer::{Output, Printer};
 
 fn main() -> ExitCode {
+    if let Some(written) = tamer_kit::manual::asked(&Cli::command(), "1") {
+        return match written {
+            Ok(()) => Exit::Done.into(),
+            Err(error) => {
+                Printer::new(Output::Text, false).failure(&format!("error: {error}"));
+                Exit::Internal.into()
+            }
+        };
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

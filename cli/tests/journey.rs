@@ -131,7 +131,7 @@ async fn each_command_leads_to_the_next() {
         .await;
     assert!(
         kept.out
-            .starts_with("tamer-agent enroll --token host-staging-"),
+            .starts_with("./install-agent --token host-staging-"),
         "{kept:?}"
     );
     assert_eq!(

@@ -2,7 +2,7 @@
 
 mod commands;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use commands::{Cli, Failure};
 use std::io::Write;
 use std::path::Path;
@@ -20,7 +20,11 @@ fn main() -> ExitCode {
     }
     let mut out = std::io::stdout().lock();
     let mut err = std::io::stderr();
-    match commands::run(&Cli::parse(), &mut out) {
+    let done = match tamer_kit::manual::asked(&Cli::command(), "8") {
+        Some(written) => written.map_err(Into::into),
+        None => commands::run(&Cli::parse(), &mut out),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Nobody is left to tell if this fails.

@@ -344,3 +344,60 @@ fn a_relative_path_counts_from_the_files_directory() {
     Said::from(init).done();
     assert!(dir.path().join("here/ca/ca.pem").exists());
 }
+
+/// What root does to the data of the service's user is that user's afterwards, and the log says who it was.
+#[test]
+fn root_leaves_nothing_of_its_own_in_anothers_data() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let nobody = nix::unistd::User::from_name("nobody").ok().flatten();
+    let (true, Some(nobody)) = (nix::unistd::geteuid().is_root(), nobody) else {
+        eprintln!("not root, or there is no user `nobody`: nothing is tested");
+        return;
+    };
+    let site = Site::new();
+    // As the package lays it out: ours to enter, the directory theirs.
+    std::fs::set_permissions(site.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let data = site.dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    chown(&data, Some(nobody.uid.as_raw()), Some(nobody.gid.as_raw())).unwrap();
+    site.run(&["init", "--name", "ctl.example", "--data"])
+        .done();
+    site.run(&["admin-token", "anna"]).done();
+    site.run(&["backup"]).done();
+    site.run(&["check"]).done();
+    // What it is restored from may be root's alone; only root's own restore reads it.
+    let kept = site.dir.path().join("kept");
+    let made = std::fs::read_dir(site.config().paths().backups).unwrap();
+    let made = made.map(|it| it.unwrap().path()).next().unwrap();
+    std::fs::create_dir(&kept).unwrap();
+    std::fs::set_permissions(&kept, PermissionsExt::from_mode(0o700)).unwrap();
+    let backup = kept.join(made.file_name().unwrap());
+    std::fs::copy(&made, &backup).unwrap();
+    site.run(&["restore", backup.to_str().unwrap()]).done();
+    let mut dirs = vec![data.clone()];
+    let mut files = 0;
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            let found = std::fs::symlink_metadata(&path).unwrap();
+            let owner = (found.uid(), found.gid());
+            assert_eq!(
+                owner,
+                (nobody.uid.as_raw(), nobody.gid.as_raw()),
+                "{}",
+                path.display()
+            );
+            files += 1;
+            if found.is_dir() {
+                dirs.push(path);
+            }
+        }
+    }
+    assert!(files > 10, "a controller has more than {files} files");
+    let log = std::fs::read_to_string(site.config().paths().audit).unwrap();
+    assert_eq!(
+        log.matches("\"root at the controller\"").count(),
+        3,
+        "{log}"
+    );
+}

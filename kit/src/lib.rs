@@ -1,6 +1,6 @@
 //! Small things that more than one binary needs, and that belong to no room of the house:
 //! durable files, hashing, configuration files, TLS set-up, HTTP, backoff, telemetry, metrics,
-//! what a service tells systemd.
+//! what a service tells systemd, manual pages and completions.
 //!
 //! Nothing here decides anything about deploying.
 
@@ -12,6 +12,7 @@ pub mod config;
 pub mod durable;
 pub mod hash;
 pub mod http;
+pub mod manual;
 pub mod metrics;
 pub mod supervisor;
 pub mod telemetry;

@@ -7,12 +7,13 @@ mod run;
 mod status;
 mod template;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tamer_agent::config::Config;
 use tamer_agent::identity::IdentityError;
 use tamer_agent::journal::JournalError;
+use tamer_kit::manual;
 use tokio::runtime::Runtime;
 
 /// The configuration file where none is named.
@@ -83,6 +84,14 @@ enum Command {
     /// Make a new journal from what is on disk, after the old one was damaged
     #[command(long_about = recover::ABOUT)]
     Recover,
+    /// Print a completion script for your shell
+    #[command(
+        after_help = "Example:\n  tamer-agent completions bash > /etc/bash_completion.d/tamer-agent"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Why a command did not do its work; decides the exit code.
@@ -159,6 +168,9 @@ pub(crate) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
             runtime.block_on(hold::release(&cli.places.load()?, args, out))
         }
         Command::Recover => recover::recover(&cli.places.load()?, out),
+        Command::Completions { shell } => {
+            Ok(out.write_all(&manual::completions(*shell, Cli::command()))?)
+        }
     }
 }
 

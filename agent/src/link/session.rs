@@ -5,7 +5,7 @@ use super::trouble::Trouble;
 use std::time::Duration;
 use tamer_core::desired::{ComponentReport, Desired, HostReport};
 use tamer_core::moment::Moment;
-use tamer_kit::channel;
+use tamer_kit::{channel, supervisor};
 use tamer_proto::convert::digest_bytes;
 use tamer_proto::v1::agent_message::Kind as Say;
 use tamer_proto::v1::agents_client::AgentsClient;
@@ -135,6 +135,7 @@ impl Session<'_> {
         self.link.metrics.connected.set(1);
         self.welcomed = true;
         self.link.welcomed.send_replace(true);
+        supervisor::status(&format!("connected to {}", self.link.address));
         tracing::info!(address = %self.link.address, controller = %welcome.controller_version, "connected");
     }
 

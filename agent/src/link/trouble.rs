@@ -4,6 +4,7 @@
 use super::Link;
 use std::fmt;
 use tamer_kit::channel::ChannelError;
+use tamer_kit::supervisor;
 use tonic::{Code, Status};
 
 /// Why the line broke.
@@ -33,6 +34,7 @@ impl Trouble {
     /// Logs it, unless the last one was alike.
     pub(super) fn tell(&self, last: Option<&Self>, link: &Link) {
         let (address, next) = (&link.address, self.next(link));
+        supervisor::status(&format!("no line to {address}: {self}"));
         if last.is_some_and(|last| self.like(last)) {
             tracing::debug!(%address, why = %self, "still no line to the controller");
         } else if matches!(self, Self::Closed) {

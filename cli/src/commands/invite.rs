@@ -8,6 +8,13 @@ use crate::views::human::date;
 use tamer_core::moment::Span;
 use tamer_proto::v1::{InviteRequest, InviteResponse};
 
+/// How the two files that a server needs get there.
+const BRING: &str = "\
+Bring the package of the agent and what installs it to the server:
+  scp deploy-scripts/install-agent target/packages/tamer-agent_*.deb root@SERVER:
+(deploy-scripts/package makes the package; where `tamer` is a package itself, install-agent is in
+/usr/share/tamer/deploy-scripts)";
+
 pub(super) async fn host(at: &Context<'_>, args: &InviteHost) -> Result<Exit> {
     let request = InviteRequest {
         kind: "host".to_owned(),
@@ -24,11 +31,11 @@ pub(super) async fn host(at: &Context<'_>, args: &InviteHost) -> Result<Exit> {
     };
     let answer = invite(at, request).await?;
     at.printer.note(format!(
-        "Paste this on the server before {}; the token is good for one server:",
+        "{BRING}\nThen paste this there, as root, before {}; the token is good for one server:",
         date(answer.expires_ms)
     ));
     at.printer
-        .line(format!("tamer-agent enroll --token {}", answer.token));
+        .line(format!("./install-agent --token {}", answer.token));
     at.printer.next("tamer hosts");
     Ok(Exit::Done)
 }

@@ -65,7 +65,7 @@ fn read(words: &[String]) -> Result<(Address, JoinToken)> {
         .doing(Exit::Usage, || "cannot log in".to_owned())?;
     if token.kind == TokenKind::Host {
         return Err(Error::usage("this token is for a server, not for a person")
-            .next("on the server: tamer-agent enroll --token TOKEN"));
+            .next("on the server: ./install-agent --token TOKEN"));
     }
     let address = match address {
         Some(address) => address
@@ -118,7 +118,7 @@ mod tests {
         let elsewhere = read(&["10.0.0.1:99".to_owned(), operator.clone()]).unwrap();
         assert_eq!(elsewhere.0.to_string(), "https://10.0.0.1:99");
         let host = read(&[token(TokenKind::Host)]).unwrap_err();
-        assert!(host.next[0].contains("tamer-agent enroll"), "{host:?}");
+        assert!(host.next[0].contains("install-agent --token"), "{host:?}");
         let cut = read(&[operator[..40].to_owned()]).unwrap_err();
         assert_eq!(cut.exit, Exit::Usage);
         assert!(

@@ -29,6 +29,7 @@ use crate::home::Home;
 use crate::printer::Printer;
 use clap::CommandFactory;
 use tamer_kit::address::Address;
+use tamer_kit::manual;
 
 /// What every command gets.
 #[derive(Debug)]
@@ -54,8 +55,7 @@ pub async fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
         Command::Init(args) => return init::run(&args, printer),
         Command::Pack(args) => return pack::run(&args, printer).await,
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "tamer", &mut script);
+            let script = manual::completions(shell, Cli::command());
             printer.raw(&String::from_utf8_lossy(&script));
             return Ok(Exit::Done);
         }

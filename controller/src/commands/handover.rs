@@ -6,12 +6,26 @@
 
 use anyhow::Context;
 use nix::unistd::{Gid, Uid, User, initgroups, setgid, setgroups, setuid};
-use std::os::unix::fs::MetadataExt;
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 use std::sync::OnceLock;
+use tamer_kit::durable;
+
+/// The service's user, where the package is installed.
+const USER: &str = "tamer-controller";
 
 /// Who gave the command; noted before it is handed over.
 static GIVEN_BY: OnceLock<String> = OnceLock::new();
+
+/// What may be read after the handover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// What the owner of the data may read.
+    Own,
+    /// Everything, as root may: what a controller is restored from need not be its user's.
+    All,
+}
 
 /// The user that typed the command.
 pub(super) fn given_by() -> &'static str {
@@ -19,25 +33,40 @@ pub(super) fn given_by() -> &'static str {
 }
 
 /// Goes on as the owner of `data`, for good, where this is root's process and `data` another user's.
+/// `usual` where this is the machine's own controller, and not one with a configuration file that was
+/// named: its data directory is made here, for its user, where there is none.
 /// Must come before anything is opened there and before there are threads.
 ///
 /// # Errors
-/// `data` cannot be looked at, or the kernel refuses.
-pub(super) fn to_owner(data: &Path) -> anyhow::Result<()> {
+/// `data` cannot be looked at or made, or the kernel refuses.
+pub(super) fn to_owner(data: &Path, usual: bool, reading: Reading) -> anyhow::Result<()> {
     given_by();
     if !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     let owner = match std::fs::metadata(data) {
-        // `init` makes it.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        found => found.with_context(|| format!("cannot look at {}", data.display()))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let user = User::from_name(USER).ok().flatten();
+            let (true, Some(user)) = (usual, user) else {
+                // `init` makes it.
+                return Ok(());
+            };
+            durable::create_dir_all(data.parent().unwrap_or(data), 0o755)?;
+            durable::create_dir_all(data, 0o700)?;
+            chown(data, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+                .with_context(|| format!("cannot give {} to {USER}", data.display()))?;
+            (user.uid, user.gid)
+        }
+        found => {
+            let found = found.with_context(|| format!("cannot look at {}", data.display()))?;
+            (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()))
+        }
     };
-    let (uid, gid) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    let (uid, gid) = owner;
     if uid.is_root() {
         return Ok(());
     }
-    become_user(uid, gid).with_context(|| {
+    become_user(uid, gid, reading).with_context(|| {
         format!(
             "{} belongs to {}, and root could not go on as that user",
             data.display(),
@@ -47,7 +76,8 @@ pub(super) fn to_owner(data: &Path) -> anyhow::Result<()> {
 }
 
 /// The groups first: afterwards this may not change them any more.
-fn become_user(uid: Uid, gid: Gid) -> anyhow::Result<()> {
+fn become_user(uid: Uid, gid: Gid, reading: Reading) -> anyhow::Result<()> {
+    set_keep_capabilities(reading == Reading::All)?;
     match User::from_uid(uid).ok().flatten() {
         Some(user) => {
             initgroups(&std::ffi::CString::new(user.name)?, user.gid)?;
@@ -59,6 +89,14 @@ fn become_user(uid: Uid, gid: Gid) -> anyhow::Result<()> {
         }
     }
     setuid(uid)?;
+    if reading == Reading::All {
+        let kept = CapabilitySets {
+            effective: CapabilitySet::DAC_READ_SEARCH,
+            permitted: CapabilitySet::DAC_READ_SEARCH,
+            inheritable: CapabilitySet::empty(),
+        };
+        set_capabilities(None, kept)?;
+    }
     Ok(())
 }
 

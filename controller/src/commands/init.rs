@@ -1,6 +1,7 @@
 //! `init` and `admin-token`: the beginning, and the way back in.
 
-use super::{Failure, exe, handover, load, note};
+use super::handover::{self, Reading};
+use super::{Failure, exe, load, note};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use std::io::Write;
@@ -55,7 +56,7 @@ pub(super) struct AdminToken {
 
 pub(super) fn init(init: &Init, file: Option<&Path>, out: &mut dyn Write) -> Result<(), Failure> {
     let config = configure(init, file, out)?;
-    handover::to_owner(&config.data)?;
+    handover::to_owner(&config.data, file.is_none(), Reading::Own)?;
     let paths = config.paths();
     let ca = prepare(&paths)?;
     let store = new_store(&paths)?;
@@ -65,12 +66,12 @@ pub(super) fn init(init: &Init, file: Option<&Path>, out: &mut dyn Write) -> Res
     let token = admit(&config, &ca, &store, &init.admin)?;
     writeln!(out, "a new controller lies in {}", paths.data.display())?;
     writeln!(out, "  its CA has the fingerprint {}", ca.fingerprint())?;
-    writeln!(
-        out,
-        "\nstart it here, or as a service with systemctl start tamer-controller:"
-    )?;
+    writeln!(out, "\nstart it here:")?;
     match file {
         Some(file) => writeln!(out, "  tamer-controller serve --config {}", file.display())?,
+        None if Path::new("/run/systemd/system").exists() => {
+            writeln!(out, "  systemctl enable --now tamer-controller")?;
+        }
         None => writeln!(out, "  tamer-controller serve")?,
     }
     say_login(out, &init.admin, &token)?;

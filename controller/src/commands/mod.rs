@@ -8,12 +8,13 @@ mod serve;
 mod store;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use handover::Reading;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tamer_controller::audit::{AuditLog, Entry};
 use tamer_controller::config::{Config, DEFAULT_FILE, Paths};
-use tamer_kit::clock;
+use tamer_kit::{clock, manual};
 
 /// Decides which release runs on which server, and never alone: hosts check every release
 /// themselves.
@@ -66,6 +67,14 @@ enum Command {
     Unhold(Reason),
     /// Print a new login line for an admin, when no other admin can; the controller must be stopped
     AdminToken(init::AdminToken),
+    /// Print a completion script for your shell
+    #[command(
+        after_help = "Example:\n  tamer-controller completions bash > /etc/bash_completion.d/tamer-controller"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -109,13 +118,22 @@ pub(crate) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
     };
     tamer_kit::telemetry::init(default).map_err(Failure::Usage)?;
     let file = cli.config.as_deref();
-    if let Command::Init(init) = &cli.command {
-        return init::init(init, file, out);
+    // These need no configuration, or make it.
+    match &cli.command {
+        Command::Init(init) => return init::init(init, file, out),
+        Command::Completions { shell } => {
+            return Ok(out.write_all(&manual::completions(*shell, Cli::command()))?);
+        }
+        _ => {}
     }
     let config = load(file).map_err(Failure::Usage)?;
-    handover::to_owner(&config.data)?;
+    let reading = match &cli.command {
+        Command::Restore(_) => Reading::All,
+        _ => Reading::Own,
+    };
+    handover::to_owner(&config.data, file.is_none(), reading)?;
     match &cli.command {
-        Command::Init(_) => Ok(()),
+        Command::Init(_) | Command::Completions { .. } => Ok(()),
         Command::Serve => serve::serve(config),
         Command::Backup => store::backup(&config, out),
         Command::Restore(restore) => store::restore(&config, restore, out),
