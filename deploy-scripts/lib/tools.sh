@@ -26,6 +26,7 @@ packages_of() {
         ip) echo iproute2 ;;
         nft) echo nftables ;;
         strip) echo binutils ;;
+        systemd-analyze) echo systemd ;;
         systemd-nspawn) echo systemd-container ;;
         xz) echo xz-utils ;;
         *) echo "$1" ;;
@@ -94,7 +95,7 @@ want_commands() {
         fi
     done
     if [ "${#missing[@]}" -gt 0 ]; then
-        skip "tests that need ${missing[*]}; to have them: sudo apt-get install --no-install-recommends ${missing[*]}"
+        skip "tests that need ${missing[*]}; to have them: sudo apt-get install --no-install-recommends $(for command in "${missing[@]}"; do packages_of "$command"; done | xargs)"
     fi
 }
 
@@ -152,7 +153,7 @@ prepare_tools() {
     mkdir -p "$tools_dir"
     local needed=(cc shellcheck) wanted=()
     if [ "$1" = all ]; then
-        wanted=(zstd postfix mmdebstrap systemd-nspawn nft ip)
+        wanted=(zstd postfix mmdebstrap systemd-nspawn nft ip dpkg-shlibdeps strip xz lintian systemd-analyze)
     fi
     apt_install "${needed[@]}" "${wanted[@]}"
     need_commands "${needed[@]}"
@@ -162,6 +163,7 @@ prepare_tools() {
     need_cargo_tool deny 0.19.0 0.20.2
     if [ "$1" = all ]; then
         need_cargo_tool nextest 0.9.100 0.9.148
+        need_cargo_deb
     fi
     if [ "${#tools_missing[@]}" -gt 0 ]; then
         printf 'missing: %s\n' "${tools_missing[@]}"
@@ -169,13 +171,17 @@ prepare_tools() {
     fi
 }
 
+# Without its default features it needs no C library: the command `xz` compresses.
+need_cargo_deb() {
+    need_cargo_tool deb 3.8.0 3.8.0 --no-default-features
+}
+
 # What deploy-scripts/package needs. Fails, with the commands to type, if it is not to be had.
 prepare_packaging() {
     mkdir -p "$tools_dir"
     apt_install dpkg-shlibdeps strip xz
     need_commands cargo dpkg-shlibdeps strip xz
-    # Without its default features it needs no C library; `xz` compresses.
-    need_cargo_tool deb 3.8.0 3.8.0 --no-default-features
+    need_cargo_deb
     if [ "${#tools_missing[@]}" -gt 0 ]; then
         printf 'missing: %s\n' "${tools_missing[@]}"
         return 1
