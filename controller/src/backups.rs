@@ -1,9 +1,11 @@
 //! The automatic backups: one every so often, and one before a new version of Tamer writes.
 //!
-//! Each is a file of [`crate::store::backup`]; a failure is logged and counted, never fatal.
+//! With them goes the [`Mirror`] of what the store does not hold, looked at every minute. Each backup is
+//! a file of [`crate::store::backup`]; a failure is logged and counted, never fatal.
 
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::mirror::Mirror;
 use crate::store::{Store, StoreError, backup, epoch};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,13 +17,14 @@ use tamer_kit::durable;
 /// How often is looked whether a backup is due: the wall clock decides, and it may jump.
 const LOOK: Duration = Duration::from_secs(60);
 /// In the state directory: the version that ran last.
-const VERSION: &str = "version";
+pub(crate) const VERSION: &str = "version";
 const MAX_VERSION: u64 = 256;
 
 /// Makes backups as the configuration says, until `shutdown` is done. A backup under way is
 /// finished first.
 pub async fn run(
     store: Arc<dyn Store>,
+    mirror: Mirror,
     config: &Config,
     metrics: Metrics,
     shutdown: impl Future<Output = ()>,
@@ -31,7 +34,13 @@ pub async fn run(
     loop {
         let round = {
             let (store, config, metrics) = (Arc::clone(&store), config.clone(), metrics.clone());
-            move || look(&*store, &config, &metrics, clock::now())
+            let mirror = mirror.clone();
+            move || {
+                let now = clock::now();
+                // First, so that no backup of the store lies beside a mirror that is older.
+                mirror.everything(now);
+                look(&*store, &config, &metrics, now);
+            }
         };
         if let Err(error) = tokio::task::spawn_blocking(round).await {
             tracing::error!(%error, "the automatic backup panicked");
@@ -216,7 +225,8 @@ mod tests {
             }
             stop.send(()).unwrap();
         };
-        let run = run(Arc::new(store), &config, Metrics::new(), async {
+        let mirror = Mirror::new(&config, Metrics::new());
+        let run = run(Arc::new(store), mirror, &config, Metrics::new(), async {
             let _ = stopped.await;
         });
         let both = async { tokio::join!(run, stopper) };

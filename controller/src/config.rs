@@ -25,6 +25,8 @@ pub struct Config {
     pub public: Address,
     /// DNS names and IP addresses for the controller's certificate; `public`'s host is among them.
     pub names: Vec<String>,
+    /// The file that these come from, if there is one.
+    pub file: Option<PathBuf>,
     /// The directory of everything that the controller keeps.
     pub data: PathBuf,
     /// Where metrics are served, as plain HTTP on loopback; nowhere if `None`.
@@ -40,8 +42,10 @@ pub struct Config {
 /// When backups are made and which are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backups {
-    /// Where they lie.
+    /// Where they lie, and the mirror of what the store does not hold.
     pub directory: PathBuf,
+    /// Whether the mirror has the releases, too.
+    pub artifacts: bool,
     /// How many are kept, at least 1.
     pub keep: usize,
     /// How often one is made, at least once a minute's distance apart.
@@ -71,8 +75,12 @@ pub struct Paths {
     pub audit: PathBuf,
     /// The artifact store.
     pub artifacts: PathBuf,
+    /// The keys that were shut out.
+    pub revocations: PathBuf,
     /// The backups.
     pub backups: PathBuf,
+    /// The copy of what the store does not hold.
+    pub mirror: PathBuf,
 }
 
 impl Config {
@@ -97,7 +105,9 @@ impl Config {
     fn of(raw: file::ConfigFile, path: &Path) -> anyhow::Result<Self> {
         let whole = std::path::absolute(path)?;
         let base = whole.parent().unwrap_or(Path::new("/"));
-        Ok(raw.resolve(&path.display().to_string(), base, &hostname())?)
+        let mut config = raw.resolve(&path.display().to_string(), base, &hostname())?;
+        config.file = Some(whole.clone());
+        Ok(config)
     }
 
     /// The defaults, as an empty file gives them.
@@ -123,8 +133,10 @@ impl Config {
             timestamp_key: online.join("timestamp.pem"),
             online,
             audit: data.join("audit.log"),
+            revocations: data.join("revocations.log"),
             artifacts: self.artifacts.clone(),
             backups: self.backups.directory.clone(),
+            mirror: self.backups.directory.join("mirror"),
         }
     }
 }

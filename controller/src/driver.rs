@@ -8,10 +8,13 @@
 use crate::audit::AuditLog;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
+use crate::mirror::Mirror;
+use crate::revocations::{Revocation, Revocations};
 use crate::server::Connections;
 use crate::sessions::Sessions;
-use crate::store::Store;
+use crate::store::{Store, epoch};
 use anyhow::Context as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tamer_core::moment::Moment;
@@ -54,6 +57,12 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Where people's doings are kept.
     pub audit: AuditLog,
+    /// Where revoked keys are kept.
+    pub revocations: Revocations,
+    /// Where the epoch is kept, and which one is there.
+    pub epoch: (PathBuf, u64),
+    /// The copy of these.
+    pub mirror: Mirror,
     /// Whom to send to.
     pub sessions: Arc<Sessions>,
     /// What to close when a key is revoked.
@@ -177,13 +186,14 @@ async fn run(
             parts.fleet.dispatch()
         };
         let dirty = parts.fleet.is_dirty();
-        parts.commit().await?;
+        let shut_out = parts.fleet.take_shut_out();
+        parts.commit(&shut_out).await?;
         for (host, desired) in messages {
             parts.metrics.desired_sent();
             parts.sessions.send(&host, desired);
         }
-        for key in parts.fleet.take_shut_out() {
-            parts.connections.close(key);
+        for revocation in shut_out {
+            parts.connections.close(revocation.key);
         }
         for answer in after {
             answer();
@@ -201,15 +211,29 @@ async fn run(
 // === impl Parts ===
 
 impl Parts {
-    /// Makes everything durable: what people did in the audit log, the rest in the store.
-    async fn commit(&mut self) -> anyhow::Result<()> {
+    /// Makes everything durable: revoked keys and what people did in their logs, the rest in the store.
+    async fn commit(&mut self, shut_out: &[Revocation]) -> anyhow::Result<()> {
         let entries = self.fleet.take_audit();
+        let risen = self.fleet.epoch > self.epoch.1;
+        // A few lines and one fsync, seldom: people are slow.
+        if !shut_out.is_empty() {
+            self.revocations
+                .append(shut_out)
+                .context("cannot write down what was revoked")?;
+        }
         if !entries.is_empty() {
-            // A few lines and one fsync, seldom: people are slow.
             self.audit
                 .append(&entries)
                 .context("cannot write the audit log")?;
         }
+        if risen {
+            epoch::raise(&self.epoch.0, self.fleet.epoch).context("cannot note the epoch")?;
+            self.epoch.1 = self.fleet.epoch;
+        }
+        if risen || !shut_out.is_empty() || !entries.is_empty() {
+            self.mirror.records().await;
+        }
+        self.fleet.mirror_trouble = self.mirror.trouble();
         if !self.fleet.is_dirty() {
             return Ok(());
         }

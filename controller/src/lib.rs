@@ -12,11 +12,12 @@
 //! | [`api`] | thin: convert, send to the driver, await |
 //! | [`driver`] | the only writer: change, decide, commit, dispatch |
 //! | [`fleet`] | everything known, and every change to it; no I/O |
-//! | [`status`] | the fleet as people see it |
+//! | [`status`], [`notes`] | the fleet as people see it, and what they should know |
 //! | [`sessions`], [`server`] | who is connected; the one port |
 //! | [`identity`] | the CA, join tokens, who may do what |
 //! | [`publications`], [`artifacts`], [`catalog`] | signed metadata, blobs, and looking things up in both |
-//! | [`store`], [`audit`], [`backups`] | what must not be forgotten |
+//! | [`store`], [`audit`], [`revocations`] | what must not be forgotten; logs that are [`chain`]s |
+//! | [`backups`], [`mirror`] | copies of all of it |
 //! | [`config`], [`metrics`] | |
 
 pub mod api;
@@ -24,14 +25,21 @@ pub mod artifacts;
 pub mod audit;
 pub mod backups;
 pub mod catalog;
+pub mod chain;
 pub mod config;
 pub mod driver;
 pub mod fleet;
 pub mod identity;
 pub mod metrics;
+pub mod mirror;
+pub mod notes;
 pub mod publications;
+pub mod revocations;
 pub mod serve;
 pub mod server;
 pub mod sessions;
 pub mod status;
 pub mod store;
+mod utc;
+
+pub use utc::utc;

@@ -77,6 +77,18 @@ pub struct Metrics {
     pub last_backup_seconds: Gauge,
     /// Automatic backups that failed.
     pub backup_failures: Counter,
+    /// When the mirror of what the store does not hold was last whole, in seconds since 1970.
+    pub mirror_seconds: Gauge,
+    /// 1 while the mirror lacks something.
+    pub mirror_behind: Gauge,
+    /// Copies to the mirror that failed.
+    pub mirror_failures: Counter,
+    /// 1 while the controller is held after a restore.
+    pub held: Gauge,
+    /// Targets that nobody has decided about since a restore.
+    pub unsettled: Gauge,
+    /// Hosts whose certificate is good and that the restored store does not know.
+    pub strangers: Gauge,
 }
 
 impl Metrics {
@@ -112,6 +124,24 @@ impl Metrics {
                 "When the newest backup was made",
             ),
             backup_failures: add(r, "backup_failures", "Automatic backups that failed"),
+            mirror_seconds: add(
+                r,
+                "mirror_timestamp_seconds",
+                "When the mirror of what the store does not hold was last whole",
+            ),
+            mirror_behind: add(r, "mirror_behind", "1 while the mirror lacks something"),
+            mirror_failures: add(r, "mirror_failures", "Copies to the mirror that failed"),
+            held: add(r, "held", "1 while the controller is held after a restore"),
+            unsettled: add(
+                r,
+                "unsettled_targets",
+                "Targets that nobody has decided about since a restore",
+            ),
+            strangers: add(
+                r,
+                "unknown_hosts",
+                "Hosts with a good certificate that the restored store does not know",
+            ),
             counted: Arc::default(),
             registry: Arc::new(registry),
         }

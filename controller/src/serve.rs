@@ -15,7 +15,9 @@ use crate::identity::ca::{Ca, SERVER_LIFE};
 use crate::identity::peer::{Caller, Identity};
 use crate::identity::registry::{Denied, Role};
 use crate::metrics::Metrics;
+use crate::mirror::Mirror;
 use crate::publications::Publications;
+use crate::revocations;
 use crate::server::{self, Connections, Limits};
 use crate::sessions::Sessions;
 use crate::store::sled::SledStore;
@@ -73,15 +75,24 @@ pub async fn serve(
         now,
     )?;
     drop(stored);
+    fleet.restored_from = epoch::restored_from(&paths.state)?;
     if let Some(why) = &fleet.held {
         tracing::warn!(
             why,
             "this controller was restored and is held: it decides and sends nothing until `tamer-controller unhold`"
         );
-        fleet.void_tokens();
     }
+    fleet.begin_restored(now);
+    let (revocations, revoked) = revocations::open(&paths.revocations).with_context(|| {
+        format!(
+            "cannot tell who was shut out, so nobody is let in: put the copy of it in {} in place",
+            paths.mirror.display()
+        )
+    })?;
+    fleet.keep_out(&revoked, now);
     take_in_environments(&mut fleet, &catalog).await?;
     let metrics = Metrics::new();
+    let mirror = Mirror::new(&config, metrics.clone());
     let sessions = Arc::new(Sessions::default());
     let connections = Connections::default();
     let stop = CancellationToken::new();
@@ -90,6 +101,9 @@ pub async fn serve(
             fleet,
             store: Arc::clone(&store),
             audit: AuditLog::open(&paths.audit).context("cannot open the audit log")?,
+            revocations,
+            epoch: (paths.state.clone(), epoch::read(&paths.state)?),
+            mirror: mirror.clone(),
             sessions: Arc::clone(&sessions),
             connections: connections.clone(),
             metrics: metrics.clone(),
@@ -137,6 +151,7 @@ pub async fn serve(
         public: config.public.clone(),
         ca: ca.fingerprint(),
         online_keys,
+        mirror: mirror.clone(),
         closing: port.clone(),
     };
     let router = Routes::new(AgentsServer::new(agents).max_decoding_message_size(MAX_MESSAGE))
@@ -148,7 +163,7 @@ pub async fn serve(
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let mut chores = tokio::task::JoinSet::new();
-    chores.spawn(resign(publications, stop.clone()));
+    chores.spawn(resign(publications, mirror.clone(), stop.clone()));
     chores.spawn(renew_certificate(
         ca,
         tls.clone(),
@@ -161,7 +176,7 @@ pub async fn serve(
         metrics.clone(),
         stopped(stop.clone()),
     );
-    chores.spawn(async move { backups::run(kept, &settings, counted, end).await });
+    chores.spawn(async move { backups::run(kept, mirror, &settings, counted, end).await });
     if let Some(address) = config.metrics {
         let listener = TcpListener::bind(address)
             .await
@@ -254,9 +269,10 @@ async fn take_in_environments(fleet: &mut Fleet, catalog: &Catalog) -> anyhow::R
     Ok(())
 }
 
-async fn resign(publications: Publications, stop: CancellationToken) {
+async fn resign(publications: Publications, mirror: Mirror, stop: CancellationToken) {
     loop {
         publications.resign(clock::now()).await;
+        mirror.published().await;
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(RESIGN_EVERY) => {}

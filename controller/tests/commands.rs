@@ -279,7 +279,7 @@ fn check_names_everything_that_is_wrong() {
     let (site, _) = Site::started();
     let paths = site.config().paths();
     let whole = site.run(&["check"]).done();
-    assert_eq!(whole.matches("ok    ").count(), 7, "{whole}");
+    assert_eq!(whole.matches("ok    ").count(), 9, "{whole}");
     let log = std::fs::read_to_string(&paths.audit).unwrap();
     std::fs::write(&paths.audit, log.replace("init", "exit")).unwrap();
     std::fs::set_permissions(&paths.snapshot_key, PermissionsExt::from_mode(0o644)).unwrap();
@@ -313,7 +313,12 @@ fn compact_keeps_what_is_there() {
 fn a_store_in_use_is_left_alone() {
     let (site, _) = Site::started();
     let open = site.store();
-    for command in ["backup", "compact", "restore", "check", "admin-token"] {
+    let checked = site.run(&["check"]).done();
+    assert!(
+        checked.contains("systemctl stop tamer-controller"),
+        "{checked}"
+    );
+    for command in ["backup", "compact", "restore", "admin-token"] {
         if command == "restore" {
             let dir = site.config().backups.directory;
             backup::backup(&open, &dir, 0, tamer_kit::clock::now()).unwrap();

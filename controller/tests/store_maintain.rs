@@ -49,19 +49,21 @@ fn a_backup_comes_back_whole_held_and_under_a_new_epoch() {
     let store = SledStore::create(&place.store).unwrap();
     fill(&store, 300, 1);
     let before = store.load("").unwrap();
-    epoch::bump(&place.state, 6).unwrap();
+    epoch::bump(&place.state, 6, Moment(0)).unwrap();
     let file = backup::backup(&store, &place.backups, 7, Moment(5)).unwrap();
     let said = backup::verify(&file).unwrap();
     assert_eq!((said.revision, said.epoch, said.objects), (1, 7, 301));
     fill(&store, 20, 2);
     let later = store.load("").unwrap();
-    let in_use = maintain::restore(&file, &place.store, &place.state);
+    let in_use = maintain::restore(&file, &place.store, &place.state, Moment(0));
     assert!(matches!(in_use, Err(StoreError::InUse { .. })));
     drop(store);
 
-    let restored = maintain::restore(&file, &place.store, &place.state).unwrap();
+    let restored = maintain::restore(&file, &place.store, &place.state, Moment(0)).unwrap();
     assert_eq!(restored.epoch, 8);
     assert_eq!(epoch::read(&place.state).unwrap(), 8);
+    let of = epoch::restored_from(&place.state).unwrap();
+    assert_eq!(of, Some(Moment(5)));
     assert!(epoch::held(&place.state).unwrap().is_some());
     let store = SledStore::open(&place.store, exe()).unwrap();
     assert_eq!(store.load("").unwrap(), before);
@@ -84,7 +86,7 @@ fn a_backup_goes_where_no_store_is() {
     let before = store.load("").unwrap();
     let file = backup::backup(&store, &place.backups, 0, Moment(5)).unwrap();
     let other = place.state.join("new");
-    let restored = maintain::restore(&file, &other, &place.state).unwrap();
+    let restored = maintain::restore(&file, &other, &place.state, Moment(0)).unwrap();
     assert_eq!((restored.set_aside, restored.epoch), (None, 1));
     let store = SledStore::open(&other, exe()).unwrap();
     assert_eq!(store.load("").unwrap(), before);
@@ -110,7 +112,7 @@ fn a_damaged_backup_is_told_before_anything_changes() {
         assert!(backup::verify(&file).is_err(), "cut at {n}");
     }
     fs::write(&file, [&whole[..], b"x"].concat()).unwrap();
-    let said = maintain::restore(&file, &place.store, &place.state).unwrap_err();
+    let said = maintain::restore(&file, &place.store, &place.state, Moment(0)).unwrap_err();
     assert!(said.to_string().contains("something follows its end"));
     assert_eq!(epoch::held(&place.state).unwrap(), None);
     assert_eq!(epoch::read(&place.state).unwrap(), 0);

@@ -13,6 +13,8 @@ mod fleet;
 mod limits;
 #[path = "rollout/refused.rs"]
 mod refused;
+#[path = "rollout/restored.rs"]
+mod restored;
 #[path = "rollout/rules.rs"]
 mod rules;
 

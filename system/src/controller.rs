@@ -23,7 +23,8 @@ impl Controller {
         let dir = dir.join("controller");
         std::fs::create_dir(&dir).unwrap();
         let config = format!(
-            "listen = \"{address}\"\npublic = \"{address}\"\nnames = [\"{}\"]\ndata = \"data\"\n",
+            "listen = \"{address}\"\npublic = \"{address}\"\nnames = [\"{}\"]\ndata = \"data\"\n\
+             [backups]\ndirectory = \"backups\"\n",
             address.ip()
         );
         std::fs::write(dir.join("controller.toml"), config).unwrap();
@@ -70,6 +71,21 @@ impl Controller {
     /// A file or directory below its data directory.
     pub fn data(&self, path: &str) -> PathBuf {
         self.dir.join("data").join(path)
+    }
+
+    /// Its machine is lost: what is left is a copy of the directory of its backups, as it was just then.
+    pub fn lose(&mut self) -> PathBuf {
+        self.daemon.kill();
+        let copy = self.dir.with_file_name("elsewhere");
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(self.dir.join("backups"))
+            .arg(&copy)
+            .status();
+        assert!(copied.unwrap().success());
+        std::fs::remove_dir_all(&self.dir).unwrap();
+        std::fs::create_dir(&self.dir).unwrap();
+        copy
     }
 
     /// Where it listens.

@@ -4,7 +4,7 @@ use super::Context;
 use crate::args::Hosts;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::views::hosts;
+use crate::views::{hosts, notes};
 use tamer_core::id::HostName;
 use tamer_kit::clock;
 use tamer_proto::v1::{ListHostsRequest, RemoveHostRequest};
@@ -19,7 +19,10 @@ pub(super) async fn run(at: &Context<'_>, args: &Hosts) -> Result<Exit> {
     };
     let answer = session.operators().list_hosts(request).await?.into_inner();
     if let (Some(name), []) = (&args.name, &answer.hosts[..]) {
-        return Err(Error::usage(format!("there is no host {name}")).next("tamer hosts"));
+        return Err(match answer.notes.first() {
+            Some(note) => Error::usage(note.clone()),
+            None => Error::usage(format!("there is no host {name}")).next("tamer hosts"),
+        });
     }
     at.printer.json(&answer);
     let now = clock::now().0;
@@ -34,6 +37,7 @@ pub(super) async fn run(at: &Context<'_>, args: &Hosts) -> Result<Exit> {
         }
         (None, hosts) => at.printer.lines(hosts::list(hosts, now)),
     }
+    at.printer.lines(notes::lines(&answer.notes));
     Ok(Exit::Done)
 }
 

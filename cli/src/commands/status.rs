@@ -4,7 +4,7 @@ use super::Context;
 use crate::args::Status;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::views::{failures, status};
+use crate::views::{failures, notes, status};
 use tamer_core::id::EnvironmentName;
 use tamer_proto::v1::{DeploymentStatus, GetStatusRequest};
 
@@ -16,6 +16,7 @@ pub(super) async fn run(at: &Context<'_>, args: &Status) -> Result<Exit> {
     if answer.deployments.is_empty() {
         at.printer.line("Nothing was deployed yet.");
         at.printer.next("tamer releases");
+        at.printer.lines(notes::lines(&answer.notes));
         return Ok(Exit::Done);
     }
     for (n, deployment) in answer.deployments.iter().enumerate() {
@@ -24,6 +25,7 @@ pub(super) async fn run(at: &Context<'_>, args: &Status) -> Result<Exit> {
         }
         at.printer.lines(screen(deployment, at.printer.width()));
     }
+    at.printer.lines(notes::lines(&answer.notes));
     Ok(Exit::Done)
 }
 

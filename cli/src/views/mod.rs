@@ -6,6 +6,7 @@ pub mod environments;
 pub mod failures;
 pub mod hosts;
 pub mod human;
+pub mod notes;
 pub mod releases;
 #[cfg(test)]
 pub(crate) mod sample;

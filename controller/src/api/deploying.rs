@@ -6,6 +6,7 @@ use crate::driver::Driver;
 use crate::fleet::Fleet;
 use crate::fleet::deploy::{Asked, By, Control, Refused, Wanted};
 use crate::identity::registry::Role;
+use crate::notes;
 use crate::status;
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName, OperatorName};
 use tamer_core::rollout::deployment::DeploymentId;
@@ -139,9 +140,13 @@ impl OperatorApi {
         let request = request.into_inner();
         let environment: Option<EnvironmentName> = parse_option(&request.environment)?;
         let now = clock::now();
-        let deployments: Vec<_> = self
+        let (deployments, notes): (Vec<_>, _) = self
             .driver
             .read(move |fleet| {
+                let notes = match request.deployment {
+                    0 => notes::of_environment(fleet, environment.as_ref()),
+                    _ => Vec::new(),
+                };
                 let mut last = std::collections::BTreeSet::new();
                 let chosen = fleet.deployments.values().rev().filter(|deployment| {
                     let here = environment
@@ -153,16 +158,16 @@ impl OperatorApi {
                     here && (last.insert(deployment.environment.clone())
                         || deployment.ended.is_none())
                 });
-                chosen
-                    .map(|deployment| status::deployment(fleet, deployment, now))
-                    .collect()
+                let deployments =
+                    chosen.map(|deployment| status::deployment(fleet, deployment, now));
+                (deployments.collect(), notes)
             })
             .await
             .map_err(stopped)?;
         if deployments.is_empty() && request.deployment != 0 {
             return Err(no_deployment(request.deployment));
         }
-        Ok(Response::new(v1::GetStatusResponse { deployments }))
+        Ok(Response::new(v1::GetStatusResponse { deployments, notes }))
     }
 
     pub(super) async fn follow(&self, request: Request<v1::WatchRequest>) -> Answer<Statuses> {

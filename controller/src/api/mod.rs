@@ -10,6 +10,7 @@ mod publishing;
 
 use crate::catalog::NotFound;
 use crate::driver::{Driver, Stopped};
+use crate::fleet::Fleet;
 use crate::fleet::deploy::Refused;
 use crate::identity::peer::Caller;
 use crate::identity::registry::{Denied, Role};
@@ -32,18 +33,26 @@ async fn operator(
     environment: Option<EnvironmentName>,
     needed: Role,
 ) -> Result<OperatorName, Status> {
-    let caller = caller.clone();
+    let asked = caller.clone();
     let now = tamer_kit::clock::now();
-    driver
-        .read(move |fleet| {
-            fleet
-                .registry
-                .authorise_operator(&caller, environment.as_ref(), needed, now)
-                .map(|(name, _)| name.clone())
-        })
-        .await
-        .map_err(stopped)?
-        .map_err(denied)
+    let ask = move |fleet: &Fleet| {
+        fleet
+            .registry
+            .authorise_operator(&asked, environment.as_ref(), needed, now)
+            .map(|(name, _)| name.clone())
+    };
+    let answer = driver.read(ask.clone()).await.map_err(stopped)?;
+    let answer = match answer {
+        Err(Denied::OldKey(_)) => {
+            // Renewed after the backup that this controller was restored from, perhaps.
+            let asked = caller.clone();
+            let change = driver.change(move |fleet, _| fleet.catch_up(&asked));
+            change.await.map_err(stopped)?;
+            driver.read(ask).await.map_err(stopped)?
+        }
+        answer => answer,
+    };
+    answer.map_err(denied)
 }
 
 fn stopped(error: Stopped) -> Status {
@@ -115,7 +124,7 @@ fn internal(error: &(dyn std::error::Error + 'static)) -> Status {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     std::iter::successors(Some(error), |error| error.source())
         .map(ToString::to_string)
         .collect::<Vec<_>>()

@@ -6,6 +6,8 @@ use crate::catalog::Catalog;
 use crate::driver::Driver;
 use crate::fleet::Fleet;
 use crate::identity::registry::Role;
+use crate::mirror::Mirror;
+use crate::notes;
 use crate::publications::Publications;
 use crate::status;
 use std::pin::Pin;
@@ -32,6 +34,8 @@ pub struct OperatorApi {
     pub ca: Digest,
     /// The public halves of the online keys, as TUF key JSON: snapshot, timestamp.
     pub online_keys: [String; 2],
+    /// Where what is published is copied to before it is acknowledged.
+    pub mirror: Mirror,
     /// Set when the controller goes down: watchers come back when it is up again.
     pub closing: CancellationToken,
 }
@@ -146,9 +150,10 @@ impl Operators for OperatorApi {
         let request = request.into_inner();
         let environment: Option<EnvironmentName> = parse_option(&request.environment)?;
         let name: Option<HostName> = parse_option(&request.name)?;
-        let hosts = self
+        let (hosts, notes) = self
             .driver
             .read(move |fleet| {
+                let notes = notes::of_hosts(fleet, environment.as_ref(), name.as_ref());
                 let chosen = fleet.registry.hosts.iter().filter(|(host, registered)| {
                     name.as_ref()
                         .map_or(!registered.revoked, |name| name == *host)
@@ -156,13 +161,12 @@ impl Operators for OperatorApi {
                             .as_ref()
                             .is_none_or(|environment| *environment == registered.environment)
                 });
-                chosen
-                    .filter_map(|(name, _)| status::host(fleet, name))
-                    .collect()
+                let hosts = chosen.filter_map(|(name, _)| status::host(fleet, name));
+                (hosts.collect(), notes)
             })
             .await
             .map_err(stopped)?;
-        Ok(Response::new(v1::ListHostsResponse { hosts }))
+        Ok(Response::new(v1::ListHostsResponse { hosts, notes }))
     }
 
     async fn remove_host(

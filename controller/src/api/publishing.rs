@@ -58,6 +58,7 @@ impl OperatorApi {
             .register_team_root(request.root, clock::now())
             .await
             .map_err(publication)?;
+        self.mirror.published().await;
         self.note(by, "trust.root", "team".to_owned()).await?;
         Ok(v1::RegisterTeamRootResponse { digest })
     }
@@ -73,6 +74,7 @@ impl OperatorApi {
             .publish_root(name, request.root, clock::now())
             .await
             .map_err(publication)?;
+        self.mirror.published().await;
         self.note(
             by,
             "trust.root",
@@ -122,6 +124,7 @@ impl OperatorApi {
             .publish_targets(name.clone(), request.targets, request.expected, now)
             .await
             .map_err(publication)?;
+        self.mirror.published().await;
         if let (RepositoryName::Environment(environment_name), Some((text, file))) =
             (&name, environment)
         {

@@ -1,7 +1,10 @@
 //! The audit log against every kind of tampering, and against torn writes.
 
 use super::*;
+use crate::chain::line;
 use proptest::prelude::*;
+use std::path::PathBuf;
+use tamer_kit::hash;
 
 fn entry(n: u64) -> Entry {
     Entry {
@@ -33,7 +36,7 @@ fn lines(path: &Path) -> Vec<String> {
 fn broken_at(path: &Path, lines: &[String]) -> u64 {
     std::fs::write(path, lines.join("\n") + "\n").unwrap();
     match verify(path, None) {
-        Err(AuditError::Broken { source, .. }) => source.line,
+        Err(ChainError::Broken { source, .. }) => source.line,
         other => panic!("not told: {other:?}"),
     }
 }
@@ -45,7 +48,7 @@ fn a_log_goes_on_after_it_is_opened_again() {
     let mut log = AuditLog::open(&path).unwrap();
     assert_eq!(log.head(), head);
     let second = AuditLog::open(&path);
-    assert!(matches!(second, Err(AuditError::InUse(_))));
+    assert!(matches!(second, Err(ChainError::InUse(_))));
     let head = log.append(&[entry(3), entry(4)]).unwrap();
     assert_eq!(head.line, 5);
     let summary = verify(&path, Some(head)).unwrap();
@@ -145,7 +148,7 @@ fn a_forged_last_line_and_a_long_entry_are_refused() {
     let mut log = AuditLog::open(&path).unwrap();
     let mut long = entry(1);
     long.object = "x".repeat(MAX_LINE);
-    assert!(matches!(log.append(&[long]), Err(AuditError::TooLong(_))));
+    assert!(matches!(log.append(&[long]), Err(ChainError::TooLong(_))));
     assert_eq!(log.append(&[entry(2)]).unwrap().line, 3);
     drop(log);
     let text = std::fs::read_to_string(&path).unwrap();
@@ -153,6 +156,6 @@ fn a_forged_last_line_and_a_long_entry_are_refused() {
     std::fs::write(&path, format!("{before}{}", last.replace("anna", "mary"))).unwrap();
     assert!(matches!(
         AuditLog::open(&path),
-        Err(AuditError::Broken { .. })
+        Err(ChainError::Broken { .. })
     ));
 }

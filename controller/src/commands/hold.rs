@@ -10,7 +10,10 @@ Let a restored controller go on.
 
 After a restore the controller starts held: it listens to what its hosts say, and sends them
 nothing. Look at `tamer hosts` first, then stop the controller, give this command, and start
-it again. It stands in the audit log.";
+it again. It stands in the audit log.
+
+Hosts stay as they are even then: what each environment is to run is decided by the next
+`tamer deploy` or `tamer rollback` there, unless every host runs what the backup wants.";
 
 pub(super) fn unhold(
     config: &Config,
@@ -23,7 +26,7 @@ pub(super) fn unhold(
         return Ok(());
     };
     // The log is locked by a running controller, which would not notice that it may go on.
-    note(&paths, "controller.unhold", &why, reason)?;
+    note(config, "controller.unhold", &why, reason)?;
     epoch::release(&paths.state)?;
     writeln!(out, "no longer held ({why}); next: tamer-controller serve")?;
     Ok(())

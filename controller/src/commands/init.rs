@@ -61,7 +61,7 @@ pub(super) fn init(init: &Init, file: Option<&Path>, out: &mut dyn Write) -> Res
     let ca = prepare(&paths)?;
     let store = new_store(&paths)?;
     // Noted first: a token that nobody knows of must not exist.
-    note(&paths, "controller.init", &config.public.to_string(), None)?;
+    note(&config, "controller.init", &config.public.to_string(), None)?;
     // From here on there is a controller: with this commit it has its first admin.
     let token = admit(&config, &ca, &store, &init.admin)?;
     writeln!(out, "a new controller lies in {}", paths.data.display())?;
@@ -108,7 +108,7 @@ pub(super) fn admin_token(
     let ca = Ca::load(&paths.ca)?;
     let store = SledStore::open(&paths.store, &exe()?)?;
     note(
-        &paths,
+        config,
         "admin.token",
         token.name.as_str(),
         token.reason.clone(),

@@ -4,6 +4,7 @@ mod audit;
 mod handover;
 mod hold;
 mod init;
+mod restore;
 mod serve;
 mod store;
 
@@ -13,7 +14,8 @@ use handover::Reading;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tamer_controller::audit::{AuditLog, Entry};
-use tamer_controller::config::{Config, DEFAULT_FILE, Paths};
+use tamer_controller::config::{Config, DEFAULT_FILE};
+use tamer_controller::mirror::Plan;
 use tamer_kit::{clock, manual};
 
 /// Decides which release runs on which server, and never alone: hosts check every release
@@ -50,14 +52,16 @@ enum Command {
     Init(init::Init),
     /// Run the controller until SIGTERM or SIGINT
     Serve,
-    /// Write a backup of the store; the controller must be stopped (a running one makes its own)
+    /// Write a backup of the store, and bring the mirror up to date; the controller must be stopped (a
+    /// running one does both by itself)
     Backup,
-    /// Put a backup of the store in place; the controller then starts held
-    #[command(long_about = store::RESTORE)]
-    Restore(store::Restore),
+    /// Put a backup of the store in place, or all of a controller; it then starts held
+    #[command(long_about = restore::RESTORE)]
+    Restore(restore::Restore),
     /// Write the store anew without its dead space; the controller must be stopped
     Compact,
-    /// Read everything that the controller keeps, and say whether it is whole
+    /// Read everything that the controller keeps, and say whether it is whole; all but the store also while
+    /// it runs
     Check,
     /// The audit log: who did what, and when
     #[command(subcommand)]
@@ -126,6 +130,9 @@ pub(crate) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
         }
         _ => {}
     }
+    if let Command::Restore(restore) = &cli.command {
+        restore.settings(file, out)?;
+    }
     let config = load(file).map_err(Failure::Usage)?;
     let reading = match &cli.command {
         Command::Restore(_) => Reading::All,
@@ -136,7 +143,7 @@ pub(crate) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Init(_) | Command::Completions { .. } => Ok(()),
         Command::Serve => serve::serve(config),
         Command::Backup => store::backup(&config, out),
-        Command::Restore(restore) => store::restore(&config, restore, out),
+        Command::Restore(restore) => restore::restore(&config, restore, out),
         Command::Compact => store::compact(&config, out),
         Command::Check => store::check(&config, out),
         Command::Audit(audit::Audit::Verify(verify)) => audit::verify(&config, verify, out),
@@ -160,8 +167,10 @@ fn exe() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("cannot tell where this program lies")
 }
 
-/// Notes in the audit log what somebody did at the controller itself.
-fn note(paths: &Paths, action: &str, object: &str, reason: Option<String>) -> anyhow::Result<()> {
+/// Notes in the audit log what somebody did at the controller itself, and in the mirror where there is
+/// one: a mirror that can't be written does not keep anybody from it.
+fn note(config: &Config, action: &str, object: &str, reason: Option<String>) -> anyhow::Result<()> {
+    let paths = config.paths();
     let entry = Entry {
         at: clock::now(),
         who: format!("{} at the controller", handover::given_by()),
@@ -171,5 +180,11 @@ fn note(paths: &Paths, action: &str, object: &str, reason: Option<String>) -> an
         details: serde_json::Value::Null,
     };
     AuditLog::open(&paths.audit)?.append(&[entry])?;
+    if paths.mirror.exists()
+        && let Err(error) = Plan::new(config).records()
+    {
+        let error: &dyn std::error::Error = &error;
+        tracing::warn!(error, "the mirror lacks this");
+    }
     Ok(())
 }

@@ -1,87 +1,37 @@
-//! `backup`, `restore`, `compact`, `check`: what is done to a store at rest.
+//! `backup`, `compact`, `check`: what is done to a controller at rest; `check` also to a running one.
 
-use super::{Failure, exe, note};
-use anyhow::Context;
-use clap::Args;
+use super::{Failure, exe};
+use anyhow::anyhow;
 use std::io::Write;
-use std::path::PathBuf;
-use std::time::{Duration, UNIX_EPOCH};
-use tamer_controller::config::{Config, Paths};
+use tamer_controller::config::Config;
 use tamer_controller::identity::ca::Ca;
+use tamer_controller::mirror::Plan;
+use tamer_controller::revocations::Revocation;
 use tamer_controller::store::sled::SledStore;
-use tamer_controller::store::{backup as files, epoch, maintain};
-use tamer_controller::{audit, backups};
-use tamer_core::moment::Moment;
+use tamer_controller::store::{StoreError, backup as files, epoch, maintain};
+use tamer_controller::{audit, backups, chain, utc};
 use tamer_kit::clock;
 use tamer_release::trust::{PublishedTeam, SigningKey};
 
-pub(super) const RESTORE: &str = "\
-Put a backup of the store in place; the controller must be stopped.
-
-The store that is there, whatever its state, is set aside whole. The controller then starts held,
-under a new epoch: it sends nothing, rollouts are paused, and tokens are void, until
-`tamer-controller unhold`. Signed metadata, artifacts and the audit log lie outside the store and
-stay as they are.";
-
-#[derive(Debug, Args)]
-pub(super) struct Restore {
-    /// The backup; without it, the newest whole one in the directory of the automatic backups
-    file: Option<PathBuf>,
-    /// Why; it stands in the audit log
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-}
-
 pub(super) fn backup(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
-    let store = SledStore::open(&config.paths().store, &exe()?)?;
-    let file = backups::make(&store, config, clock::now())?;
-    writeln!(out, "{}", file.display())?;
-    Ok(())
-}
-
-pub(super) fn restore(
-    config: &Config,
-    restore: &Restore,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let paths = config.paths();
-    let file = match &restore.file {
-        Some(file) => file.clone(),
-        None => {
-            let newest = files::newest(&paths.backups)?;
-            let (file, _) = newest.with_context(|| {
-                format!("there is no whole backup in {}", paths.backups.display())
-            })?;
-            file
+    let now = clock::now();
+    let store = match SledStore::open(&config.paths().store, &exe()?) {
+        Err(error @ StoreError::InUse { .. }) => {
+            let every = tamer_core::moment::Span(config.backups.every);
+            return Err(anyhow!(error)
+                .context(format!(
+                    "the controller runs and makes its own backups, one every {every}, in {}; its mirror there \
+                     is never older than a minute",
+                    config.backups.directory.display()
+                ))
+                .into());
         }
+        opened => opened?,
     };
-    let done = maintain::restore(&file, &paths.store, &paths.state)?;
-    let object = format!("{}, epoch {}", file.display(), done.epoch);
-    note(&paths, "store.restore", &object, restore.reason.clone())?;
-    writeln!(out, "restored {}", file.display())?;
-    let when = date(done.contents.written);
-    let objects = done.contents.objects;
-    writeln!(out, "  it holds {objects} objects, as of {when}")?;
-    if let Some(place) = done.set_aside {
-        writeln!(
-            out,
-            "  the store that was there lies in {}",
-            place.display()
-        )?;
-    }
-    writeln!(out, "  the controller starts held, in epoch {}", done.epoch)?;
-    writeln!(
-        out,
-        "next:\n  tamer-controller serve           hosts say what they really run"
-    )?;
-    writeln!(
-        out,
-        "  tamer hosts                      shows the difference"
-    )?;
-    writeln!(
-        out,
-        "  tamer-controller unhold          with the controller stopped, lets it go on"
-    )?;
+    // First, so that no backup of the store lies beside a mirror that is older.
+    Plan::new(config).everything(now)?;
+    let file = backups::make(&store, config, now)?;
+    writeln!(out, "{}", file.display())?;
     Ok(())
 }
 
@@ -100,7 +50,7 @@ type Finding = (&'static str, anyhow::Result<String>);
 
 pub(super) fn check(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
     let mut bad = 0;
-    for (what, found) in findings(&config.paths()) {
+    for (what, found) in findings(config) {
         match found {
             Ok(found) => writeln!(out, "ok    {what:12} {found}")?,
             Err(error) => {
@@ -116,9 +66,20 @@ pub(super) fn check(config: &Config, out: &mut dyn Write) -> Result<(), Failure>
     }
 }
 
-fn findings(paths: &Paths) -> Vec<Finding> {
+fn findings(config: &Config) -> Vec<Finding> {
+    let paths = config.paths();
     let store = || {
-        let report = maintain::check(&paths.store, &exe()?)?;
+        let report = match maintain::check(&paths.store, &exe()?) {
+            // It reads all of it when it starts.
+            Err(StoreError::InUse { .. }) => {
+                return Ok(
+                    "in use by the running controller: to have it read whole, systemctl stop \
+                           tamer-controller first"
+                        .to_owned(),
+                );
+            }
+            report => report?,
+        };
         let (revision, objects) = (report.revision, report.objects);
         Ok(format!("whole: {objects} objects, revision {revision}"))
     };
@@ -155,9 +116,23 @@ fn findings(paths: &Paths) -> Vec<Finding> {
         let lines = audit::verify(&paths.audit, None)?.head.line;
         Ok(format!("every link holds, up to line {lines}"))
     };
+    let revocations = || {
+        let mut keys = 0;
+        let count = &mut |_: Revocation| keys += 1;
+        if paths.revocations.exists() {
+            chain::read(&paths.revocations, None, count)?;
+        }
+        Ok(format!("every link holds, {keys} keys are shut out"))
+    };
+    let mirror = || {
+        Ok(match Plan::new(config).check()? {
+            Some(as_of) => format!("{} was whole at {}", paths.mirror.display(), utc(as_of)),
+            None => "none yet: the controller makes it when it runs".to_owned(),
+        })
+    };
     let backup = || {
         Ok(match files::newest(&paths.backups)? {
-            Some((_, contents)) => format!("the newest whole one is of {}", date(contents.written)),
+            Some((_, contents)) => format!("the newest whole one is of {}", utc(contents.written)),
             None => "none yet".to_owned(),
         })
     };
@@ -168,13 +143,8 @@ fn findings(paths: &Paths) -> Vec<Finding> {
         ("online keys", online()),
         ("trust", trust()),
         ("audit log", audit()),
+        ("revocations", revocations()),
         ("backups", backup()),
+        ("mirror", mirror()),
     ]
-}
-
-fn date(moment: Moment) -> String {
-    let time = UNIX_EPOCH + Duration::from_millis(moment.0);
-    time::OffsetDateTime::from(time)
-        .format(&time::format_description::well_known::Rfc3339)
-        .unwrap_or_else(|_| format!("{} ms after 1970", moment.0))
 }

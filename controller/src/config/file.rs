@@ -38,6 +38,7 @@ pub(super) struct ConfigFile {
 #[serde(deny_unknown_fields, default)]
 struct BackupsFile {
     directory: Option<PathBuf>,
+    artifacts: Option<bool>,
     keep: Option<usize>,
     every: Option<Span>,
 }
@@ -98,6 +99,7 @@ impl ConfigFile {
             ));
         }
         Ok(Config {
+            file: None,
             listen,
             public,
             names,
@@ -123,6 +125,7 @@ impl BackupsFile {
         let directory = self.directory.map(|directory| base.join(directory));
         Ok(Backups {
             directory: directory.unwrap_or_else(|| data.join("backups")),
+            artifacts: self.artifacts.unwrap_or(true),
             keep,
             every,
         })
@@ -225,6 +228,7 @@ mod tests {
             x-note = "ours"
             [backups]
             directory = "/mnt/backups"
+            artifacts = false
             keep = 3
             every = "6h"
             "#,
@@ -240,6 +244,8 @@ mod tests {
         assert_eq!(config.artifacts, Path::new("/srv/artifacts"));
         assert_eq!(config.max_artifact, 1000);
         assert_eq!(config.backups.directory, Path::new("/mnt/backups"));
+        assert_eq!(config.paths().mirror, Path::new("/mnt/backups/mirror"));
+        assert!(!config.backups.artifacts);
         assert_eq!(config.backups.every, Duration::from_secs(6 * 3600));
         let v6 = read("names = [\"::1\"]\nlisten = \"[::]:70\"").unwrap();
         assert_eq!(v6.public.to_string(), "https://[::1]:70");

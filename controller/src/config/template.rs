@@ -66,8 +66,8 @@ pub fn template(chosen: &Chosen) -> String {
 # The default is this machine's name, localhost and 127.0.0.1.
 {names}
 
-# Everything that the controller keeps: CA, store, signed metadata, audit log.
-# Back it up as a whole while the controller is stopped, or use the backups below.
+# Everything that the controller keeps: CA, store, signed metadata, revocations, audit log.
+# The backups below are all that is needed to have it again on another machine.
 {data}
 
 # Prometheus metrics on /metrics, health on /healthz: plain HTTP, on loopback only.
@@ -80,10 +80,14 @@ pub fn template(chosen: &Chosen) -> String {
 # The largest artifact that is taken, in bytes (4 GiB).
 # max_artifact = 4294967296
 
-# Automatic backups of the store: one every so often, and one before every upgrade.
-# Put them on another disk if you can.
+# Automatic backups of the store: one every so often, and one before every upgrade; and beside them
+# mirror/, a copy of everything else that is kept up to date all the time, the CA's key included: guard
+# it like this machine. Put them on another disk or a mounted share: then revocations and publications
+# are there before they are acknowledged, and `tamer-controller restore --from` brings all of it back.
 [backups]
 # directory = \"/var/lib/tamer/controller/backups\"
+# Whether releases are copied, too: not needed where the artifacts lie on a disk that is safe itself.
+# artifacts = true
 # keep = 14
 # every = \"24h\"
 "

@@ -47,7 +47,10 @@ impl Fleet {
                 })
                 .filter(|(key, _)| self.targets.contains_key(key))
                 .collect(),
-            None => self.last_standing(environment, application, component)?,
+            None => {
+                self.refuse_unsettled(environment, application, component)?;
+                self.last_standing(environment, application, component)?
+            }
         };
         let keys: BTreeSet<TargetKey> = steps.iter().map(|(key, _)| key.clone()).collect();
         self.refuse_locked(&keys, now)?;
@@ -61,13 +64,17 @@ impl Fleet {
                 return Err(Illegal::KnownBad(bad.clone()).into());
             }
         }
-        let steps: Vec<Step> = steps
+        let steps: Vec<_> = steps
             .into_iter()
             .filter(|(key, release)| {
                 !release
                     .as_ref()
                     .is_some_and(|release| self.is_there(key, release))
             })
+            .collect();
+        self.adopt(steps.iter().map(|(key, _)| key), now);
+        let steps: Vec<Step> = steps
+            .into_iter()
             .map(|(key, release)| self.step(key, release, Purpose::Back))
             .collect();
         if steps.is_empty() {
@@ -95,6 +102,31 @@ impl Fleet {
             },
             now,
         )))
+    }
+
+    /// A controller that was restored does not know what ran before what runs.
+    fn refuse_unsettled(
+        &self,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+        component: Option<&ComponentName>,
+    ) -> Result<(), Refused> {
+        let unsettled = self.targets.values().find(|target| {
+            target.unsettled
+                && target.key.environment == *environment
+                && target.key.application == *application
+                && component.is_none_or(|only| *only == target.key.component)
+        });
+        match unsettled {
+            None => Ok(()),
+            Some(_) => Err(Refused::NothingBack {
+                environment: environment.clone(),
+                why: format!(
+                    "the controller was restored from a backup, and does not know what ran before: \
+                     name the version, `tamer rollback {environment} VERSION`"
+                ),
+            }),
+        }
     }
 
     /// What the last deployment that still stands has changed, and from what.

@@ -223,15 +223,19 @@ impl Fleet {
                 });
             }
         }
-        let steps: Vec<Step> = steps
+        let steps: Vec<_> = steps
             .into_iter()
             .filter(|(key, release)| !self.is_there(key, release))
+            .collect();
+        let on_failure = place.file.policy.on_failure;
+        self.adopt(steps.iter().map(|(key, _)| key), now);
+        let steps: Vec<Step> = steps
+            .into_iter()
             .map(|(target, release)| self.step(target, Some(release), Purpose::Forward))
             .collect();
         if steps.is_empty() {
             return Ok(Asked::NothingToDo);
         }
-        let on_failure = place.file.policy.on_failure;
         Ok(Asked::Started(self.begin(
             Deployment {
                 id: DeploymentId::default(),
@@ -343,10 +347,11 @@ impl Fleet {
         }
     }
 
-    /// Whether a release is the target's, and on every host that can be reached.
+    /// Whether a release is the target's, and on every host that can be reached, and it stays so.
     pub(super) fn is_there(&self, key: &TargetKey, release: &ReleaseRef) -> bool {
         self.targets.get(key).is_some_and(|target| {
-            target.release.as_ref() == Some(release)
+            target.converges()
+                && target.release.as_ref() == Some(release)
                 && target
                     .hosts
                     .values()

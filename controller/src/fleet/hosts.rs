@@ -72,8 +72,14 @@ impl Fleet {
         caller: &Caller,
         now: Moment,
     ) -> Result<(HostName, EnvironmentName), Denied> {
-        let (name, host) = self.registry.authorise_host(caller, now)?;
-        let (name, environment) = (name.clone(), host.environment.clone());
+        self.catch_up(caller);
+        let known = self.registry.authorise_host(caller, now);
+        let known = known.map(|(name, host)| (name.clone(), host.environment.clone()));
+        if let Err(denied) = &known {
+            let denied = denied.clone();
+            self.note_stranger(caller, &denied, now);
+        }
+        let (name, environment) = known?;
         if caller.peer().is_some_and(|peer| self.registry.seen(peer)) {
             self.dirty.insert(Object::Host(name.clone()));
         }
@@ -103,7 +109,9 @@ impl Fleet {
             // An agent that was replaced by a newer one is gone; if it speaks again, there are two.
             seat.quarantined |= current.is_some_and(|current| seat.replaced.contains(&current));
         }
+        self.raise_epoch(name, &report, now);
         let implausible = !plausible(&report, self.epoch);
+        let seat = self.seats.entry(name.clone()).or_default();
         seat.quarantined |= implausible;
         if seat.quarantined {
             seat.session = None;
@@ -231,16 +239,20 @@ impl Fleet {
 /// Whether this controller, or one that it was restored from, can have made all generations that a
 /// report speaks of. Numbers near the end of their range would leave none for what follows.
 fn plausible(report: &HostReport, epoch: u64) -> bool {
-    let ours =
-        |generation: &Generation| generation.epoch <= epoch && generation.counter < u64::MAX / 2;
+    spoken_of(report).all(|generation| generation.epoch <= epoch && counts(&generation))
+}
+
+pub(super) fn counts(generation: &Generation) -> bool {
+    generation.counter < u64::MAX / 2
+}
+
+/// Every generation that a report speaks of.
+pub(super) fn spoken_of(report: &HostReport) -> impl Iterator<Item = Generation> + '_ {
     let grants = report
         .components
         .iter()
         .filter_map(|component| component.activation.as_ref());
-    ours(&report.generation)
-        && grants
-            .map(|activation| activation.grant)
-            .all(|grant| ours(&grant))
+    std::iter::once(report.generation).chain(grants.map(|activation| activation.grant))
 }
 
 fn is_of(slot: &Slot, key: &TargetKey) -> bool {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`persist`] | objects as the store keeps them |
 //! | [`people`] | joining, inviting, revoking |
+//! | [`restored`] | what a controller does that was restored from a backup |
 //! | [`hosts`], `observation` | what hosts say, and what they should be |
 //! | [`places`] | environment files, and which host belongs to which target |
 //! | [`deploy`], `back` | deployments: asking for them, steering them, going back |
@@ -20,9 +21,12 @@ mod observation;
 pub mod people;
 pub mod persist;
 pub mod places;
+pub mod restored;
 
+use crate::identity::peer::Identity;
 use crate::identity::registry::Registry;
 use crate::identity::tokens::Tokens;
+use crate::revocations::Revocation;
 use persist::Object;
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_core::environment::Environment;
@@ -64,8 +68,14 @@ pub struct Fleet {
     happened: Vec<persist::HistoryEntry>,
     /// What people did since the last commit, for the audit log.
     audit: Vec<crate::audit::Entry>,
-    /// Keys whose connections must be closed.
-    shut_out: Vec<tamer_core::digest::Digest>,
+    /// Keys that were revoked since the last commit: their connections must be closed.
+    shut_out: Vec<Revocation>,
+    /// Of what moment the backup was that the store came from.
+    pub restored_from: Option<Moment>,
+    /// Hosts whose certificate is good and that the restored store does not know.
+    pub strangers: BTreeMap<HostName, restored::Stranger>,
+    /// Why the mirror of what the store does not hold lacks something.
+    pub mirror_trouble: Option<String>,
 }
 
 /// An environment as published.
@@ -122,9 +132,28 @@ impl Fleet {
         std::mem::take(&mut self.audit)
     }
 
-    /// Keys that were revoked since the last call: their connections must be closed.
-    pub fn take_shut_out(&mut self) -> Vec<tamer_core::digest::Digest> {
+    /// Keys that were revoked since the last call: to be written down, then their connections closed.
+    pub fn take_shut_out(&mut self) -> Vec<Revocation> {
         std::mem::take(&mut self.shut_out)
+    }
+
+    /// Revokes these keys for good.
+    pub(crate) fn shut_out(
+        &mut self,
+        keys: &[tamer_core::digest::Digest],
+        whose: &Identity,
+        why: &str,
+        at: Moment,
+    ) {
+        for key in keys {
+            self.registry.shut_out.insert(*key);
+            self.shut_out.push(Revocation {
+                key: *key,
+                whose: whose.to_string(),
+                why: why.to_owned(),
+                at,
+            });
+        }
     }
 
     /// When something must be decided although nothing has happened.

@@ -43,6 +43,7 @@ impl Fleet {
                 name, incarnation, ..
             } => {
                 self.dirty.insert(Object::Host(name.clone()));
+                self.strangers.remove(name);
                 self.seats.entry(name.clone()).or_default();
                 if *incarnation > 1 && !joined.replaced.is_empty() {
                     self.reset_host(name, now);
@@ -53,7 +54,19 @@ impl Fleet {
                 self.dirty.insert(Object::Operator(name.clone()));
             }
         }
-        self.shut_out.extend(&joined.replaced);
+        let before = match joined.identity.clone() {
+            Identity::Host {
+                environment,
+                name,
+                incarnation,
+            } => Identity::Host {
+                environment,
+                name,
+                incarnation: incarnation.saturating_sub(1),
+            },
+            operator @ Identity::Operator { .. } => operator,
+        };
+        self.shut_out(&joined.replaced, &before, "replaced", now);
         self.note(
             now,
             &joined.identity.to_string(),
@@ -69,6 +82,7 @@ impl Fleet {
     /// # Errors
     /// [`Denied`]; nothing has changed then.
     pub fn renew(&mut self, caller: &Caller, key: Digest, now: Moment) -> Result<Identity, Denied> {
+        self.catch_up(caller);
         let identity = self.registry.renew(caller, key, now)?;
         self.dirty.insert(match &identity {
             Identity::Host { name, .. } => Object::Host(name.clone()),
@@ -110,13 +124,6 @@ impl Fleet {
         expires
     }
 
-    /// A restored controller honours no token that was given out before.
-    pub fn void_tokens(&mut self) {
-        for secret in std::mem::take(&mut self.tokens).0.into_keys() {
-            self.dirty.insert(Object::Token(secret));
-        }
-    }
-
     /// Revokes a host and takes it out of every target. Its name may be taken again only by `--replace`.
     ///
     /// # Errors
@@ -129,7 +136,13 @@ impl Fleet {
         now: Moment,
     ) -> Result<(), Denied> {
         let keys = self.registry.revoke_host(name)?;
-        self.shut_out.extend(keys);
+        let host = &self.registry.hosts[name];
+        let whose = Identity::Host {
+            environment: host.environment.clone(),
+            name: name.clone(),
+            incarnation: host.incarnation,
+        };
+        self.shut_out(&keys, &whose, "removed", now);
         self.dirty.insert(Object::Host(name.clone()));
         self.place_host(name, now);
         self.note(now, by.as_str(), "host.remove", name, reason);

@@ -40,6 +40,9 @@ pub struct Numbers {
     pub rollout: u64,
     /// Entries of the history.
     pub event: u64,
+    /// The epoch that the store was last written in: a lower one than the controller's is a backup's.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 /// One object of the store. The order is the order of writing where one batch does not hold all: a
@@ -112,6 +115,9 @@ impl HistoryEntry {
             | Event::Lost(_)
             | Event::Reported(..)
             | Event::PolicyChanged(_) => return None,
+            Event::Restored => "restored from a backup: unsettled".to_owned(),
+            Event::Adopted => "what runs counts as wanted".to_owned(),
+            Event::Settled => "every host runs what the restored controller wants".to_owned(),
             Event::HostAdded(host) => format!("{host} was added"),
             Event::HostRemoved(host) => format!("{host} was removed"),
             Event::HostReset(host) => format!("{host} was rebuilt"),
@@ -242,6 +248,7 @@ fn clone_head(target: &Target) -> Target {
         history: target.history.clone(),
         bad: target.bad.clone(),
         converging: target.converging,
+        unsettled: target.unsettled,
         rollout: target.rollout.clone(),
         hosts: BTreeMap::new(),
     }

@@ -26,7 +26,7 @@ pub const HOST_LIFE: Span = Span::secs(DAY);
 /// How long an operator's certificate is valid. Revoking one takes effect at once, by the registry.
 pub const OPERATOR_LIFE: Span = Span::secs(365 * DAY);
 /// Certificates are valid a little before they were made: clocks differ.
-const CLOCK_SKEW: Duration = Duration::from_secs(3600);
+pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
 const CERTIFICATE_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca-key.pem";
@@ -333,6 +333,7 @@ mod tests {
             assert_ne!(peer.serial, other.serial);
             let end = Moment(NOW.0 + hours * 3_600_000);
             assert_eq!(peer.not_after, end);
+            assert_eq!(peer.issued, Moment(NOW.0 / 1000 * 1000));
             assert!(!peer.expired(end) && peer.expired(Moment(end.0 + 1)));
         }
     }

@@ -3,11 +3,12 @@
 //! The name stands in the certificate's one URI (subject alternative name):
 //! `tamer://host/ENVIRONMENT/NAME?incarnation=N` or `tamer://operator/NAME`.
 
+use super::ca::CLOCK_SKEW;
 use std::fmt;
 use std::str::FromStr;
 use tamer_core::digest::Digest;
 use tamer_core::id::{EnvironmentName, HostName, OperatorName};
-use tamer_core::moment::Moment;
+use tamer_core::moment::{Moment, Span};
 use tamer_kit::hash::sha256;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -43,6 +44,8 @@ pub struct Peer {
     pub certificate: Digest,
     /// The certificate's serial number, in hexadecimal digits.
     pub serial: String,
+    /// When the certificate was issued, to the second.
+    pub issued: Moment,
     /// The last moment of the certificate's validity. A connection may outlive it.
     pub not_after: Moment,
 }
@@ -135,13 +138,16 @@ impl Peer {
         let [GeneralName::URI(uri)] = names.value.general_names.as_slice() else {
             return Err(BadPeer::NoName);
         };
-        let seconds = certificate.validity().not_after.timestamp();
+        let moment =
+            |seconds: i64| Moment(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000));
+        let validity = certificate.validity();
         Ok(Self {
             identity: uri.parse()?,
             key: sha256(certificate.public_key().raw),
             certificate: sha256(der),
             serial: hex::encode(certificate.raw_serial()),
-            not_after: Moment(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000)),
+            issued: moment(validity.not_before.timestamp()) + Span(CLOCK_SKEW),
+            not_after: moment(validity.not_after.timestamp()),
         })
     }
 

@@ -3,7 +3,7 @@
 
 use super::peer::{Caller, Identity, Peer};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tamer_core::digest::Digest;
 use tamer_core::id::{EnvironmentName, HostName, OperatorName};
 use tamer_core::moment::{Moment, Span};
@@ -39,6 +39,9 @@ pub struct Keys {
     /// A key that a renewal brought and that has not been seen in use. Until then both are good,
     /// since the answer to the renewal may have been lost.
     pub next: Option<Digest>,
+    /// When the newest of them was taken in; 0: not since this is noted.
+    #[serde(default)]
+    pub since: Moment,
 }
 
 /// A host that joined.
@@ -78,6 +81,9 @@ pub struct Registry {
     pub hosts: BTreeMap<HostName, Host>,
     /// By name.
     pub operators: BTreeMap<OperatorName, Operator>,
+    /// Keys that were revoked, whatever else is said of them here; from a file outside the store.
+    #[serde(default)]
+    pub shut_out: BTreeSet<Digest>,
 }
 
 /// Why somebody may not do something.
@@ -93,7 +99,10 @@ pub enum Denied {
     #[error("only an operator may do this")]
     NotAnOperator,
     /// The name was forgotten.
-    #[error("{0} is not in this controller's registry")]
+    #[error(
+        "{0} is not in this controller's registry: if that was restored from a backup which is older, join \
+         again with a new token (`tamer-agent enroll --force`, `tamer login`)"
+    )]
     Unknown(String),
     /// Shut out.
     #[error("{0} has been revoked")]
@@ -148,6 +157,7 @@ impl Keys {
         Self {
             current: key,
             next: None,
+            since: Moment(0),
         }
     }
 
@@ -161,15 +171,17 @@ impl Keys {
         std::iter::once(self.current).chain(self.next)
     }
 
-    fn renewed(&mut self, key: Digest) {
+    fn renewed(&mut self, key: Digest, now: Moment) {
         self.next = (key != self.current).then_some(key);
+        self.since = now;
     }
 
     /// Retires the old key once the next one is in use; says whether that changed anything.
     fn seen(&mut self, key: Digest) -> bool {
         let promote = self.next == Some(key);
         if promote {
-            *self = Self::new(key);
+            self.current = key;
+            self.next = None;
         }
         promote
     }
@@ -253,7 +265,7 @@ impl Registry {
         // The key that came is in use, so it is the one that a lost answer must not shut out.
         self.seen(peer);
         if let Some(keys) = self.keys_mut(&peer.identity) {
-            keys.renewed(new_key);
+            keys.renewed(new_key, now);
         }
         Ok(peer.identity.clone())
     }
@@ -269,6 +281,82 @@ impl Registry {
             && self
                 .keys_mut(&peer.identity)
                 .is_some_and(|keys| keys.seen(peer.key))
+    }
+
+    /// After a restore this registry is older than certificates that the lost controller gave out: a host
+    /// or an operator may have renewed its key since the `backup`. Takes in the newer key, and says
+    /// whether it did; what was revoked, joined anew or retired gets nowhere by this.
+    pub fn catch_up(&mut self, peer: &Peer, backup: Moment) -> bool {
+        let known = match &peer.identity {
+            Identity::Host { .. } => self.host_of(peer).map(|_| ()),
+            Identity::Operator { .. } => self.operator_of(peer).map(|_| ()),
+        };
+        let other = matches!(known, Err(Denied::OldKey(_)));
+        if !other || self.shut_out.contains(&peer.key) || self.owner(peer.key).is_some() {
+            return false;
+        }
+        let joined = match &peer.identity {
+            Identity::Host {
+                name, incarnation, ..
+            } => {
+                let host = self.hosts.get(name);
+                let same = host.filter(|host| host.incarnation == *incarnation);
+                same.map(|host| host.joined_at)
+            }
+            Identity::Operator { name } => self.operators.get(name).map(|o| o.joined_at),
+        };
+        let shut_out = self.shut_out.clone();
+        let (Some(joined), Some(keys)) = (joined, self.keys_mut(&peer.identity)) else {
+            return false;
+        };
+        // A key that was replaced by joining anew stands among those that were revoked.
+        let by_renewal = !keys.all().any(|key| shut_out.contains(&key));
+        // Certificates are dated to the second.
+        let newer = peer.issued.0 / 1000 >= backup.0 / 1000 && peer.issued > joined.max(keys.since);
+        if by_renewal && newer {
+            *keys = Keys {
+                since: peer.issued,
+                ..Keys::new(peer.key)
+            };
+        }
+        by_renewal && newer
+    }
+
+    /// Takes in that this key was revoked, at that moment, whatever is said of its bearer here; says
+    /// whether that changed anything. A host is shut out in all its incarnations up to that one, with all
+    /// keys that it ever had, and also if it is not known here: its name is taken.
+    pub fn shut_out(&mut self, key: Digest, whose: &Identity, at: Moment) -> bool {
+        self.shut_out.insert(key);
+        match whose {
+            Identity::Host {
+                environment,
+                name,
+                incarnation,
+            } => {
+                let host = self.hosts.entry(name.clone()).or_insert_with(|| Host {
+                    environment: environment.clone(),
+                    labels: Labels::new(),
+                    incarnation: 0,
+                    keys: Keys::new(key),
+                    revoked: false,
+                    joined_at: at,
+                });
+                let older = host.incarnation < *incarnation
+                    || host.incarnation == *incarnation && !host.revoked;
+                if older {
+                    host.incarnation = *incarnation;
+                    host.revoked = true;
+                }
+                older
+            }
+            Identity::Operator { name } => match self.operators.get_mut(name) {
+                Some(operator) if !operator.revoked && operator.keys.hold(key) => {
+                    operator.revoked = true;
+                    true
+                }
+                _ => false,
+            },
+        }
     }
 
     /// Shuts a host out and gives the keys whose connections are to be closed.
@@ -321,6 +409,9 @@ impl Registry {
         if !same || !host.keys.hold(peer.key) {
             return Err(Denied::OldKey(name.to_string()));
         }
+        if self.shut_out.contains(&peer.key) {
+            return Err(Denied::Revoked(name.to_string()));
+        }
         Ok((name, host))
     }
 
@@ -335,6 +426,9 @@ impl Registry {
         }
         if !operator.keys.hold(peer.key) {
             return Err(Denied::OldKey(name.to_string()));
+        }
+        if self.shut_out.contains(&peer.key) {
+            return Err(Denied::Revoked(name.to_string()));
         }
         Ok((name, operator))
     }

@@ -35,6 +35,12 @@ impl Metrics {
             grants += i64::try_from(open.count()).unwrap_or(i64::MAX);
         }
         self.grants_open.set(grants);
+        self.held.set(i64::from(fleet.held.is_some()));
+        let unsettled = fleet.targets.values().filter(|target| target.unsettled);
+        self.unsettled
+            .set(i64::try_from(unsettled.count()).unwrap_or(i64::MAX));
+        self.strangers
+            .set(i64::try_from(fleet.strangers.len()).unwrap_or(i64::MAX));
         for (state, number) in STATES.into_iter().zip(states) {
             self.rollouts
                 .get_or_create(&StateLabel { state })

@@ -11,6 +11,7 @@ use super::{Batch, Key, StoreError, epoch};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use tamer_core::moment::Moment;
 use tamer_kit::durable;
 
 /// Below this size on disk, in bytes, a store is not worth compacting.
@@ -61,6 +62,14 @@ pub fn check(dir: &Path, exe: &Path) -> Result<Report, StoreError> {
     let layout = Layout::new(dir);
     let _lock = layout.lock(false)?;
     probe::look(&layout, exe)
+}
+
+/// Takes the lock of the store in `dir`, and lets it go again.
+///
+/// # Errors
+/// [`StoreError::InUse`], or that there is none.
+pub fn lock(dir: &Path) -> Result<(), StoreError> {
+    Layout::new(dir).lock(false).map(drop)
 }
 
 /// Writes the store in `dir` anew, without its dead space; gives the reports before and after.
@@ -117,13 +126,14 @@ pub(crate) fn rewrite(layout: &Layout) -> Result<Report, StoreError> {
 ///
 /// # Errors
 /// [`StoreError`]; the old store is then still in place, though held and under a new epoch.
-pub fn restore(file: &Path, dir: &Path, state: &Path) -> Result<Restored, StoreError> {
+pub fn restore(file: &Path, dir: &Path, state: &Path, now: Moment) -> Result<Restored, StoreError> {
     let contents = backup::verify(file)?;
     let layout = Layout::new(dir);
     let _lock = layout.lock(true)?;
     // First: a crash at any later point leaves a controller that holds still.
     epoch::hold(state, &format!("restored from {}", file.display()))?;
-    let epoch = epoch::bump(state, contents.epoch)?;
+    let epoch = epoch::bump(state, contents.epoch, now)?;
+    epoch::note_restored(state, contents.written)?;
     let place = layout.set_aside()?;
     let fresh = place.join("data");
     let mut import = Import::new(&fresh, contents.revision)?;

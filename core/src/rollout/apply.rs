@@ -34,6 +34,9 @@ impl Target {
                 self.policy = policy.clone();
                 Ok(Touched::head())
             }
+            Event::Restored => Ok(self.restored(at)),
+            Event::Adopted => Ok(self.adopt()),
+            Event::Settled => self.settled(),
             Event::Connected(name) => {
                 self.change_host(name, |host| host.presence = Presence::Connected)
             }
@@ -131,6 +134,10 @@ impl Target {
             return Ok(Touched::default());
         }
         let before = host.clone();
+        // Only a controller that was restored has an open grant older than what the host speaks of.
+        if host.grant.as_ref().is_some_and(|grant| grant.id < spoken.0) {
+            host.grant = None;
+        }
         host.answered = spoken;
         host.last_grant = host.last_grant.max(spoken.0);
         host.known = true;
@@ -163,6 +170,55 @@ impl Target {
             }
             None => Ok(touched),
         }
+    }
+
+    // === after a restore ===
+
+    fn restored(&mut self, at: Moment) -> Touched {
+        let mut touched = Touched::head();
+        self.unsettled = true;
+        for (name, host) in &mut self.hosts {
+            host.known = false;
+            touched.hosts.insert(name.clone());
+        }
+        if let Ok(rollout) = self.running() {
+            rollout.paused.get_or_insert_with(|| Pause {
+                by: "the restore".to_owned(),
+                reason: "hosts may have moved on since the backup".to_owned(),
+                at,
+            });
+        }
+        touched
+    }
+
+    fn adopt(&mut self) -> Touched {
+        if !self.unsettled {
+            return Touched::default();
+        }
+        self.unsettled = false;
+        let prevailing = self.prevailing().cloned();
+        if let Some(release) = prevailing.filter(|found| !self.bad.contains(&found.manifest)) {
+            self.settle(Some(release), Purpose::Forward);
+        }
+        Touched::head()
+    }
+
+    fn settled(&mut self) -> Result<Touched, Illegal> {
+        if !self.agrees() {
+            return Err(Illegal::OutOfOrder);
+        }
+        self.unsettled = false;
+        Ok(Touched::head())
+    }
+
+    /// Whether the target is unsettled, and every host was heard since and runs its release.
+    pub(super) fn agrees(&self) -> bool {
+        self.unsettled
+            && self.active().is_none()
+            && self
+                .hosts
+                .values()
+                .all(|host| host.known && host.running == self.release)
     }
 
     // === people ===
@@ -382,6 +438,7 @@ impl Target {
         let (release, purpose) = (rollout.release.clone(), rollout.purpose);
         self.converging = true;
         if *outcome == Outcome::Succeeded {
+            self.unsettled = false;
             self.settle(release, purpose);
         }
         Ok(Touched::head())

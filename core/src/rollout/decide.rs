@@ -274,7 +274,11 @@ impl Target {
 
     /// No rollout runs: hosts that were away, and new ones, are brought to the target's release.
     fn converge(&self, now: Moment, epoch: u64, decision: &mut Decision) {
-        if !self.converging {
+        if self.agrees() {
+            decision.events.push(Event::Settled);
+            return;
+        }
+        if !self.converges() {
             return;
         }
         let (back, forward): (Vec<_>, Vec<_>) = self

@@ -34,7 +34,7 @@ impl Target {
     /// The release that a host is to run, whether or not it has been granted yet.
     pub fn goal<'a>(&'a self, host: &'a Host) -> Option<&'a ReleaseRef> {
         let Some(rollout) = self.active() else {
-            return if self.converging {
+            return if self.converges() {
                 self.release.as_ref()
             } else {
                 host.running.as_ref()

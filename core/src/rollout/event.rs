@@ -25,6 +25,8 @@ pub enum Event {
     HostReset(HostName),
     /// The environment's policy changed; a running rollout keeps its own.
     PolicyChanged(Policy),
+    /// The state is that of a backup: whatever it says of hosts is old, and what it wants of them may be.
+    Restored,
 
     // --- from hosts ---
     /// A host connected.
@@ -60,6 +62,9 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Somebody has decided what comes next in an unsettled target: what prevails there counts as what
+    /// was wanted so far, and is what going back goes to.
+    Adopted,
 
     // --- decided ---
     /// A host may switch.
@@ -79,6 +84,8 @@ pub enum Event {
     },
     /// A host did not get there in time.
     GaveUp(HostName),
+    /// Every host of an unsettled target was heard since, and runs its release.
+    Settled,
     /// The next wave starts.
     WaveStarted(u32),
     /// Every host of the waves so far is through; they are watched.

@@ -42,6 +42,8 @@ pub struct Witness {
     taken_back: Option<ReleaseRef>,
     /// Whether the last rollout was aborted: everything stays as it is.
     stopped: bool,
+    /// The hosts that were heard since a restore, until somebody decides or all of them agree.
+    since_restore: Option<BTreeSet<HostName>>,
 }
 
 /// A grant without an answer.
@@ -97,6 +99,9 @@ impl Witness {
                 self.open.remove(host);
                 self.heard.remove(host);
                 self.failed.remove(host);
+                if let Some(heard) = &mut self.since_restore {
+                    heard.remove(host);
+                }
                 if matches!(event, Event::HostRemoved(_)) {
                     self.books(|books| books.forget(host));
                 }
@@ -155,6 +160,19 @@ impl Witness {
                 self.stopped = true;
             }
             Event::Ended(outcome) => self.close(before, outcome, after, now)?,
+            Event::Restored => {
+                self.books(|books| books.paused = true);
+                self.since_restore = Some(BTreeSet::new());
+            }
+            Event::Adopted => self.judge_adopting(before, after)?,
+            Event::Settled => {
+                let heard = self.since_restore.take().unwrap_or_default();
+                for (name, host) in &after.hosts {
+                    if !heard.contains(name) || host.running != after.release {
+                        return broken(format!("settled although {name} has not agreed"));
+                    }
+                }
+            }
             Event::HostAdded(_)
             | Event::PolicyChanged(_)
             | Event::Connected(_)
@@ -184,7 +202,7 @@ impl Witness {
         {
             return broken(format!("the target's release {release} is known bad"));
         }
-        let succeeded = matches!(event, Event::Ended(Outcome::Succeeded));
+        let succeeded = matches!(event, Event::Ended(Outcome::Succeeded) | Event::Adopted);
         if after.release != before.release && !succeeded {
             return broken("the target's release changed without a rollout's success");
         }
@@ -215,11 +233,14 @@ impl Witness {
         self.stopped = false;
         self.taken_back = None;
         if *outcome != Outcome::Succeeded {
-            self.taken_back = books.release;
+            self.taken_back.clone_from(&books.release);
         } else if after.release != books.release {
             return broken("a rollout succeeded and the target's release is another one");
-        } else if let Some(release) = &books.release {
-            self.bad.remove(&release.manifest);
+        }
+        if *outcome == Outcome::Succeeded {
+            self.since_restore = None;
+            self.bad
+                .retain(|bad| books.release.as_ref().is_none_or(|r| r.manifest != *bad));
         }
         Ok(())
     }
@@ -333,6 +354,11 @@ impl Witness {
         if self.stopped {
             return broken(format!("{name} was granted a switch after an abort"));
         }
+        if self.since_restore.is_some() {
+            return broken(format!(
+                "{name} was granted a switch after a restore, and nobody had asked for it"
+            ));
+        }
         if release != before.release.as_ref() {
             return broken(format!(
                 "{name} was granted another release than the target's"
@@ -343,6 +369,19 @@ impl Witness {
             .is_some_and(|r| self.bad.contains(&r.manifest) || self.taken_back.as_ref() == Some(r));
         if back != (purpose == Purpose::Back) {
             return broken(format!("{name} runs {running:?} and goes {purpose:?}"));
+        }
+        Ok(())
+    }
+
+    /// What counts as wanted after a restore is what runs somewhere, and never what was found bad.
+    fn judge_adopting(&mut self, before: &Target, after: &Target) -> Result<(), Broken> {
+        let asked = self.since_restore.take().is_some();
+        if after.release == before.release {
+            return Ok(());
+        }
+        let runs = |host: &super::Host| host.known && host.running == after.release;
+        if !asked || !before.hosts.values().any(runs) {
+            return broken("a release was adopted that no host runs, or without a restore");
         }
         Ok(())
     }
@@ -364,6 +403,9 @@ impl Witness {
             return;
         }
         self.heard.insert(name.clone(), said);
+        if let Some(heard) = &mut self.since_restore {
+            heard.insert(name.clone());
+        }
         let answer = seen.activation.as_ref().filter(|a| {
             a.status.is_final() && self.open.get(name).is_some_and(|open| open.id == a.grant)
         });

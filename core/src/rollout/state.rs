@@ -43,6 +43,11 @@ pub struct Target {
     /// Whether hosts that differ from `release` are brought to it. Not after an abort: then everything
     /// stays as it is until the next rollout.
     pub converging: bool,
+    /// Set when the controller was restored from a backup: `release` is what was wanted then, and hosts
+    /// may have moved on since. Nothing converges until somebody has decided what is wanted now, or
+    /// every host was heard to run `release`.
+    #[serde(default)]
+    pub unsettled: bool,
     /// The rollout that runs, or the last one that ended.
     pub rollout: Option<Rollout>,
     /// Its hosts.
@@ -317,6 +322,7 @@ impl Target {
             history: Vec::new(),
             bad: BTreeSet::new(),
             converging: true,
+            unsettled: false,
             rollout: None,
             hosts: BTreeMap::new(),
         }
@@ -332,6 +338,27 @@ impl Target {
         self.history.iter().rev().find(|release| {
             !self.bad.contains(&release.manifest) && self.release.as_ref() != Some(release)
         })
+    }
+
+    /// Whether hosts that differ from `release` are brought to it.
+    pub fn converges(&self) -> bool {
+        self.converging && !self.unsettled
+    }
+
+    /// What most of the hosts run that have said so; of two that are equal the target's own release,
+    /// else the one of the higher version.
+    pub fn prevailing(&self) -> Option<&ReleaseRef> {
+        let mut counts: BTreeMap<&ReleaseRef, usize> = BTreeMap::new();
+        for host in self.hosts.values().filter(|host| host.known) {
+            if let Some(running) = &host.running {
+                *counts.entry(running).or_default() += 1;
+            }
+        }
+        let ours = |release| self.release.as_ref() == Some(release);
+        counts
+            .into_iter()
+            .max_by_key(|(release, count)| (*count, ours(release), *release))
+            .map(|(release, _)| release)
     }
 
     /// How many hosts may be out of service at once, now.

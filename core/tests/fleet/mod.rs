@@ -170,6 +170,10 @@ impl World {
         self.mail.push((name, seen));
     }
 
+    pub(crate) fn says(&self, n: usize) -> Observation {
+        self.agents[&self.name(n)].says()
+    }
+
     pub(crate) fn arrive(&mut self, n: usize, once: bool) {
         if self.mail.is_empty() {
             return;
@@ -275,6 +279,32 @@ impl World {
     pub(crate) fn restore(&mut self) {
         self.epoch += 1;
         self.restart();
+        self.happen(&Event::Restored);
+    }
+
+    /// A controller restored from a backup: whatever happened since is unknown to it, and to the witness.
+    pub(crate) fn restore_from(&mut self, backup: Target) {
+        self.target = backup;
+        self.witness = Witness::default();
+        self.given.clear();
+        self.mail.clear();
+        self.rested = None;
+        self.restore();
+    }
+
+    /// Every host connects and says what it is.
+    pub(crate) fn all_speak(&mut self) {
+        for n in 0..self.agents.len() {
+            self.connect(n);
+            self.send(n);
+            self.arrive(self.mail.len() - 1, true);
+        }
+    }
+
+    /// What each host really runs.
+    pub(crate) fn runs(&self) -> Vec<Option<ReleaseRef>> {
+        let agents = self.agents.values();
+        agents.map(|agent| agent.running.clone()).collect()
     }
 
     pub(crate) fn new_policy(&mut self, policy: Policy) {
@@ -307,6 +337,9 @@ impl World {
         let id = RolloutId(self.rollouts + 1);
         if let Ok(new) = self.target.plan(id, release, purpose, self.now) {
             self.rollouts += 1;
+            if self.target.active().is_none() {
+                self.happen(&Event::Adopted);
+            }
             self.happen(&Event::Started(Box::new(new)));
         }
     }
@@ -405,7 +438,7 @@ impl World {
         for (name, host) in &self.target.hosts {
             assert!(host.grant.is_none(), "{name} still has a grant");
             let free =
-                self.target.converging && host.tried.is_none() && self.target.release.is_some();
+                self.target.converges() && host.tried.is_none() && self.target.release.is_some();
             if free && host.running != self.target.release {
                 let budget = self.target.parallel_limit();
                 panic!(

@@ -82,7 +82,7 @@ impl World {
 }
 
 /// Without a grant: the rollout's release only for those whose turn it is and for whom it has not failed;
-/// after an abort what runs; else the target's.
+/// after an abort or a restore what runs; else the target's.
 fn check_release(target: &Target, name: &HostName, told: &DesiredComponent) {
     let host = &target.hosts[name];
     if told.grant.is_some() {
@@ -93,7 +93,8 @@ fn check_release(target: &Target, name: &HostName, told: &DesiredComponent) {
         .as_ref()
         .map(|rollout| (rollout, &rollout.stage))
     {
-        Some((_, Stage::Ended { .. })) if !target.converging => &host.running,
+        Some((_, Stage::Ended { .. })) if !target.converging || target.unsettled => &host.running,
+        None if target.unsettled => &host.running,
         Some((rollout, Stage::Rolling { wave } | Stage::Baking { wave, .. })) => match &host.part {
             Some(part) if part.rollout != rollout.id || part.wave > *wave => &target.release,
             Some(part) if matches!(part.status, PartStatus::Waiting | PartStatus::Done) => {

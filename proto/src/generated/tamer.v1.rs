@@ -1175,6 +1175,9 @@ pub struct ListHostsRequest {
 pub struct ListHostsResponse {
     #[prost(message, repeated, tag = "1")]
     pub hosts: ::prost::alloc::vec::Vec<HostRow>,
+    /// what somebody should know or decide, with the command for it
+    #[prost(string, repeated, tag = "2")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1312,6 +1315,9 @@ pub struct GetStatusRequest {
 pub struct GetStatusResponse {
     #[prost(message, repeated, tag = "1")]
     pub deployments: ::prost::alloc::vec::Vec<DeploymentStatus>,
+    /// as for hosts
+    #[prost(string, repeated, tag = "2")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

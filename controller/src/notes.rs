@@ -1,0 +1,225 @@
+//! What somebody should know or decide, each in one sentence that ends in the command for it: the last
+//! lines of `tamer hosts` and `tamer status`.
+
+use crate::fleet::Fleet;
+use std::collections::BTreeMap;
+use tamer_core::id::{EnvironmentName, HostName};
+use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::Target;
+
+/// How many hosts are named before only their number is said.
+const NAMED: usize = 5;
+
+/// The notes for a list of hosts: of one environment, or of one host alone.
+pub fn of_hosts(
+    fleet: &Fleet,
+    environment: Option<&EnvironmentName>,
+    name: Option<&HostName>,
+) -> Vec<String> {
+    match name {
+        None => of_environment(fleet, environment),
+        Some(name) => stranger(fleet, name).into_iter().collect(),
+    }
+}
+
+/// The notes for everything, or for one environment.
+pub fn of_environment(fleet: &Fleet, environment: Option<&EnvironmentName>) -> Vec<String> {
+    let here = |name: &EnvironmentName| environment.is_none_or(|only| only == name);
+    let mut notes = Vec::new();
+    if let Some(why) = &fleet.held {
+        notes.push(format!(
+            "The controller is held ({why}): it decides and sends nothing. When you have looked, on the \
+             controller's machine: systemctl stop tamer-controller; tamer-controller unhold; \
+             systemctl start tamer-controller"
+        ));
+    }
+    let targets = fleet.targets.values();
+    notes.extend(
+        targets
+            .filter(|target| target.unsettled && here(&target.key.environment))
+            .filter_map(unsettled),
+    );
+    let strangers = fleet.strangers.iter();
+    notes.extend(
+        strangers
+            .filter(|(_, stranger)| here(&stranger.environment))
+            .filter_map(|(name, _)| stranger(fleet, name)),
+    );
+    notes.extend(fleet.mirror_trouble.iter().map(|why| {
+        format!(
+            "The copy of the controller's keys, logs and releases is not whole: {why}. What is revoked or \
+             published now would be lost with this machine. On it: tamer-controller check"
+        )
+    }));
+    notes
+}
+
+fn unsettled(target: &Target) -> Option<String> {
+    if target.hosts.is_empty() {
+        return None;
+    }
+    let key = &target.key;
+    let (environment, component) = (&key.environment, &key.component);
+    let what = format!("{environment}: {}/{component}", key.application);
+    let wanted = version(target.release.as_ref());
+    let mut runs: BTreeMap<Option<&ReleaseRef>, Vec<&HostName>> = BTreeMap::new();
+    let mut silent = Vec::new();
+    for (name, host) in &target.hosts {
+        if !host.known {
+            silent.push(name);
+        } else if host.running != target.release {
+            runs.entry(host.running.as_ref()).or_default().push(name);
+        }
+    }
+    let mut said: Vec<String> = runs
+        .iter()
+        .map(|(release, hosts)| format!("{} {}", version(*release), on(hosts)))
+        .collect();
+    if !silent.is_empty() {
+        said.push(format!("nothing heard yet of {}", names(&silent)));
+    }
+    let next = match (target.prevailing(), target.active()) {
+        (_, Some(_)) => format!("tamer status {environment}, then tamer abort or tamer resume"),
+        (Some(release), None) if target.release.as_ref() != Some(release) => format!(
+            "tamer deploy {environment} {component}@{} --application {} keeps what runs",
+            release.version, key.application
+        ),
+        (_, None) => format!("tamer deploy {environment} VERSION decides it"),
+    };
+    Some(format!(
+        "{what} was restored from a backup that wants {wanted}: {}. Hosts stay as they are until \
+         somebody decides: {next}",
+        said.join(", ")
+    ))
+}
+
+fn version(release: Option<&ReleaseRef>) -> String {
+    release.map_or_else(
+        || "nothing".to_owned(),
+        |release| release.version.to_string(),
+    )
+}
+
+fn on(hosts: &[&HostName]) -> String {
+    match hosts {
+        [_] => format!("runs on {}", names(hosts)),
+        _ => format!("run on {}", names(hosts)),
+    }
+}
+
+fn names(hosts: &[&HostName]) -> String {
+    if hosts.len() > NAMED {
+        return format!("{} hosts", hosts.len());
+    }
+    let names: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+fn stranger(fleet: &Fleet, name: &HostName) -> Option<String> {
+    let stranger = fleet.strangers.get(name)?;
+    let environment = &stranger.environment;
+    let again = if stranger.known {
+        format!(
+            "{name} has joined anew since the backup that the controller was restored from, and is not \
+             let in: tamer host invite --environment {environment} --replace {name}"
+        )
+    } else {
+        format!(
+            "{name} joined {environment} after the backup that the controller was restored from, and is \
+             not let in: tamer host invite --environment {environment} --label KEY=VALUE"
+        )
+    };
+    Some(format!(
+        "{again}, then on it tamer-agent enroll --force --token TOKEN"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::restored::Stranger;
+    use tamer_core::digest::Digest;
+    use tamer_core::id::{PoolName, TargetKey};
+    use tamer_core::moment::Moment;
+    use tamer_core::policy::Policy;
+    use tamer_core::rollout::Host;
+
+    fn release(version: &str) -> ReleaseRef {
+        ReleaseRef {
+            version: version.parse().unwrap(),
+            manifest: Digest::new([version.as_bytes()[2]; 32]),
+        }
+    }
+
+    /// Two hosts have moved on, one has not been heard.
+    fn fleet() -> Fleet {
+        let mut fleet = Fleet::new(9, None);
+        let key = TargetKey {
+            environment: "production".parse().unwrap(),
+            application: "shop".parse().unwrap(),
+            component: "web".parse().unwrap(),
+            pool: PoolName::default(),
+        };
+        let mut target = Target::new(key.clone(), Policy::default());
+        target.release = Some(release("1.0.0"));
+        target.unsettled = true;
+        for (name, running) in [
+            ("web-1", Some("1.1.0")),
+            ("web-2", Some("1.1.0")),
+            ("web-3", None),
+        ] {
+            let mut host = Host::new(Moment(0));
+            host.known = running.is_some();
+            host.running = running.map(release);
+            target.hosts.insert(name.parse().unwrap(), host);
+        }
+        fleet.targets.insert(key, target);
+        fleet
+    }
+
+    #[test]
+    fn an_unsettled_target_says_what_runs_and_what_to_type() {
+        let notes = of_environment(&fleet(), None);
+        assert_eq!(
+            notes,
+            [
+                "production: shop/web was restored from a backup that wants 1.0.0: 1.1.0 run on web-1, \
+                 web-2, nothing heard yet of web-3. Hosts stay as they are until somebody decides: \
+                 tamer deploy production web@1.1.0 --application shop keeps what runs"
+            ]
+        );
+        let other = "staging".parse().unwrap();
+        assert_eq!(of_environment(&fleet(), Some(&other)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn unknown_hosts_and_a_held_controller_are_named() {
+        let mut fleet = fleet();
+        fleet.targets.clear();
+        fleet.held = Some("restored from x".to_owned());
+        let stranger = |known| Stranger {
+            environment: "production".parse().unwrap(),
+            known,
+            at: Moment(0),
+        };
+        let (old, new): (HostName, HostName) = ("web-1".parse().unwrap(), "web-9".parse().unwrap());
+        fleet.strangers.insert(old.clone(), stranger(true));
+        fleet.strangers.insert(new.clone(), stranger(false));
+        fleet.mirror_trouble = Some("no space left".to_owned());
+        let notes = of_environment(&fleet, None);
+        for (note, word) in notes.iter().zip([
+            "tamer-controller unhold",
+            "--replace web-1",
+            "--label KEY=VALUE",
+            "no space left",
+        ]) {
+            assert!(note.contains(word), "{word}: {note}");
+        }
+        assert_eq!(notes.len(), 4);
+        assert_eq!(of_hosts(&fleet, None, Some(&new)).len(), 1);
+        assert_eq!(
+            of_hosts(&fleet, None, Some(&"web-7".parse().unwrap())).len(),
+            0
+        );
+    }
+}
