@@ -114,6 +114,11 @@ fleet_reset() {
         host_kill "$name"
         host_forget "$name"
         ip -n "$(hub)" link set "$name" up
+        # Another one's address, where it had taken it over.
+        ip -n "$(netns_of "$name")" addr flush dev eth0 scope global
+        ip -n "$(netns_of "$name")" addr add "$(address_of "$name")/24" dev eth0
+        ip -n "$(netns_of "$name")" route replace default via "$lab_gateway"
+        ip -n "$(netns_of "$name")" neigh flush all
         # Rules of a firewall live in the namespace, which outlives the host.
         ip netns exec "$(netns_of "$name")" nft flush ruleset
     done

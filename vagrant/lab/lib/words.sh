@@ -96,6 +96,20 @@ its_end() {
     its_end_any "$1"
 }
 
+# its_end_any CODE…: what goes on meanwhile ends with one of these.
+its_end_any() {
+    local wanted
+    code=0
+    wait "$meanwhile_pid" || code=$?
+    said=$(cat "$lab/desk/work/meanwhile")
+    sed 's/^/    /' <<<"$said"
+    note_acknowledged
+    for wanted in "$@"; do
+        [ "$code" != "$wanted" ] || return 0
+    done
+    fail "what went on meanwhile ended with $code, not with one of: $*"
+}
+
 # its_line TEXT: waits until what goes on meanwhile has said this.
 its_line() {
     within 60 said_or_over "$1"
@@ -262,122 +276,6 @@ status_says() {
     try on "$1" tamer-agent status
     shift
     says "$@"
-}
-
-# === Nothing is lost
-
-# Deployments whose number somebody was told: the controller must know them for ever.
-note_acknowledged() {
-    grep -oE 'deployment [0-9]+' <<<"$said" | grep -oE '[0-9]+' >>"$lab/desk/acknowledged" || true
-}
-
-fault() {
-    printf '%s\n' "$*" >>"$results/faults"
-    printf '** %s\n' "$*"
-}
-
-loss() {
-    printf '%s: %s\n' "$scenario" "$*" >>"$results/losses"
-    fail "LOST: $*"
-}
-
-# nothing_lost: the controller knows every deployment that it told somebody about, all that it keeps is
-# whole, and so is the chain of its audit log.
-nothing_lost() {
-    local number known
-    eventually 30 controller_answers
-    known=$(at_desk tamer history "$environment" --limit 1000 --output json | history_numbers)
-    sort -nu "$lab/desk/acknowledged" 2>/dev/null >"$lab/desk/acknowledged.sorted" || true
-    while read -r number; do
-        grep -qx "$number" <<<"$known" || loss "the controller does not know deployment $number any more"
-    done <"$lab/desk/acknowledged.sorted"
-    on controller systemctl stop tamer-controller
-    on controller tamer-controller check || loss 'what the controller keeps is not whole'
-    on controller tamer-controller audit verify || loss 'the audit log is not whole'
-    on controller systemctl start tamer-controller
-    printf '%s\n' "$scenario" >>"$results/verified"
-    printf '  nothing is lost: %s acknowledged deployments are known, store and audit log are whole\n' \
-        "$(wc -l <"$lab/desk/acknowledged.sorted")"
-}
-
-history_numbers() {
-    python3 -c 'import json, sys
-for deployment in json.load(sys.stdin)["deployments"]:
-    print(deployment["id"])'
-}
-
-# === What breaks
-
-lab_kill() {
-    fault 'a host lost its power'
-    host_kill "$1"
-}
-
-lab_start() {
-    host_boot "$1"
-    host_ready "$1"
-}
-
-lab_cut() {
-    local host
-    fault 'a link was cut'
-    for host in "$@"; do
-        cut_cable "$host"
-    done
-}
-
-lab_heal() {
-    local host
-    for host in "$@"; do
-        mend_cable "$host"
-    done
-}
-
-# How often a unit was started on a host, since the host was made.
-starts_of() {
-    on "$1" journalctl --no-pager --quiet --output cat --unit "$2" | grep -c '^Started ' || true
-}
-
-# The program of the controller or of an agent is killed where it is; systemd starts it again.
-kill_program() {
-    fault "$2 was killed"
-    on "$1" systemctl kill --signal=KILL --kill-whom=main "$2"
-}
-
-# A moment that nobody chose: up to so many milliseconds, by the seed.
-at_random_within() {
-    random_state=$(((${random_state:-$seed} * 1103515245 + 12345) % 2147483648))
-    local wait=$(((random_state / 65536) * $1 / 32768))
-    printf '  after %s ms\n' "$wait"
-    sleep "$((wait / 1000)).$(printf '%03d' $((wait % 1000)))"
-}
-
-# newer_package NAME VERSION: the package under test as its next version; prints where hosts see it.
-newer_package() {
-    local work=$lab/share/newer-$1
-    rm -rf -- "$work"
-    dpkg-deb --raw-extract "$(find "$packages" -maxdepth 1 -name "$1_[0-9]*.deb" | sort -V | tail -n 1)" "$work"
-    sed -i "s/^Version: .*/Version: $2/" "$work/DEBIAN/control"
-    # As a real one, it differs in a file too.
-    printf 'Version %s\n' "$2" >"$work/usr/share/doc/$1/version"
-    (cd "$work" && find usr etc lib -type f -exec md5sum {} + 2>/dev/null >DEBIAN/md5sums) || true
-    dpkg-deb --root-owner-group -Znone --build "$work" "$lab/share/$1_$2_amd64.deb" >/dev/null
-    rm -rf -- "$work"
-    say "/tamer/share/$1_$2_amd64.deb"
-}
-
-# its_end_any CODE…: what goes on meanwhile ends with one of these.
-its_end_any() {
-    local wanted
-    code=0
-    wait "$meanwhile_pid" || code=$?
-    said=$(cat "$lab/desk/work/meanwhile")
-    sed 's/^/    /' <<<"$said"
-    note_acknowledged
-    for wanted in "$@"; do
-        [ "$code" != "$wanted" ] || return 0
-    done
-    fail "what went on meanwhile ended with $code, not with one of: $*"
 }
 
 # What a host runs is what the controller wants it to run, and nothing is under way there.
