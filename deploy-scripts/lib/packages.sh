@@ -41,7 +41,7 @@ check_confinement() {
         return 0
     fi
     confined controller/package/tamer-controller.service 15 &&
-        confined agent/package/tamer-agent.service 60
+        confined agent/package/tamer-agent.service 58
 }
 
 # confined UNIT THRESHOLD
