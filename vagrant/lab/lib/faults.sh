@@ -8,9 +8,9 @@ controller=controller
 
 # === Nothing is lost
 
-# Deployments whose number somebody was told: the controller must know them for ever.
+# Deployments that somebody was told of, by number and version: the controller must know them for ever.
 note_acknowledged() {
-    grep -oE 'deployment [0-9]+' <<<"$said" | grep -oE '[0-9]+' >>"$lab/desk/acknowledged" || true
+    sed -nE 's/^ *([^ ]+) ([^ ]+) (→|⟲) ([^ ]+) .* deployment ([0-9]+) .*/\5 \4 \1@\2/p' <<<"$said" >>"$lab/desk/acknowledged"
 }
 
 fault() {
@@ -24,17 +24,21 @@ loss() {
 }
 
 # nothing_lost: the controller knows every deployment that it told somebody about, all that it keeps is
-# whole, and so is the chain of its audit log.
+# whole, and so is the chain of its audit log. A restored controller knows what came after its backup
+# from the audit log.
 nothing_lost() {
-    local number known
+    local number what known
     eventually 30 controller_answers
     known=$(at_desk tamer history "$environment" --limit 1000 --output json | history_numbers)
-    sort -nu "$lab/desk/acknowledged" 2>/dev/null >"$lab/desk/acknowledged.sorted" || true
-    while read -r number; do
-        # A store that was restored is older: what it does not know, the audit log says.
-        grep -qx "$number" <<<"$known" || audited "deployment $number" || loss "the controller does not know deployment $number any more"
+    sort -u "$lab/desk/acknowledged" >"$lab/desk/acknowledged.sorted"
+    [ -s "$lab/desk/acknowledged.sorted" ] || fail 'nobody was told of a deployment: nothing to look for'
+    while read -r number what; do
+        grep -qx "$number $what" <<<"$known" || { [ "$controller" = spare ] && audited "\"$what\""; } ||
+            loss "the controller does not know deployment $number any more ($what)"
     done <"$lab/desk/acknowledged.sorted"
     on "$controller" systemctl stop tamer-controller
+    # The mirror beside the backups follows every minute; this is now.
+    on "$controller" tamer-controller backup
     on "$controller" tamer-controller check || loss 'what the controller keeps is not whole'
     on "$controller" tamer-controller audit verify || loss 'the audit log is not whole'
     on "$controller" systemctl start tamer-controller
@@ -46,7 +50,7 @@ nothing_lost() {
 history_numbers() {
     python3 -c 'import json, sys
 for deployment in json.load(sys.stdin)["deployments"]:
-    print(deployment["id"])'
+    print(deployment["id"], deployment["environment"], deployment["application"] + "@" + deployment["version"])'
 }
 
 # === What breaks
@@ -120,7 +124,7 @@ backups_elsewhere() {
         sed -i "s|^# directory = .*|directory = \"/mnt/backups\"|" /etc/tamer/controller.toml
         systemctl daemon-reload
         systemctl restart tamer-controller'
-    eventually 30 controller_answers
+    everybody_is_back
 }
 
 # A backup as an automatic one is, now.

@@ -122,6 +122,7 @@ fleet_reset() {
         # Rules of a firewall live in the namespace, which outlives the host.
         ip netns exec "$(netns_of "$name")" nft flush ruleset
     done
+    ip -n "$(hub)" neigh flush all
     rm -rf -- "$lab/desk"
     cp -a -- "$lab/desk.kept" "$lab/desk"
     for name in "${names[@]}"; do
