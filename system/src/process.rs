@@ -103,7 +103,7 @@ pub struct Typed {
 
 impl Typed {
     /// Begins `command`; what it says goes into files, so that it never waits for a reader.
-    pub(crate) fn begin(mut command: Command, line: String) -> Self {
+    pub fn begin(mut command: Command, line: String) -> Self {
         let (out, err) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         command.stdout(out.try_clone().unwrap());
         command.stderr(err.try_clone().unwrap());
@@ -121,15 +121,24 @@ impl Typed {
     /// # Panics
     /// It did not end within [`LIMIT`].
     #[track_caller]
-    pub fn end(mut self) -> Said {
-        let deadline = Instant::now() + LIMIT;
+    pub fn end(self) -> Said {
+        self.end_within(LIMIT)
+    }
+
+    /// Waits for its end, for something that is known to take longer.
+    ///
+    /// # Panics
+    /// It did not end within `limit`.
+    #[track_caller]
+    pub fn end_within(mut self, limit: Duration) -> Said {
+        let deadline = Instant::now() + limit;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
             if Instant::now() >= deadline {
                 let said = format!("{}{}", text(&self.out), text(&self.err));
-                panic!("$ {}\n{said}\n… did not end within {LIMIT:?}", self.line);
+                panic!("$ {}\n{said}\n… did not end within {limit:?}", self.line);
             }
             std::thread::sleep(LOOK);
         };
