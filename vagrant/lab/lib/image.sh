@@ -30,7 +30,7 @@ image_sources() {
             return
         fi
     done
-    say "deb http://deb.debian.org/debian $image_suite main"
+    # A machine that says nothing: mmdebstrap knows the suite's own.
 }
 
 # Runs in the new root: `image_finish ROOT`.
@@ -49,7 +49,8 @@ image_finish() {
 }
 
 image_build() {
-    local file=$1 work options=() option
+    local file=$1 work options=() option sources=()
+    mapfile -t sources < <(image_sources)
     work=$(mktemp -d "$cache/build.XXXXXX")
     for option in /etc/apt/apt.conf.d/*proxy* /etc/apt/apt.conf.d/*artifact*; do
         [ -f "$option" ] && options+=(--aptopt="$option")
@@ -58,7 +59,7 @@ image_build() {
     if ! mmdebstrap --quiet --variant=minbase --include="${image_packages[*]}" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/man/*/*' \
-        "${options[@]}" "$image_suite" "$work/root" "$(image_sources)" >"$work.log" 2>&1; then
+        "${options[@]}" "$image_suite" "$work/root" "${sources[@]}" >"$work.log" 2>&1; then
         tail -n 20 "$work.log" >&2
         rm -rf -- "$work"
         die "mmdebstrap failed: the whole log is $work.log"
