@@ -59,8 +59,6 @@ pub struct Mirror(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     plan: Plan,
-    /// Whether it lies elsewhere than the data, so that waiting for it is worth anything.
-    elsewhere: bool,
     /// Held by whoever copies the logs, also while nobody waits for it any more.
     records: Arc<tokio::sync::Mutex<()>>,
     /// Held by whoever copies the rest, which may take long.
@@ -76,6 +74,8 @@ pub struct Plan {
     paths: Paths,
     settings: Option<PathBuf>,
     artifacts: bool,
+    /// Whether it lies elsewhere than the data, so that waiting for it is worth anything.
+    elsewhere: bool,
 }
 
 impl Mirror {
@@ -83,7 +83,6 @@ impl Mirror {
     pub fn new(config: &Config, metrics: Metrics) -> Self {
         Self(Arc::new(Inner {
             plan: Plan::new(config),
-            elsewhere: !config.backups.directory.starts_with(&config.data),
             records: Arc::default(),
             rest: Arc::default(),
             trouble: Mutex::default(),
@@ -93,14 +92,14 @@ impl Mirror {
 
     /// Copies what was appended to the logs, and the epoch, where that helps before it is acknowledged.
     pub async fn records(&self) {
-        if self.0.elsewhere {
+        if self.0.plan.elsewhere {
             self.copy(PATIENCE, &self.0.records, Plan::records).await;
         }
     }
 
     /// Copies what was published, where that helps before it is acknowledged.
     pub async fn published(&self) {
-        if self.0.elsewhere {
+        if self.0.plan.elsewhere {
             self.copy(PATIENCE_FOR_BLOBS, &self.0.rest, Plan::published)
                 .await;
         }
@@ -193,6 +192,7 @@ impl Plan {
             paths: config.paths(),
             settings: config.file.clone(),
             artifacts: config.backups.artifacts,
+            elsewhere: !config.backups.directory.starts_with(&config.data),
         }
     }
 
@@ -260,7 +260,8 @@ impl Plan {
     /// When the mirror was last whole; `None` where no controller has run yet that would have made it.
     ///
     /// # Errors
-    /// It is not there, is another controller's, or lacks lines of the logs.
+    /// It is not there, is another controller's, or lacks lines of the logs that it should have had before
+    /// they were acknowledged.
     pub fn check(&self) -> Result<Option<Moment>, MirrorError> {
         if !self.paths.mirror.exists() && !self.paths.state.join(crate::backups::VERSION).exists() {
             return Ok(None);
@@ -282,7 +283,7 @@ impl Plan {
             (&self.paths.audit, "audit.log"),
         ] {
             let to = self.to(name);
-            if length(&to) < length(from) {
+            if self.elsewhere && length(&to) < length(from) {
                 let lacks = missing("it lacks lines that the controller has");
                 return Err(FileError::new("rely on", &to)(lacks).into());
             }

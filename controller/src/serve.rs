@@ -41,6 +41,8 @@ use tonic::service::Routes;
 
 /// How often snapshots and timestamps are looked at: they are signed anew at half of their life.
 const RESIGN_EVERY: Duration = Duration::from_secs(3600);
+/// How long a controller that stops waits for its mirror.
+const LAST_COPY: Duration = Duration::from_secs(10);
 
 /// Runs the controller until `shutdown` is done, or until something cannot be made durable.
 ///
@@ -170,13 +172,14 @@ pub async fn serve(
         config.names.clone(),
         stop.clone(),
     ));
-    let (kept, settings, counted, end) = (
+    let (kept, copied, settings, counted, end) = (
         Arc::clone(&store),
+        mirror.clone(),
         config.clone(),
         metrics.clone(),
         stopped(stop.clone()),
     );
-    chores.spawn(async move { backups::run(kept, mirror, &settings, counted, end).await });
+    chores.spawn(async move { backups::run(kept, copied, &settings, counted, end).await });
     if let Some(address) = config.metrics {
         let listener = TcpListener::bind(address)
             .await
@@ -218,6 +221,11 @@ pub async fn serve(
     };
     stop.cancel();
     while chores.join_next().await.is_some() {}
+    // Nothing writes any more: what came since the last look goes along.
+    let last = tokio::task::spawn_blocking(move || mirror.everything(clock::now()));
+    if tokio::time::timeout(LAST_COPY, last).await.is_err() {
+        tracing::warn!("the mirror did not answer in time: it may lack what came last");
+    }
     result
 }
 
