@@ -211,7 +211,8 @@ fn metrics_are_those_that_the_programs_serve() {
     let [of_controller, of_agent] = addresses.map(|it| format!("metrics = \"{it}\"\n"));
     let file = fleet.controller.data("../controller.toml");
     let settings = fs::read_to_string(&file).unwrap();
-    fs::write(&file, settings + &of_controller).unwrap();
+    // Before the first table.
+    fs::write(&file, of_controller + &settings).unwrap();
     fleet.controller.daemon.kill();
     fleet.controller.start();
     let more = HostOptions {
