@@ -22,6 +22,8 @@ use tamer_core::rollout::Event;
 
 /// How many unknown hosts are remembered.
 const STRANGERS: usize = 1000;
+/// More numbers than a controller gives out between two backups.
+const UNTOLD: u64 = 1000;
 /// How far above the clock an epoch may be that a host speaks of, in seconds: epochs are made from
 /// clocks, and clocks differ; but nobody may use up the numbers.
 const AHEAD: u64 = 366 * 24 * 3600;
@@ -53,6 +55,9 @@ impl Fleet {
             // Never refused.
             let _ = self.apply(&key, &Event::Restored, now);
         }
+        // What the lost controller told people after the backup must not be told of something else.
+        self.numbers.deployment += UNTOLD;
+        self.numbers.rollout += UNTOLD;
         self.note_epoch(now);
     }
 

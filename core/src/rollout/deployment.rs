@@ -105,7 +105,7 @@ pub enum Ending {
     HostsAway,
     /// Evidence or policy refused it; nothing changed.
     Refused,
-    /// Checks before the switch failed; nothing changed.
+    /// Checks before the switch failed, or it could not be fetched or unpacked; nothing changed.
     PreChecksFailed,
     /// It failed, and everything is as it was before.
     RolledBack,
@@ -214,7 +214,10 @@ impl Deployment {
             Outcome::NotRolledBack(_) => Ending::NotRolledBack,
             _ if earlier_stay => Ending::NotRolledBack,
             _ if untouched => match summary.first_failure {
-                Some(FailureKind::PreCheck) => Ending::PreChecksFailed,
+                // What could not even be staged has changed nothing either.
+                Some(FailureKind::PreCheck | FailureKind::Fetch | FailureKind::Disk) => {
+                    Ending::PreChecksFailed
+                }
                 Some(
                     FailureKind::Evidence
                     | FailureKind::Trust

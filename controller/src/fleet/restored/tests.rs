@@ -244,3 +244,15 @@ fn the_epoch_rises_above_what_hosts_have_heard_while_it_is_held() {
     );
     assert_eq!(fleet.epoch, 9);
 }
+
+#[test]
+fn no_number_that_was_told_after_the_backup_is_told_of_something_else() {
+    let mut fleet = restored();
+    fleet.numbers.deployment = 7;
+    fleet.numbers.rollout = 9;
+    fleet.begin_restored(BACKUP);
+    assert!(fleet.numbers.deployment > 900 && fleet.numbers.rollout > 900);
+    let before = fleet.numbers.deployment;
+    fleet.begin_restored(BACKUP);
+    assert_eq!(fleet.numbers.deployment, before, "once an epoch");
+}
