@@ -39,7 +39,13 @@ impl Fleet {
             let Some(target) = self.targets.get(key) else {
                 return;
             };
-            let decision = target.decide(now, self.epoch);
+            let mut decision = target.decide(now, self.epoch);
+            if now < self.patient_until && decision.events.iter().any(is_giving_up) {
+                // It is the controller that was away: hosts have a moment to say how they are.
+                decision.events.retain(|event| !is_giving_up(event));
+                let at = decision.wake_at.unwrap_or(self.patient_until);
+                decision.wake_at = Some(at.min(self.patient_until));
+            }
             if decision.events.is_empty() {
                 match decision.wake_at {
                     Some(at) => self.wakes.insert(key.clone(), at),
@@ -154,6 +160,10 @@ impl Fleet {
             step.status = status;
         }
     }
+}
+
+fn is_giving_up(event: &Event) -> bool {
+    matches!(event, Event::GaveUp(_))
 }
 
 /// How the rollout went, once it has ended.

@@ -31,7 +31,7 @@ use persist::Object;
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_core::environment::Environment;
 use tamer_core::id::{EnvironmentName, HostName, TargetKey};
-use tamer_core::moment::Moment;
+use tamer_core::moment::{Moment, Span};
 use tamer_core::rollout::deployment::{Deployment, DeploymentId};
 use tamer_core::rollout::{Event, Illegal, Target};
 
@@ -56,6 +56,8 @@ pub struct Fleet {
     pub seats: BTreeMap<HostName, hosts::Seat>,
     /// The numbers given out last.
     pub numbers: persist::Numbers,
+    /// Until when nobody is given up who has not spoken since the start: see [`GRACE`].
+    patient_until: Moment,
     /// What must be made durable.
     dirty: BTreeSet<Object>,
     /// Targets that must be decided anew.
@@ -88,6 +90,10 @@ pub struct Place {
     /// The file.
     pub file: Environment,
 }
+
+/// How long hosts have after the controller's start to come back before their silence counts: it is the
+/// controller that was away. Agents try again after at most 30 s, and soon where it was away shortly.
+pub const GRACE: Span = Span::secs(45);
 
 impl Fleet {
     /// An empty fleet of this epoch.

@@ -12,8 +12,8 @@
 //!
 //! Environment files are not here: the signed metadata is the truth of them.
 
-use super::Fleet;
 use super::hosts::Seat;
+use super::{Fleet, GRACE};
 use crate::identity::registry::{Host, Operator, Roles};
 use crate::identity::tokens::{Grant, Token};
 use crate::store::{BadEntry, Batch, Key, Loaded, MAX_BATCH};
@@ -311,6 +311,7 @@ impl Fleet {
         for (key, value) in &stored.objects {
             fleet.take_in(key, value, &keys)?;
         }
+        fleet.patient_until = now + GRACE;
         fleet.wake_up(now);
         Ok(fleet)
     }

@@ -119,6 +119,28 @@ fn a_version_goes_out_component_by_component_and_back() {
     }
 }
 
+/// What was away was the controller: no host is given up in the moment of its return.
+#[test]
+fn a_controller_that_was_away_for_long_gives_nobody_up_at_once() {
+    let mut world = World::new(4);
+    world.run(0).unwrap();
+    world.settle();
+    let id = world.run(1).unwrap();
+    world.now = world.now + Span::secs(24 * 3600);
+    world.crash();
+    world.settle();
+    let deployment = &world.fleet.deployments[&id];
+    assert_eq!(
+        deployment.ended.unwrap().1,
+        Ending::Succeeded,
+        "{deployment:#?}"
+    );
+    assert_eq!(
+        world.running("web"),
+        BTreeSet::from([Some(release("web", 1))])
+    );
+}
+
 #[test]
 fn a_later_component_that_fails_takes_the_earlier_one_back() {
     let mut world = World::new(4);
