@@ -75,13 +75,8 @@ impl OperatorApi {
         let to = match parse_option::<Version>(&request.version)? {
             None => None,
             Some(version) => Some(
-                self.wanted(
-                    environment.clone(),
-                    application.clone(),
-                    component.as_ref(),
-                    version,
-                )
-                .await?,
+                self.wanted_back(&environment, &application, component.as_ref(), version)
+                    .await?,
             ),
         };
         let by = by_whom(&by, &request.reason);
@@ -291,6 +286,26 @@ impl OperatorApi {
             .wanted(environment, application, component, version)
             .await
             .map_err(|error| super::not_found(&error))
+    }
+
+    /// A version to go back to: as it was published, or else as it was deployed here before, for going back
+    /// needs no artifact store.
+    async fn wanted_back(
+        &self,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+        component: Option<&ComponentName>,
+        version: Version,
+    ) -> Result<Wanted, Status> {
+        let (place, what) = (environment.clone(), application.clone());
+        let published = self.wanted(place.clone(), what.clone(), component, version.clone());
+        let status = match published.await {
+            Ok(wanted) => return Ok(wanted),
+            Err(status) => status,
+        };
+        let read = move |fleet: &Fleet| fleet.deployed_before(&place, &what, &version);
+        let known = self.driver.read(read).await.map_err(stopped)?;
+        known.ok_or(status)
     }
 
     async fn running(

@@ -8,7 +8,8 @@ use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName, TargetKey}
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::Illegal;
-use tamer_core::rollout::deployment::{Deployment, DeploymentId, Step};
+use tamer_core::rollout::deployment::{Deployment, DeploymentId, Ending, Step};
+use tamer_core::version::Version;
 
 impl Fleet {
     /// Goes back: turns a running deployment around, or takes back the last one that stands, or goes to
@@ -102,6 +103,38 @@ impl Fleet {
             },
             now,
         )))
+    }
+
+    /// A version as the last deployment knew it that brought the whole of it here: going back to it needs
+    /// nothing from the artifact store. `None` where none did, or where it left out what had not changed.
+    pub fn deployed_before(
+        &self,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+        version: &Version,
+    ) -> Option<Wanted> {
+        let of_it =
+            |key: &TargetKey| (&key.environment, &key.application) == (environment, application);
+        let all = self.targets.keys().filter(|key| of_it(key)).count();
+        let brought_all = |it: &&Deployment| {
+            it.purpose == Purpose::Forward
+                && it.version.as_ref() == Some(version)
+                && it.steps.first().is_some_and(|step| of_it(&step.target))
+                && matches!(it.ended, Some((_, Ending::Succeeded | Ending::HostsAway)))
+                && it.steps.len() == all
+        };
+        let known = self.deployments.values().rev().find(brought_all)?;
+        let releases = known.steps.iter().map(|step| {
+            let release = step.release.clone()?;
+            Some((step.target.component.clone(), release))
+        });
+        Some(Wanted {
+            environment: environment.clone(),
+            application: application.clone(),
+            version: version.clone(),
+            releases: releases.collect::<Option<_>>()?,
+            proven: BTreeSet::new(),
+        })
     }
 
     /// A controller that was restored does not know what ran before what runs.

@@ -17,7 +17,7 @@ use tamer_core::id::HostName;
 use tamer_core::moment::Span;
 use tamer_core::rollout::deployment::Ending;
 
-use world::{World, anna, release};
+use world::{World, anna, release, wanted};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -117,6 +117,33 @@ fn a_version_goes_out_component_by_component_and_back() {
             BTreeSet::from([Some(release(component, 0))])
         );
     }
+}
+
+#[test]
+fn a_version_that_ran_is_known_without_its_document() {
+    let mut world = World::new(4);
+    let (environment, application) = ("production".parse().unwrap(), "shop".parse().unwrap());
+    for n in [0, 1] {
+        world.run(n).unwrap();
+        world.settle();
+    }
+    world.crash();
+    let known = |version: &str| {
+        let version = version.parse().unwrap();
+        world
+            .fleet
+            .deployed_before(&environment, &application, &version)
+    };
+    assert_eq!(known("1.0.0").unwrap().releases, wanted(0).releases);
+    assert!(known("1.2.0").is_none());
+    let other = "bank".parse().unwrap();
+    let version = "1.0.0".parse().unwrap();
+    assert!(
+        world
+            .fleet
+            .deployed_before(&environment, &other, &version)
+            .is_none()
+    );
 }
 
 /// What was away was the controller: no host is given up in the moment of its return.

@@ -37,8 +37,6 @@ nothing_lost() {
             loss "the controller does not know deployment $number any more ($what)"
     done <"$lab/desk/acknowledged.sorted"
     on "$controller" systemctl stop tamer-controller
-    # The mirror beside the backups follows every minute; this is now.
-    on "$controller" tamer-controller backup
     on "$controller" tamer-controller check || loss 'what the controller keeps is not whole'
     on "$controller" tamer-controller audit verify || loss 'the audit log is not whole'
     on "$controller" systemctl start tamer-controller
