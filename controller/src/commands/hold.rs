@@ -18,6 +18,7 @@ Hosts stay as they are even then: what each environment is to run is decided by 
 pub(super) fn unhold(
     config: &Config,
     reason: Option<String>,
+    start: &str,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let paths = config.paths();
@@ -28,6 +29,6 @@ pub(super) fn unhold(
     // The log is locked by a running controller, which would not notice that it may go on.
     note(config, "controller.unhold", &why, reason)?;
     epoch::release(&paths.state)?;
-    writeln!(out, "no longer held ({why}); next: tamer-controller serve")?;
+    writeln!(out, "no longer held ({why}); next: {start}")?;
     Ok(())
 }

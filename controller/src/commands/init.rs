@@ -1,7 +1,7 @@
 //! `init` and `admin-token`: the beginning, and the way back in.
 
 use super::handover::{self, Reading};
-use super::{Failure, exe, load, note};
+use super::{Failure, exe, load, note, start};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use std::io::Write;
@@ -67,13 +67,7 @@ pub(super) fn init(init: &Init, file: Option<&Path>, out: &mut dyn Write) -> Res
     writeln!(out, "a new controller lies in {}", paths.data.display())?;
     writeln!(out, "  its CA has the fingerprint {}", ca.fingerprint())?;
     writeln!(out, "\nstart it here:")?;
-    match file {
-        Some(file) => writeln!(out, "  tamer-controller serve --config {}", file.display())?,
-        None if Path::new("/run/systemd/system").exists() => {
-            writeln!(out, "  systemctl enable --now tamer-controller")?;
-        }
-        None => writeln!(out, "  tamer-controller serve")?,
-    }
+    writeln!(out, "  {}", start(file))?;
     say_login(out, &init.admin, &token)?;
     writeln!(out, "\nand after that:")?;
     writeln!(

@@ -143,11 +143,11 @@ pub(crate) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Init(_) | Command::Completions { .. } => Ok(()),
         Command::Serve => serve::serve(config),
         Command::Backup => store::backup(&config, out),
-        Command::Restore(restore) => restore::restore(&config, restore, out),
+        Command::Restore(restore) => restore::restore(&config, restore, &start(file), out),
         Command::Compact => store::compact(&config, out),
         Command::Check => store::check(&config, out),
         Command::Audit(audit::Audit::Verify(verify)) => audit::verify(&config, verify, out),
-        Command::Unhold(reason) => hold::unhold(&config, reason.reason.clone(), out),
+        Command::Unhold(reason) => hold::unhold(&config, reason.reason.clone(), &start(file), out),
         Command::AdminToken(token) => init::admin_token(&config, token, out),
     }
 }
@@ -159,6 +159,17 @@ fn load(file: Option<&Path>) -> anyhow::Result<Config> {
         Some(file) => Config::load(file),
         None if usual.exists() => Config::load(usual),
         None => Config::defaults(),
+    }
+}
+
+/// What starts the controller with this configuration: systemd where it runs and it is the machine's own.
+fn start(file: Option<&Path>) -> String {
+    match file {
+        Some(file) => format!("tamer-controller serve --config {}", file.display()),
+        None if Path::new("/run/systemd/system").exists() => {
+            "systemctl enable --now tamer-controller".to_owned()
+        }
+        None => "tamer-controller serve".to_owned(),
     }
 }
 

@@ -69,6 +69,7 @@ impl Restore {
 pub(super) fn restore(
     config: &Config,
     restore: &Restore,
+    start: &str,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let paths = config.paths();
@@ -88,16 +89,17 @@ pub(super) fn restore(
     }
     writeln!(out, "  the controller starts held, in epoch {}", done.epoch)?;
     let next = [
-        ("serve", "hosts say what they really run"),
-        ("unhold", "with the controller stopped, lets it go on"),
+        (start, "hosts say what they really run"),
+        ("tamer hosts", "shows the difference"),
+        (
+            "tamer-controller unhold",
+            "with the controller stopped, lets it go on",
+        ),
     ];
     writeln!(out, "next:")?;
-    writeln!(out, "  tamer-controller {:15} {}", next[0].0, next[0].1)?;
-    writeln!(
-        out,
-        "  tamer hosts                      shows the difference"
-    )?;
-    writeln!(out, "  tamer-controller {:15} {}", next[1].0, next[1].1)?;
+    for (command, why) in next {
+        writeln!(out, "  {command:40} {why}")?;
+    }
     Ok(())
 }
 
