@@ -373,7 +373,8 @@ fn root_leaves_nothing_of_its_own_in_anothers_data() {
     // What it is restored from may be root's alone; only root's own restore reads it.
     let kept = site.dir.path().join("kept");
     let made = std::fs::read_dir(site.config().paths().backups).unwrap();
-    let made = made.map(|it| it.unwrap().path()).next().unwrap();
+    let mut made = made.map(|it| it.unwrap().path());
+    let made = made.find(|it| it.is_file()).unwrap();
     std::fs::create_dir(&kept).unwrap();
     std::fs::set_permissions(&kept, PermissionsExt::from_mode(0o700)).unwrap();
     let backup = kept.join(made.file_name().unwrap());

@@ -121,7 +121,7 @@ fn serves_on_when_the_disk_is_full_while_unpacking() {
     fill(&filler);
     deploying
         .end()
-        .ends(6)
+        .ends(5)
         .says(&["web-1", "1.1.0", "No space left on device"]);
     fleet.all_run("1.0.0");
     assert_eq!(fleet.host(1).releases(), before, "nothing is left of it");
