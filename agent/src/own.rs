@@ -30,16 +30,25 @@ use tokio::sync::watch;
 /// The longest reason that is read from a trial.
 const MAX_REASON: u64 = 4096;
 
-/// How long systemd may take to stop this process: its own `TimeoutStopSec` is 90 s.
+/// How long systemd may take to stop this process: the unit's `TimeoutStopSec` is 30 s, its default 90 s.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What this process is, where it runs as the unit.
+/// What this process is, and whether it can be exchanged.
 #[derive(Debug, Clone)]
 pub struct Own {
-    /// The program; `None` where it was not systemd that started it.
-    program: Option<PathBuf>,
+    who: Who,
     trial: Trial,
     welcomed: watch::Receiver<bool>,
+}
+
+#[derive(Debug, Clone)]
+enum Who {
+    /// The agent, as the unit runs it: this program.
+    Unit(PathBuf),
+    /// An agent that nobody would take back, and why.
+    Alone(String),
+    /// A command that works on the state while no agent runs: what it switches, the unit starts next.
+    Command,
 }
 
 /// The files of a trial, in the state directory.
@@ -65,18 +74,41 @@ impl Own {
     /// An agent that runs as the unit, from `program`. `welcomed` tells when the controller has welcomed it.
     pub fn unit(program: PathBuf, state: &Path, welcomed: watch::Receiver<bool>) -> Self {
         Self {
-            program: Some(program),
+            who: Who::Unit(program),
             trial: Trial::new(state),
             welcomed,
         }
     }
 
-    /// An agent that nobody restarts: run by hand, or a command that works on the state itself.
-    pub fn by_hand(state: &Path) -> Self {
+    /// An agent that systemd does not watch over, for this reason: it is not exchanged.
+    pub fn alone(why: String, state: &Path) -> Self {
         Self {
-            program: None,
+            who: Who::Alone(why),
             trial: Trial::new(state),
             welcomed: watch::channel(false).1,
+        }
+    }
+
+    /// A command that works on the state itself, while no agent runs.
+    pub fn command(state: &Path) -> Self {
+        Self {
+            who: Who::Command,
+            trial: Trial::new(state),
+            welcomed: watch::channel(false).1,
+        }
+    }
+
+    /// Whether the agent may be exchanged here.
+    ///
+    /// # Errors
+    /// [`FailureKind::NotAllowed`]: nobody would take a bad one back.
+    pub(crate) fn can_be_exchanged(&self) -> Result<(), Failure> {
+        match &self.who {
+            Who::Unit(_) | Who::Command => Ok(()),
+            Who::Alone(why) => Err(failure(
+                FailureKind::NotAllowed,
+                format!("the agent cannot be exchanged: {why}"),
+            )),
         }
     }
 
@@ -106,14 +138,14 @@ impl Own {
     /// failed: a restart ends this process.
     ///
     /// # Errors
-    /// [`FailureKind::Service`]: it is not systemd's to restart, or systemd did not.
+    /// [`FailureKind::NotAllowed`]: it is not systemd's to restart; [`FailureKind::Service`]: systemd did not.
     pub(crate) async fn hand_over(
         &self,
         services: &dyn Services,
         order: HandOver<'_>,
     ) -> Result<(), Failure> {
-        let Some(program) = &self.program else {
-            // What is switched here by hand is what the unit starts next.
+        self.can_be_exchanged()?;
+        let Who::Unit(program) = &self.who else {
             tracing::warn!("start it with `systemctl restart tamer-agent`");
             return Ok(());
         };
@@ -145,7 +177,7 @@ impl Own {
     /// Waits until the controller has welcomed this agent; systemd's patience is the limit.
     pub(crate) async fn check_in(&self) {
         let mut welcomed = self.welcomed.clone();
-        if self.program.is_some() && welcomed.wait_for(|it| *it).await.is_err() {
+        if welcomed.wait_for(|it| *it).await.is_err() {
             // The line has ended, and so will this process.
             std::future::pending::<()>().await;
         }

@@ -257,6 +257,26 @@ async fn a_new_agent_whose_own_look_at_the_host_fails_hands_back() {
     host.no_trial_is_left();
 }
 
+/// One that nobody could take back is not exchanged at all, and does not say that it was.
+#[tokio::test]
+async fn an_agent_that_systemd_does_not_watch_over_refuses_to_be_exchanged() {
+    let Some(host) = Host::new() else { return };
+    let one = host.site.publish("1.0.0", &[]);
+    let mut hands = host.site.hands();
+    let why = "it was started by hand".to_owned();
+    hands.own = Arc::new(Own::alone(why, &host.site.config.state));
+    let mut agent = Agent::start(hands).await;
+    let report = agent.grant(1, Some(&one), Forward).await;
+    let Refused(why) = status(&report) else {
+        panic!("{report:?}")
+    };
+    assert_eq!(why.kind, FailureKind::NotAllowed);
+    assert!(why.message.contains("it was started by hand"), "{why}");
+    assert_eq!((host.version(), report.running), (None, None));
+    agent.stop().await;
+    host.no_trial_is_left();
+}
+
 #[tokio::test]
 async fn it_takes_no_hooks_that_stop_or_start_it() {
     let Some(mut host) = Host::new() else { return };

@@ -1,9 +1,10 @@
 //! `run`: puts the agent's parts together, and lets them end in order.
 
-use super::Failure;
+use super::{DEFAULT_STATE, Failure};
 use anyhow::Context;
 use futures_util::future::BoxFuture;
 use rustls::ClientConfig;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tamer_agent::clock::ControllerClock;
 use tamer_agent::config::Config;
@@ -96,10 +97,25 @@ pub(super) fn hands(
     })
 }
 
-/// The agent as a component: only one that systemd started as the unit can be exchanged.
+/// The agent as a component: only one that systemd watches over can be exchanged, and that looks for a
+/// trial where the unit's `agent-trial` does.
 fn own(config: &Config, welcomed: watch::Receiver<bool>, as_unit: bool) -> Result<Own, Failure> {
-    if !as_unit || !supervisor::listens() {
-        return Ok(Own::by_hand(&config.state));
+    if !as_unit {
+        return Ok(Own::command(&config.state));
+    }
+    if !supervisor::listens() {
+        let why = "it was not started by systemd; next, on this server: systemctl enable --now tamer-agent";
+        return Ok(Own::alone(why.to_owned(), &config.state));
+    }
+    let watched = std::env::var_os("TAMER_AGENT_STATE");
+    let watched = watched.map_or_else(|| PathBuf::from(DEFAULT_STATE), PathBuf::from);
+    if config.state != watched {
+        let (state, watched) = (config.state.display(), watched.display());
+        let why = format!(
+            "its state is in {state}, and systemd would look for it in {watched}; next, on this server: \
+             write TAMER_AGENT_STATE={state} into /etc/default/tamer-agent, then systemctl restart tamer-agent"
+        );
+        return Ok(Own::alone(why, &config.state));
     }
     let program = std::env::current_exe().context("cannot tell where this program lies");
     let program = program.map_err(Failure::Internal)?;

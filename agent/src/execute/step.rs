@@ -31,6 +31,9 @@ impl Executor {
     ) -> Result<(), Failure> {
         match step {
             Step::PreChecks => {
+                if job.go.exchanges_agent() {
+                    self.own.can_be_exchanged()?;
+                }
                 self.edited(job).await?;
                 *baseline = validate::before(self, job).await?;
                 Ok(())

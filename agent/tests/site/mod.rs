@@ -188,7 +188,7 @@ impl Site {
             source: Arc::new(Store(self.dir.join("store"))),
             probe: Arc::new(Real),
             services: Arc::new(Systemd),
-            own: Arc::new(Own::by_hand(&self.config.state)),
+            own: Arc::new(Own::command(&self.config.state)),
             clock: Arc::new(now),
         }
     }

@@ -22,6 +22,18 @@ fn web(name: &str) -> HostName {
     name.parse().unwrap()
 }
 
+fn token() -> Token {
+    Token {
+        grant: Grant::Operator {
+            name: "anna".parse().unwrap(),
+            roles: crate::identity::registry::Roles::default(),
+        },
+        expires: Moment(u64::MAX),
+        created_by: None,
+        used: None,
+    }
+}
+
 /// `web-1` with key 1, joined the day before the backup; a token is out; `held`, in epoch 9.
 fn restored() -> Fleet {
     let mut fleet = Fleet::new(9, Some("restored".to_owned()));
@@ -37,16 +49,7 @@ fn restored() -> Fleet {
             joined_at: Moment(BACKUP.0 - DAY),
         },
     );
-    let token = Token {
-        grant: Grant::Operator {
-            name: "anna".parse().unwrap(),
-            roles: crate::identity::registry::Roles::default(),
-        },
-        expires: Moment(u64::MAX),
-        created_by: None,
-        used: None,
-    };
-    fleet.tokens.issue(digest(200), token);
+    fleet.tokens.issue(digest(200), token());
     fleet
 }
 
@@ -189,16 +192,7 @@ fn tokens_are_void_once_and_new_ones_are_good() {
         "all of it is stored, the epoch included"
     );
     assert_eq!(fleet.numbers.epoch, 9);
-    let again = Token {
-        grant: Grant::Operator {
-            name: "anna".parse().unwrap(),
-            roles: crate::identity::registry::Roles::default(),
-        },
-        expires: Moment(u64::MAX),
-        created_by: None,
-        used: None,
-    };
-    fleet.tokens.issue(digest(201), again);
+    fleet.tokens.issue(digest(201), token());
     fleet.begin_restored(later(49));
     assert_eq!(fleet.tokens.0.len(), 1);
 }
