@@ -7,7 +7,7 @@
 //! | `sh` | commands, run in order in one shell a page |
 //! | `sh exits=6` | the same, and this is how they end |
 //! | `console` | commands after `$ ` with what they print; `…` stands for anything |
-//! | `console until=WORD` | the same, again and again until WORD is printed; `_` is a blank |
+//! | `console until=WORD` | the same, again until WORD is printed: `_` is a blank, `$` the end of a line |
 //! | `toml file=NAME` (any language) | a file that the reader writes; its first line names it |
 //! | `sh lab=HOST`, `ini file=NAME lab=HOST` | what needs a whole machine: for the lab's scenario `the-book` |
 //! | `sh also=HOST` | run here and in the lab |

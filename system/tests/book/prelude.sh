@@ -36,16 +36,18 @@ until_ok() {
     done
 }
 
-# until_said WORDS COMMAND…: prints what it printed when these words were in it.
+# until_said WORDS COMMAND…: prints what it printed when these words were in it. `$` after them is the
+# end of a line.
 until_said() {
     local words=$1
     shift
     until_ok said "$words" "$@"
-    "$@"
+    cat "$book/until"
 }
 
 said() {
-    "${@:2}" 2>&1 | grep -qF -- "$1"
+    "${@:2}" >"$book/until" 2>&1
+    grep -q -- "$1" "$book/until"
 }
 
 # The token that was printed last: what `tamer-join-…` in a page stands for.
