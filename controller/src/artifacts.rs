@@ -1,27 +1,35 @@
 //! Artifacts: blobs under the SHA-256 of their bytes, in an `object_store`.
 //!
 //! A blob appears under its digest whole and verified, or not at all: its bytes are hashed on their
-//! way into a multipart upload, which every kind of store publishes in one step, and which is
-//! published only if the digest is right. What is there never changes, so readers need no locks.
+//! way into a multipart upload, which is published in one step, and only if the digest is right. A
+//! web server has no such uploads: there the bytes wait in a file without a name until they are
+//! verified. What is there never changes, so readers need no locks.
+
+mod intake;
+mod open;
+pub mod place;
+mod whole;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
+use object_store::signer::Signer;
 use object_store::{
     GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt as _, WriteMultipart,
 };
+pub use open::OpenError;
+use place::{Direct, Place};
 use std::error::Error;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tamer_core::digest::Digest;
 use tamer_kit::durable::{self, FileError};
-use tamer_kit::hash::Hasher;
 use tamer_release::trust::names::blob_path;
 
 /// How much of an upload is written at once, in bytes. S3 wants at least 5 MiB.
@@ -33,11 +41,40 @@ const PIECE: u64 = 128 << 10;
 /// An upload that stands still for so long is given up.
 pub const IDLE: Duration = Duration::from_secs(60);
 
+/// How long a URL that is signed for an agent is good. It covers one request, whose answer may take
+/// longer.
+const SIGNED_FOR: Duration = Duration::from_secs(15 * 60);
+
 /// The blobs of all releases.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
+    /// What stands before every key; may be empty.
+    prefix: String,
+    intake: Intake,
+    direct: Straight,
     idle: Duration,
+}
+
+/// How a blob gets into the store.
+#[derive(Debug, Clone)]
+enum Intake {
+    /// In parts, which the store puts together.
+    Parts,
+    /// As one request, from a file in this directory.
+    Whole {
+        client: reqwest::Client,
+        url: String,
+        waits_in: PathBuf,
+    },
+}
+
+/// Where agents are sent.
+#[derive(Debug, Clone)]
+enum Straight {
+    No,
+    Signed(Arc<dyn Signer>),
+    Below(String),
 }
 
 /// Why a blob can't be stored or read.
@@ -67,15 +104,26 @@ pub enum BlobError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The store does not do what it should.
-    #[error("cannot {operation} the blob {digest}")]
+    #[error("cannot {operation} the blob {digest} in the artifact store")]
     Store {
         /// What was tried: `read`, `write` …
         operation: &'static str,
         /// Which blob.
         digest: Digest,
-        /// What the store said.
+        /// Where it began: `object_store` tells the same in every layer, with whole URLs.
         #[source]
-        source: object_store::Error,
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The web server did not take it.
+    #[error("the artifact store did not take the blob {digest}{said}")]
+    Refused {
+        /// Which blob.
+        digest: Digest,
+        /// What it said, after a colon; or nothing.
+        said: String,
+        /// Why there was no answer.
+        #[source]
+        source: Option<reqwest::Error>,
     },
     /// The store's directory can't be used.
     #[error("cannot use the artifact store in a directory")]
@@ -83,6 +131,9 @@ pub enum BlobError {
     /// The store can't be opened.
     #[error("cannot open the artifact store")]
     Open(#[source] object_store::Error),
+    /// Its settings are of no use.
+    #[error(transparent)]
+    Settings(#[from] OpenError),
 }
 
 /// The bytes of a blob, or of a part of it, as they come from the store.
@@ -101,12 +152,79 @@ impl Blobs {
         durable::create_dir_all(&blobs, 0o700)?;
         sweep(&blobs)?;
         let store = LocalFileSystem::new_with_prefix(dir).map_err(BlobError::Open)?;
-        Ok(Self::new(Arc::new(store.with_fsync(true))))
+        Ok(Self::new(Arc::new(store.with_fsync(true)), ""))
     }
 
-    /// Blobs in any store.
-    pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, idle: IDLE }
+    /// The store at `place`. Remote ones are not asked anything yet: a controller starts without them.
+    /// What waits to be stored there waits in `waits_in`.
+    ///
+    /// # Errors
+    /// [`BlobError::Settings`], and for a directory what [`Self::local`] says.
+    pub fn open(place: &Place, direct: &Direct, waits_in: &Path) -> Result<Self, BlobError> {
+        let mut signer: Option<Arc<dyn Signer>> = None;
+        let mut blobs = match place {
+            Place::Directory(dir) => Self::local(dir)?,
+            Place::S3(s3) => {
+                let store = Arc::new(open::s3(s3)?);
+                signer = Some(store.clone());
+                Self::new(store, &s3.prefix)
+            }
+            Place::Http(web) => {
+                let client = open::client(web.ca.as_deref())?;
+                let store = Arc::new(open::http(web, &client)?);
+                Self {
+                    intake: Intake::Whole {
+                        client,
+                        url: web.url.clone(),
+                        waits_in: waits_in.to_owned(),
+                    },
+                    ..Self::new(store, "")
+                }
+            }
+        };
+        blobs.direct = match (direct, signer) {
+            (Direct::Presigned, Some(signer)) => Straight::Signed(signer),
+            (Direct::Url(url), _) => Straight::Below(url.clone()),
+            (Direct::No | Direct::Presigned, _) => Straight::No,
+        };
+        Ok(blobs)
+    }
+
+    /// Blobs in any store that takes uploads in parts; `prefix` stands before every key.
+    pub fn new(store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
+        Self {
+            store,
+            prefix: prefix.to_owned(),
+            intake: Intake::Parts,
+            direct: Straight::No,
+            idle: IDLE,
+        }
+    }
+
+    fn path(&self, digest: &Digest) -> ObjectPath {
+        let blob = blob_path(digest);
+        match self.prefix.as_str() {
+            "" => ObjectPath::from(blob),
+            prefix => ObjectPath::from(format!("{prefix}/{blob}")),
+        }
+    }
+
+    /// Where an agent gets the blob without the controller; `None` where the controller gives it
+    /// itself. Whether the blob is there is not looked at.
+    ///
+    /// # Errors
+    /// [`BlobError::Store`]: the URL cannot be signed, for want of credentials.
+    pub async fn straight(&self, digest: &Digest) -> Result<Option<String>, BlobError> {
+        match &self.direct {
+            Straight::No => Ok(None),
+            Straight::Below(url) => Ok(Some(format!("{url}/{}", blob_path(digest)))),
+            Straight::Signed(signer) => {
+                let path = self.path(digest);
+                let url = signer.signed_url(http::Method::GET, &path, SIGNED_FOR);
+                let url = url.await.map_err(store_failed("sign a URL for", *digest))?;
+                Ok(Some(url.to_string()))
+            }
+        }
     }
 
     /// Stores the bytes under their digest, durably; gives their number. A blob that is there
@@ -123,15 +241,22 @@ impl Blobs {
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let failed = |source| BlobError::Store {
-            operation: "write",
-            digest,
-            source,
-        };
-        let path = path(&digest);
+        if let Intake::Whole {
+            client,
+            url,
+            waits_in,
+        } = &self.intake
+        {
+            let url = format!("{url}/{}", blob_path(&digest));
+            let (file, length) = whole::wait(waits_in, digest, bytes, max, self.idle).await?;
+            whole::send(client, &url, digest, file, length).await?;
+            return Ok(length);
+        }
+        let failed = store_failed("write", digest);
+        let path = self.path(&digest);
         let upload = self.store.put_multipart(&path).await.map_err(failed)?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
-        match fill(&mut upload, digest, bytes, max, self.idle).await {
+        match intake::fill(&mut upload, digest, bytes, max, self.idle).await {
             Ok(length) => {
                 upload.finish().await.map_err(failed)?;
                 Ok(length)
@@ -151,7 +276,7 @@ impl Blobs {
     /// # Errors
     /// [`BlobError::Store`].
     pub async fn head(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
-        let found = self.store.head(&path(digest)).await;
+        let found = self.store.head(&self.path(digest)).await;
         Ok(absent(found, digest)?.map(|meta| meta.size))
     }
 
@@ -169,7 +294,7 @@ impl Blobs {
             range: range.map(GetRange::Bounded),
             ..GetOptions::default()
         };
-        let found = self.store.get_opts(&path(digest), options).await;
+        let found = self.store.get_opts(&self.path(digest), options).await;
         let found = absent(found, digest)?;
         Ok(found.map(|found| match found.payload {
             GetResultPayload::File(file, _) => pieces(file, found.range),
@@ -204,51 +329,21 @@ fn pieces(file: File, range: Range<u64>) -> Bytestream {
     stream.boxed()
 }
 
-/// Feeds the upload, and is content only if every byte came and the digest is right.
-async fn fill<E>(
-    upload: &mut WriteMultipart,
+fn store_failed(
+    operation: &'static str,
     digest: Digest,
-    bytes: impl Stream<Item = Result<Bytes, E>>,
-    max: u64,
-    idle: Duration,
-) -> Result<u64, BlobError>
-where
-    E: Into<Box<dyn Error + Send + Sync>>,
-{
-    let cut = |source| BlobError::Cut { digest, source };
-    let mut bytes = std::pin::pin!(bytes);
-    let mut hasher = Hasher::default();
-    let mut length = 0u64;
-    while let Some(chunk) = tokio::time::timeout(idle, bytes.next())
-        .await
-        .map_err(|_| cut(format!("nothing came for {idle:?}").into()))?
-    {
-        let chunk = chunk.map_err(|e| cut(e.into()))?;
-        length += chunk.len() as u64;
-        if length > max {
-            return Err(BlobError::TooLarge { max });
+) -> impl Fn(object_store::Error) -> BlobError + Copy {
+    move |error| {
+        let mut first: &dyn Error = &error;
+        while let Some(source) = first.source() {
+            first = source;
         }
-        hasher.update(&chunk);
-        let ready = upload.wait_for_capacity(PARTS).await;
-        ready.map_err(|source| BlobError::Store {
-            operation: "write",
+        BlobError::Store {
+            operation,
             digest,
-            source,
-        })?;
-        // Copied into the part: a chunk kept as it is would keep its whole network buffer.
-        upload.write(&chunk);
+            source: first.to_string().into(),
+        }
     }
-    match hasher.finish() {
-        found if found == digest => Ok(length),
-        found => Err(BlobError::WrongDigest {
-            expected: digest,
-            found,
-        }),
-    }
-}
-
-fn path(digest: &Digest) -> ObjectPath {
-    ObjectPath::from(blob_path(digest))
 }
 
 /// Tells "it is not there" from every other failure.
@@ -259,11 +354,7 @@ fn absent<T>(
     match found {
         Ok(found) => Ok(Some(found)),
         Err(object_store::Error::NotFound { .. }) => Ok(None),
-        Err(source) => Err(BlobError::Store {
-            operation: "read",
-            digest: *digest,
-            source,
-        }),
+        Err(error) => Err(store_failed("read", *digest)(error)),
     }
 }
 

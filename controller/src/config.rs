@@ -8,6 +8,7 @@ mod template;
 
 pub use template::{Chosen, template};
 
+use crate::artifacts::place::{Direct, Place};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,8 +32,10 @@ pub struct Config {
     pub data: PathBuf,
     /// Where metrics are served, as plain HTTP on loopback; nowhere if `None`.
     pub metrics: Option<SocketAddr>,
-    /// The directory of the artifact store.
-    pub artifacts: PathBuf,
+    /// Where releases are stored.
+    pub artifacts: Place,
+    /// Where agents are sent for them.
+    pub direct: Direct,
     /// The largest artifact that is taken, in bytes.
     pub max_artifact: u64,
     /// The automatic backups.
@@ -73,8 +76,10 @@ pub struct Paths {
     pub timestamp_key: PathBuf,
     /// The audit log.
     pub audit: PathBuf,
-    /// The artifact store.
-    pub artifacts: PathBuf,
+    /// The directory of the artifact store, if it is one of this machine.
+    pub artifacts: Option<PathBuf>,
+    /// Where releases wait for a store on another machine.
+    pub incoming: PathBuf,
     /// The keys that were shut out.
     pub revocations: PathBuf,
     /// The backups.
@@ -134,7 +139,11 @@ impl Config {
             online,
             audit: data.join("audit.log"),
             revocations: data.join("revocations.log"),
-            artifacts: self.artifacts.clone(),
+            artifacts: match &self.artifacts {
+                Place::Directory(directory) => Some(directory.clone()),
+                Place::S3(_) | Place::Http(_) => None,
+            },
+            incoming: data.join("incoming"),
             backups: self.backups.directory.clone(),
             mirror: self.backups.directory.join("mirror"),
         }

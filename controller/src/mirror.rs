@@ -227,11 +227,9 @@ impl Plan {
     fn published(&self) -> Result<(), MirrorError> {
         self.check_ours()?;
         // Releases first: metadata that is there names nothing that is missing.
-        if self.artifacts {
-            copy::blobs(
-                &self.paths.artifacts.join("blobs"),
-                &self.to("artifacts/blobs"),
-            )?;
+        // What lies on another machine is that one's to keep.
+        if let Some(artifacts) = self.paths.artifacts.as_ref().filter(|_| self.artifacts) {
+            copy::blobs(&artifacts.join("blobs"), &self.to("artifacts/blobs"))?;
         }
         copy::tree(&self.paths.trust, &self.to("trust"))?;
         Ok(())

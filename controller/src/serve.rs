@@ -61,7 +61,8 @@ pub async fn serve(
     let online_keys = [public_json(&online[0])?, public_json(&online[1])?];
     let publications =
         Publications::open(&paths.trust, online).context("cannot read the signed metadata")?;
-    let blobs = Arc::new(Blobs::local(&config.artifacts)?);
+    let blobs = Blobs::open(&config.artifacts, &config.direct, &paths.incoming)?;
+    let blobs = Arc::new(blobs);
     let catalog = Catalog {
         publications: publications.clone(),
         blobs: Arc::clone(&blobs),

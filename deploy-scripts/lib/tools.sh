@@ -8,7 +8,7 @@
 # where that works, otherwise built from source in minutes.
 
 tools_dir=$PWD/target/tools
-PATH=$tools_dir/cargo-deny/bin:$tools_dir/cargo-nextest/bin:$tools_dir/cargo-deb/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin
+PATH=$tools_dir/s3s-fs/bin:$tools_dir/cargo-deny/bin:$tools_dir/cargo-nextest/bin:$tools_dir/cargo-deb/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
 
 # What could not be had, a line each.
@@ -25,6 +25,7 @@ packages_of() {
         dpkg-shlibdeps) echo dpkg-dev ;;
         ip) echo iproute2 ;;
         nft) echo nftables ;;
+        nginx) echo nginx-light ;;
         strip) echo binutils ;;
         systemd-analyze) echo systemd ;;
         systemd-nspawn) echo systemd-container ;;
@@ -153,7 +154,7 @@ prepare_tools() {
     mkdir -p "$tools_dir"
     local needed=(cc shellcheck) wanted=()
     if [ "$1" = all ]; then
-        wanted=(zstd postfix mmdebstrap systemd-nspawn nft ip dpkg-shlibdeps strip xz lintian systemd-analyze)
+        wanted=(zstd postfix nginx mmdebstrap systemd-nspawn nft ip dpkg-shlibdeps strip xz lintian systemd-analyze)
     fi
     apt_install "${needed[@]}" "${wanted[@]}"
     need_commands "${needed[@]}"
@@ -164,11 +165,23 @@ prepare_tools() {
     if [ "$1" = all ]; then
         need_cargo_tool nextest 0.9.100 0.9.148
         need_cargo_deb
+        want_s3_server
     fi
     if [ "${#tools_missing[@]}" -gt 0 ]; then
         printf 'missing: %s\n' "${tools_missing[@]}"
         return 1
     fi
+}
+
+# A real S3 server that checks signatures, for the tests of stores: from the registry, built in a minute.
+want_s3_server() {
+    local version=0.14.1
+    if ! s3s-fs --version 2>/dev/null | grep -qF "$version"; then
+        printf 'installing s3s-fs %s\n' "$version"
+        cargo install --quiet --locked --force --version "$version" --features binary --profile dev \
+            --root "$tools_dir/s3s-fs" s3s-fs || true
+    fi
+    have s3s-fs || skip "releases in an S3 store are NOT tried: cargo install --locked --version $version --features binary s3s-fs"
 }
 
 # Without its default features it needs no C library: the command `xz` compresses.

@@ -2,7 +2,8 @@
 //! releases, evidence, signed metadata. Whatever comes is capped here, and believed by nobody
 //! before it is verified.
 
-use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::header::{LOCATION, RANGE};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect};
 use rustls::ClientConfig;
 use std::time::Duration;
 
@@ -33,6 +34,22 @@ pub enum GetError {
     /// More came than was asked for.
     #[error("more than the {0} bytes that were asked for came")]
     TooMuch(u64),
+    /// TLS with another place than the controller cannot be set up.
+    #[error("cannot speak TLS with an artifact store")]
+    Tls(#[source] crate::tls::TlsError),
+    /// The controller named another place, and that one did not give it.
+    #[error("the artifact store at {at} {said}")]
+    Store {
+        /// Its scheme, host and port: what follows in the URL may be as good as a password.
+        at: String,
+        /// Its answer, if there was one.
+        status: Option<StatusCode>,
+        /// What became of it, as the rest of a sentence.
+        said: String,
+        /// Why there was no answer.
+        #[source]
+        source: Option<reqwest::Error>,
+    },
 }
 
 /// A client that speaks only https, follows no redirect, and heeds no proxy variables, so that
@@ -63,7 +80,14 @@ pub fn builder(mut tls: ClientConfig) -> ClientBuilder {
 /// # Errors
 /// [`GetError`] for everything else.
 pub async fn whole(request: RequestBuilder, max: u64) -> Result<Option<Vec<u8>>, GetError> {
-    let mut answer = request.send().await?;
+    read(request.send().await?, max).await
+}
+
+/// The whole of an answer, as [`whole`] gives it.
+///
+/// # Errors
+/// [`GetError`].
+pub async fn read(mut answer: Response, max: u64) -> Result<Option<Vec<u8>>, GetError> {
     match answer.status() {
         StatusCode::OK => {}
         StatusCode::NOT_FOUND => return Ok(None),
@@ -82,9 +106,84 @@ pub async fn whole(request: RequestBuilder, max: u64) -> Result<Option<Vec<u8>>,
     Ok(Some(bytes))
 }
 
+/// Follows a controller that names another place for what was asked for (307): there `outside` asks,
+/// which shows no certificate, for the same `range` (as RFC 9110, 14.1.2 writes it). One step only.
+/// Every other answer is given back as it is; of the other place, only what brings bytes.
+///
+/// # Errors
+/// [`GetError::Store`], or [`GetError::Status`] where the controller names no place.
+pub async fn follow(
+    answer: Response,
+    outside: &Client,
+    range: Option<&str>,
+) -> Result<Response, GetError> {
+    if answer.status() != StatusCode::TEMPORARY_REDIRECT {
+        return Ok(answer);
+    }
+    let there = answer.headers().get(LOCATION);
+    let there = there.and_then(|it| Url::parse(it.to_str().ok()?).ok());
+    let Some(there) = there.filter(|it| matches!(it.scheme(), "http" | "https")) else {
+        return Err(GetError::Status {
+            status: answer.status(),
+            reason: ", and named no place that can be asked".to_owned(),
+        });
+    };
+    let at = there.origin().ascii_serialization();
+    let mut request = outside.get(there);
+    if let Some(range) = range {
+        request = request.header(RANGE, range);
+    }
+    match request.send().await {
+        Err(error) => Err(GetError::Store {
+            at,
+            status: None,
+            said: "cannot be reached".to_owned(),
+            source: Some(error.without_url()),
+        }),
+        Ok(answer)
+            if matches!(
+                answer.status(),
+                StatusCode::OK | StatusCode::PARTIAL_CONTENT
+            ) =>
+        {
+            Ok(answer)
+        }
+        Ok(answer) => {
+            let status = answer.status();
+            let reason = said(answer).await;
+            Err(GetError::Store {
+                at,
+                status: Some(status),
+                said: format!("answered {status}{reason}"),
+                source: None,
+            })
+        }
+    }
+}
+
+impl GetError {
+    /// Whether asking once more may help: nobody answered, or somebody who was busy.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        let status = match self {
+            Self::Line(_) => None,
+            Self::Status { status, .. } => Some(*status),
+            Self::Store { status, .. } => *status,
+            Self::TooMuch(_) | Self::Tls(_) => return false,
+        };
+        status.is_none_or(|it| it.is_server_error() || it == StatusCode::TOO_MANY_REQUESTS)
+    }
+}
+
 /// An answer that is none, with at most a line of what it says, without control characters.
-pub async fn refused(mut answer: Response) -> GetError {
+pub async fn refused(answer: Response) -> GetError {
     let status = answer.status();
+    let reason = said(answer).await;
+    GetError::Status { status, reason }
+}
+
+/// The first line of what an answer says, after a colon; or nothing.
+async fn said(mut answer: Response) -> String {
     let mut said = Vec::new();
     while said.len() < MAX_REASON
         && let Ok(Some(chunk)) = answer.chunk().await
@@ -94,11 +193,10 @@ pub async fn refused(mut answer: Response) -> GetError {
     let said = String::from_utf8_lossy(&said);
     let line = said.lines().next().unwrap_or_default();
     let line: String = line.chars().filter(|c| !c.is_control()).collect();
-    let reason = match line.trim() {
+    match line.trim() {
         "" => String::new(),
         line => format!(": {line}"),
-    };
-    GetError::Status { status, reason }
+    }
 }
 
 #[cfg(test)]

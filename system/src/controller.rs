@@ -17,23 +17,19 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A new one below `dir`, running; and the login line of its first admin.
-    pub(crate) fn new(dir: &Path) -> (Self, String) {
+    /// A new one below `dir`, running, with these tables in its configuration; and the login line of
+    /// its first admin.
+    pub(crate) fn new(dir: &Path, tables: &str) -> (Self, String) {
         let address = free_address();
         let dir = dir.join("controller");
         std::fs::create_dir(&dir).unwrap();
-        let config = format!(
-            "listen = \"{address}\"\npublic = \"{address}\"\nnames = [\"{}\"]\ndata = \"data\"\n\
-             [backups]\ndirectory = \"backups\"\n",
-            address.ip()
-        );
-        std::fs::write(dir.join("controller.toml"), config).unwrap();
         let daemon = Daemon::new("the controller", dir.join("log"));
         let mut controller = Self {
             dir,
             address,
             daemon,
         };
+        controller.configure(tables);
         let said = controller.types(&["init", "--admin", "anna"]).ends(0);
         let token = said
             .out
@@ -43,6 +39,17 @@ impl Controller {
             .to_owned();
         controller.start();
         (controller, token)
+    }
+
+    /// Writes its configuration, with these tables; for the next start.
+    pub fn configure(&self, tables: &str) {
+        let address = self.address;
+        let config = format!(
+            "listen = \"{address}\"\npublic = \"{address}\"\nnames = [\"{}\"]\ndata = \"data\"\n\
+             [backups]\ndirectory = \"backups\"\n{tables}",
+            address.ip()
+        );
+        std::fs::write(self.dir.join("controller.toml"), config).unwrap();
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -96,7 +103,7 @@ impl Controller {
 
 /// An address that nobody else uses, also while nobody listens on it: the port is the kernel's choice,
 /// on a loopback address of this test's own, which no other process gets a port on by accident.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     // 127.0.0.0/16 is left to those who want localhost.

@@ -36,20 +36,25 @@ impl Fleet {
     /// A controller, and a desk that has logged in, has the team's keys, and has applied this
     /// environment file as `production`.
     pub fn new(environment: &str) -> Self {
-        Self::below(&std::env::temp_dir(), environment)
+        Self::below(&std::env::temp_dir(), environment, "")
+    }
+
+    /// The same, with these tables in the controller's configuration.
+    pub fn with_store(environment: &str, tables: &str) -> Self {
+        Self::below(&std::env::temp_dir(), environment, tables)
     }
 
     /// The same, below a directory that only root can change: what an agent that is root insists on.
     pub fn of_root(environment: &str) -> Self {
-        Self::below(Path::new("/var/lib"), environment)
+        Self::below(Path::new("/var/lib"), environment, "")
     }
 
-    fn below(dir: &Path, environment: &str) -> Self {
+    fn below(dir: &Path, environment: &str, tables: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("tamer-system-")
             .tempdir_in(dir)
             .unwrap();
-        let (controller, token) = Controller::new(dir.path());
+        let (controller, token) = Controller::new(dir.path(), tables);
         let fleet = Self {
             hosts: Vec::new(),
             controller,

@@ -19,10 +19,12 @@ mod fleet;
 mod host;
 mod process;
 mod programs;
+mod store;
 
 pub use app::{App, MARKED};
 pub use controller::Controller;
 pub use fleet::{ENVIRONMENT, Fleet};
 pub use host::{Host, HostOptions};
 pub use process::{Daemon, LIMIT, Said, Typed, until};
-pub use programs::{is_root, program};
+pub use programs::{files, is_root, program};
+pub use store::{Store, program_of_others};

@@ -1,6 +1,6 @@
-//! The programs under test, as cargo has built them.
+//! The programs under test, as cargo has built them; and what lies on the disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The program `name`, which lies beside the directory of this test's executable.
 ///
@@ -26,4 +26,18 @@ pub fn program(name: &str) -> PathBuf {
 /// Whether this test may do what only root may: run as other users, mount.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+/// All files below a directory.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
 }

@@ -4,21 +4,7 @@
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tamer_system::{App, Fleet};
-
-/// All files below a directory.
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
-}
+use tamer_system::{App, Fleet, files};
 
 /// Changes one byte in the middle of a file.
 fn flip(file: &Path) {

@@ -3,7 +3,7 @@
 use super::{Doing, Tried, cause, reason, tls_reason};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Response, Url};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 /// How much of a body is looked at, in bytes.
 const MAX_BODY: usize = 64 << 10;
@@ -80,24 +80,13 @@ fn quotable(answer: &Response) -> bool {
         .is_some_and(|it| it.starts_with("text/plain") || it.starts_with("application/json"))
 }
 
-/// The system's roots, read anew for every try: an operator may have added one. Nobody is trusted
-/// where no TLS is spoken.
+/// Nobody is trusted where no TLS is spoken.
 fn tls(needed: bool) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    if needed {
-        let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            return Err("this host trusts no certificate authority (ca-certificates)".to_owned());
-        }
-    }
-    Ok(
-        ClientConfig::builder_with_provider(tamer_kit::tls::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth(),
-    )
+    let config = match needed {
+        true => tamer_kit::tls::public_client_config(None),
+        false => tamer_kit::tls::nobody_client_config(),
+    };
+    config.map_err(|error| error.to_string())
 }
 
 fn failure(url: &str, host: &str, error: &reqwest::Error) -> String {

@@ -4,7 +4,7 @@ use super::http::Http;
 use crate::allowed::failure;
 use crate::host::{chain, file_failure};
 use crate::metrics::Metrics;
-use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
 use std::io;
 use std::path::Path;
@@ -15,7 +15,6 @@ use tamer_kit::backoff::Backoff;
 use tamer_kit::durable::FileError;
 use tamer_kit::hash::Hasher;
 use tamer_kit::http::{GetError, refused};
-use tamer_release::trust::names::blob_path;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufReader};
 
@@ -157,12 +156,9 @@ impl<'a> Download<'a> {
 
     /// One request for all that is missing.
     async fn part(&mut self, http: &Http, metrics: &Metrics) -> Result<(), Cut> {
-        let mut request = http.get(&blob_path(&self.wanted.sha256));
-        if self.there > 0 {
-            request = request.header(RANGE, format!("bytes={}-", self.there));
-        }
-        let again = |error: reqwest::Error| Cut::Again(error.into());
-        let mut answer = request.send().await.map_err(again)?;
+        let range = (self.there > 0).then(|| format!("bytes={}-", self.there));
+        let answer = http.blob(&self.wanted.sha256, range.as_deref()).await;
+        let mut answer = answer.map_err(judged)?;
         match answer.status() {
             StatusCode::PARTIAL_CONTENT if begins_at(&answer) == Some(self.there) => {}
             // The whole of it, asked for or not.
@@ -171,16 +167,11 @@ impl<'a> Download<'a> {
                     self.start_over().await.map_err(Cut::Final)?;
                 }
             }
-            status => {
-                let error = refused(answer).await;
-                if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-                    return Err(Cut::Again(error));
-                }
-                let why = format!("the archive was not fetched: {}", chain(&error));
-                return Err(Cut::Final(failure(FailureKind::Fetch, why)));
-            }
+            _ => return Err(judged(refused(answer).await)),
         }
-        while let Some(chunk) = answer.chunk().await.map_err(again)? {
+        // The URL may be signed: it is nobody else's.
+        let cut = |error: reqwest::Error| Cut::Again(error.without_url().into());
+        while let Some(chunk) = answer.chunk().await.map_err(cut)? {
             if chunk.len() as u64 > self.wanted.length - self.there {
                 let why = format!(
                     "the archive is not the signed one: more than its {} bytes came",
@@ -204,6 +195,15 @@ impl<'a> Download<'a> {
             reason: format!(": the transfer ended after {} bytes", self.there),
         }))
     }
+}
+
+/// What an answer without bytes means for the next try.
+fn judged(error: GetError) -> Cut {
+    if error.is_passing() {
+        return Cut::Again(error);
+    }
+    let why = format!("the archive was not fetched: {}", chain(&error));
+    Cut::Final(failure(FailureKind::Fetch, why))
 }
 
 /// Where a partial answer begins (RFC 9110, 14.4).

@@ -1,12 +1,14 @@
 //! The controller's HTTP paths, under the host's certificate as it is renewed.
 
 use async_trait::async_trait;
-use reqwest::{Client, RequestBuilder};
+use reqwest::header::RANGE;
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::ClientConfig;
 use std::sync::{Mutex, PoisonError};
 use tamer_core::digest::Digest;
 use tamer_kit::address::Address;
-use tamer_kit::http;
+use tamer_kit::http::{self, GetError};
+use tamer_kit::tls;
 use tamer_release::trust::names::{blob_path, metadata_path};
 use tamer_release::trust::{RepositoryName, Transport, TransportError};
 use tokio::sync::watch;
@@ -15,6 +17,9 @@ use tokio::sync::watch;
 pub struct Http {
     base: Address,
     made: Mutex<Made>,
+    /// For stores that the controller names: made when the first is, with the authorities that this host
+    /// trusts, and anew after it could not reach one.
+    outside: Mutex<Option<Client>>,
 }
 
 /// The client, and what it was made with.
@@ -40,12 +45,52 @@ impl Http {
     ) -> Result<Self, reqwest::Error> {
         let client = http::client(shown.borrow_and_update().clone())?;
         let made = Mutex::new(Made { shown, client });
-        Ok(Self { base, made })
+        Ok(Self {
+            base,
+            made,
+            outside: Mutex::default(),
+        })
     }
 
-    /// A request for a path such as `blobs/…`.
-    pub(super) fn get(&self, path: &str) -> RequestBuilder {
+    /// A request for a path such as `trust/…`.
+    fn get(&self, path: &str) -> RequestBuilder {
         self.client().get(format!("{}/{path}", self.base))
+    }
+
+    /// A blob, or the `range` of it (`bytes=0-9`), from the controller or from the store that it names.
+    /// Any answer of the controller is given back; of a store, only what brings bytes.
+    pub(super) async fn blob(
+        &self,
+        digest: &Digest,
+        range: Option<&str>,
+    ) -> Result<Response, GetError> {
+        let mut request = self.get(&blob_path(digest));
+        if let Some(range) = range {
+            request = request.header(RANGE, range);
+        }
+        let answer = request.send().await?;
+        if answer.status() != StatusCode::TEMPORARY_REDIRECT {
+            return Ok(answer);
+        }
+        let followed = http::follow(answer, &self.outside()?, range).await;
+        if matches!(&followed, Err(GetError::Store { status: None, .. })) {
+            *self.outside.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        followed
+    }
+
+    fn outside(&self) -> Result<Client, GetError> {
+        let mut outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*outside {
+            return Ok(client.clone());
+        }
+        // Without any authority plain http still goes.
+        let config = tls::public_client_config(None).or_else(|error| {
+            tracing::warn!(%error, "only stores without TLS can be asked");
+            tls::nobody_client_config()
+        });
+        let client = http::builder(config.map_err(GetError::Tls)?).build()?;
+        Ok(outside.insert(client).clone())
     }
 
     fn client(&self) -> Client {
@@ -76,7 +121,8 @@ impl Transport for Http {
     }
 
     async fn blob(&self, digest: &Digest, max: u64) -> Result<Vec<u8>, TransportError> {
-        let found = http::whole(self.get(&blob_path(digest)), max).await;
+        let answer = self.blob(digest, None).await;
+        let found = http::read(answer.map_err(TransportError::new)?, max).await;
         let found = found.map_err(TransportError::new)?;
         found.ok_or_else(|| TransportError::new("the controller does not have it"))
     }

@@ -145,7 +145,7 @@ async fn an_upload_that_stands_still_is_given_up() {
     let store = object_store::memory::InMemory::new();
     let blobs = Blobs {
         idle: Duration::from_millis(1),
-        ..Blobs::new(Arc::new(store))
+        ..Blobs::new(Arc::new(store), "")
     };
     let silent = stream::pending::<Result<Bytes, std::io::Error>>();
     let given_up = blobs.put(sha256(b""), silent, 100).await.unwrap_err();

@@ -1,6 +1,7 @@
 //! The file as it is written, and how it becomes a [`Config`].
 
 use super::{Backups, Config};
+use crate::artifacts::place::PlaceFile;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,7 +30,7 @@ pub(super) struct ConfigFile {
     names: Option<Vec<String>>,
     data: Option<PathBuf>,
     metrics: Option<SocketAddr>,
-    artifacts: Option<String>,
+    artifacts: PlaceFile,
     max_artifact: Option<u64>,
     backups: BackupsFile,
 }
@@ -88,10 +89,8 @@ impl ConfigFile {
         }
         let data = self.data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
         let data = base.join(data);
-        let artifacts = match &self.artifacts {
-            Some(url) => artifacts(url).map_err(&bad)?,
-            None => data.join("artifacts"),
-        };
+        let default = data.join("artifacts");
+        let (artifacts, direct) = self.artifacts.resolve(base, default).map_err(&bad)?;
         let max_artifact = self.max_artifact.unwrap_or(DEFAULT_MAX_ARTIFACT);
         if max_artifact == 0 {
             return Err(bad(
@@ -105,6 +104,7 @@ impl ConfigFile {
             names,
             metrics: self.metrics,
             artifacts,
+            direct,
             max_artifact,
             backups: self.backups.resolve(base, &data).map_err(&bad)?,
             data,
@@ -161,21 +161,6 @@ fn public(given: Option<String>, first: &str, port: u16) -> Result<Address, Stri
     }
 }
 
-/// The directory of a `file:///` URL.
-fn artifacts(url: &str) -> Result<PathBuf, String> {
-    let Some(path) = url.strip_prefix("file://") else {
-        return Err(format!(
-            "artifacts: `{url}` is not a place that this version can use: write file:///a/directory"
-        ));
-    };
-    if !path.starts_with('/') || path.contains(['%', '?', '#']) {
-        return Err(format!(
-            "artifacts: `{url}` must be file:// and an absolute path without %, ? and #"
-        ));
-    }
-    Ok(PathBuf::from(path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,7 +189,7 @@ mod tests {
             "{paths:?}"
         );
         assert_eq!(
-            paths.artifacts,
+            paths.artifacts.unwrap(),
             Path::new("/var/lib/tamer/controller/artifacts")
         );
         assert_eq!(
@@ -223,9 +208,10 @@ mod tests {
             names = ["::1"]
             data = "here"
             metrics = "127.0.0.1:9400"
-            artifacts = "file:///srv/artifacts"
             max_artifact = 1000
             x-note = "ours"
+            [artifacts]
+            url = "file:///srv/artifacts"
             [backups]
             directory = "/mnt/backups"
             artifacts = false
@@ -241,7 +227,10 @@ mod tests {
             "public can be verified"
         );
         assert_eq!(config.data, Path::new("/etc/tamer/here"));
-        assert_eq!(config.artifacts, Path::new("/srv/artifacts"));
+        assert_eq!(
+            config.paths().artifacts.unwrap(),
+            Path::new("/srv/artifacts")
+        );
         assert_eq!(config.max_artifact, 1000);
         assert_eq!(config.backups.directory, Path::new("/mnt/backups"));
         assert_eq!(config.paths().mirror, Path::new("/mnt/backups/mirror"));
@@ -264,8 +253,7 @@ mod tests {
             ("names = []", "at least one"),
             ("names = [\"a b\"]", "`a b`"),
             ("metrics = \"0.0.0.0:9400\"", "127.0.0.1:9400"),
-            ("artifacts = \"s3://bucket\"", "s3://bucket"),
-            ("artifacts = \"file://relative\"", "absolute"),
+            ("[artifacts]\nurl = \"file://relative\"", "absolute"),
             ("max_artifact = 0", "nothing could be published"),
             ("[backups]\nkeep = 0", "at least 1"),
             ("[backups]\nevery = \"10s\"", "at least 1m"),
@@ -298,7 +286,7 @@ mod tests {
             "names",
             "data",
             "metrics",
-            "artifacts",
+            "url",
             "max_artifact",
             "directory",
             "keep",

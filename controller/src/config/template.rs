@@ -74,11 +74,18 @@ pub fn template(chosen: &Chosen) -> String {
 # Without this line they are not served.
 {metrics}
 
-# Where releases are stored. The default is artifacts/ in the data directory.
-# artifacts = \"file:///var/lib/tamer/controller/artifacts\"
-
 # The largest artifact that is taken, in bytes (4 GiB).
 # max_artifact = 4294967296
+
+# Where releases are stored. The default is artifacts/ in the data directory; other places are
+# s3://bucket/prefix, and https://server/path where PUT is allowed.
+[artifacts]
+# url = \"file:///var/lib/tamer/controller/artifacts\"
+# More keys. Of s3:// stores: `endpoint`, where it is not Amazon's, `region`, and `credentials`, a file with
+# access_key_id and secret_access_key; what is not said comes from AWS_… in the environment, or from the
+# machine's role. `ca`: a file of certificate authorities that are trusted there beside the system's.
+# `direct`: agents fetch releases straight from the store, with URLs that are signed for a quarter of an
+# hour (\"presigned\"), or below this address of a CDN. They verify every byte anyway.
 
 # Automatic backups of the store: one every so often, and one before every upgrade; and beside them
 # mirror/, a copy of everything else that is kept up to date all the time, the CA's key included: guard

@@ -91,7 +91,10 @@ impl Source {
         copy::file(&from("audit.log"), &paths.audit)?;
         copy::tree(&from("online"), &paths.online)?;
         copy::tree(&from("trust"), &paths.trust)?;
-        copy::blobs(&from("artifacts/blobs"), &paths.artifacts.join("blobs"))
+        match &paths.artifacts {
+            Some(artifacts) => copy::blobs(&from("artifacts/blobs"), &artifacts.join("blobs")),
+            None => Ok(()),
+        }
     }
 
     /// Puts the CA in place: from then on there is a controller.

@@ -1,6 +1,7 @@
 //! A mirror of a small controller: what it holds, and what is said when it cannot.
 
 use super::*;
+use crate::artifacts::place::Place;
 use std::fs;
 
 struct Site {
@@ -8,11 +9,15 @@ struct Site {
     config: Config,
 }
 
+fn blobs(paths: &Paths) -> PathBuf {
+    paths.artifacts.clone().unwrap().join("blobs")
+}
+
 fn site() -> Site {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::defaults().unwrap();
     config.data = dir.path().join("data");
-    config.artifacts = config.data.join("artifacts");
+    config.artifacts = Place::Directory(config.data.join("artifacts"));
     config.backups.directory = dir.path().join("backups");
     let settings = dir.path().join("controller.toml");
     fs::write(&settings, "# settings").unwrap();
@@ -26,7 +31,7 @@ fn site() -> Site {
         (paths.state.join("epoch"), "0 (crc32 f4dbdf21)\n"),
         (paths.audit.clone(), "line\n"),
         (paths.revocations.clone(), "line\n"),
-        (paths.artifacts.join("blobs/aa"), "blob"),
+        (blobs(&paths).join("aa"), "blob"),
     ] {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -63,7 +68,7 @@ fn all_of_a_controller_is_there_and_goes_onto_another_machine() {
 
     let mut other = site.config.clone();
     other.data = site.dir.path().join("other");
-    other.artifacts = other.data.join("artifacts");
+    other.artifacts = Place::Directory(other.data.join("artifacts"));
     let (from, to) = (site.config.paths(), other.paths());
     let backup = site.dir.path().join("a backup");
     let source = Source::find(&site.config.backups.directory, Some(&backup)).unwrap();
@@ -81,10 +86,7 @@ fn all_of_a_controller_is_there_and_goes_onto_another_machine() {
             &from.trust.join("team/1.root.json"),
             &to.trust.join("team/1.root.json"),
         ),
-        (
-            &from.artifacts.join("blobs/aa"),
-            &to.artifacts.join("blobs/aa"),
-        ),
+        (&blobs(&from).join("aa"), &blobs(&to).join("aa")),
     ] {
         assert_eq!(
             fs::read(from).unwrap(),
@@ -111,7 +113,7 @@ fn what_is_appended_or_published_is_there_before_it_is_acknowledged() {
     let (paths, copy) = (site.config.paths(), site.config.paths().mirror);
     append(&paths.revocations, "second\n");
     fs::write(paths.trust.join("team/2.root.json"), "next").unwrap();
-    fs::write(paths.artifacts.join("blobs/bb"), "more").unwrap();
+    fs::write(blobs(&paths).join("bb"), "more").unwrap();
     assert!(Plan::new(&site.config).check().is_err(), "it lacks a line");
     let runtime = runtime();
     runtime.block_on(mirror.records());

@@ -39,6 +39,9 @@ pub enum TlsError {
         #[source]
         source: rustls::pki_types::pem::Error,
     },
+    /// The system's list of certificate authorities is empty.
+    #[error("this host trusts no certificate authority: install ca-certificates")]
+    Nobody,
     /// The certificates, the key, or both together are of no use.
     #[error("{what}: it cannot be used")]
     Refused {
@@ -77,6 +80,47 @@ pub fn client_config(
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
+}
+
+/// What a client of anybody else's server uses: trusts the system's authorities, read anew, for an
+/// operator may have added one, and those of `more` in PEM. It shows no certificate of its own.
+///
+/// # Errors
+/// [`TlsError`], also where there is nobody at all to trust.
+pub fn public_client_config(more: Option<&[u8]>) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(pem) = more {
+        let what = "the certificate authorities";
+        let before = roots.len();
+        for der in CertificateDer::pem_slice_iter(pem) {
+            let der = der.map_err(|source| TlsError::Pem { what, source })?;
+            roots.add(der).map_err(refused(what))?;
+        }
+        if roots.len() == before {
+            return Err(TlsError::NoCertificate(what));
+        }
+    }
+    if roots.is_empty() {
+        return Err(TlsError::Nobody);
+    }
+    trusting(roots)
+}
+
+/// What a client uses that trusts nobody: for plain http alone.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn nobody_client_config() -> Result<ClientConfig, TlsError> {
+    trusting(RootCertStore::empty())
+}
+
+fn trusting(roots: RootCertStore) -> Result<ClientConfig, TlsError> {
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(refused("the TLS version"))?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 /// The fingerprint of a certificate in PEM: SHA-256 of its DER, as join tokens carry it for the CA.

@@ -122,11 +122,14 @@ fn configuration() {
     let config = source::Source::read("controller/src/config/file.rs");
     let mut keys = config.keys("ConfigFile");
     keys.extend(config.keys("BackupsFile"));
+    let place = source::Source::read("controller/src/artifacts/place.rs");
+    keys.extend(place.keys("PlaceFile"));
     for key in keys {
         let (set, table) = (format!("{} = ", key.name), format!("[{}]", key.name));
+        let quoted = format!("`{}`", key.name);
         let named = |line: &str| {
             let line = line.trim_start_matches("# ");
-            line.starts_with(&set) || line == table
+            line.starts_with(&set) || line == table || line.contains(&quoted)
         };
         assert!(
             controller.lines().any(named),

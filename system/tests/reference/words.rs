@@ -54,7 +54,9 @@ pub(crate) fn value(ty: &Type) -> String {
         "EvidenceKind" => "[evidence](#evidence)",
         "OnFailure" => "[on_failure](#on_failure)",
         "SmtpTls" => "[tls](#tls)",
-        "Policy" | "Demanded" | "ComponentSpec" | "Allowed" | "BackupsFile" => "table",
+        "Policy" | "Demanded" | "ComponentSpec" | "Allowed" | "BackupsFile" | "PlaceFile" => {
+            "table"
+        }
         "Checks" => "table: name = check",
         other => panic!("the type {other}: say in this test what people write for it"),
     };
