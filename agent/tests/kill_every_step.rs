@@ -7,114 +7,17 @@
 
 mod site;
 
-use site::{Agent, QUICK, Site, granted};
-use std::fs;
+use site::granted;
+use site::scenario::Scenario;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Command, ExitStatus};
-use tamer_core::desired::{ActivationStatus, ComponentReport, Desired, FailureKind, Purpose};
-use tamer_core::release::ReleaseRef;
-
-/// Where the child finds its site. Without it the test [`child`] has nothing to do.
-const SITE: &str = "TAMER_TEST_SITE";
+use tamer_core::desired::{ActivationStatus, Desired, FailureKind, Purpose};
 
 #[tokio::test]
 async fn child() {
-    let Ok(dir) = std::env::var(SITE) else { return };
-    let site = Site::at(Path::new(&dir));
-    let text = fs::read(site.dir.join("desired.json")).unwrap();
-    let desired: Desired = serde_json::from_slice(&text).unwrap();
-    let counter = desired.generation.counter;
-    let mut agent = Agent::start(site.hands()).await;
-    agent.desired.send_replace(Some(desired));
-    let report = agent.ended(counter).await;
-    fs::write(
-        site.dir.join("report.json"),
-        serde_json::to_vec(&report).unwrap(),
-    )
-    .unwrap();
-    agent.stop().await;
-}
-
-/// A site as it is before the scenario, to begin from again and again.
-struct Scenario {
-    site: Site,
-    _dir: tempfile::TempDir,
-    good: [ReleaseRef; 2],
-    bad: ReleaseRef,
-}
-
-fn cp(from: &Path, to: &Path) {
-    if to.exists() {
-        // Releases are read-only, and only root may remove from such directories.
-        let opened = Command::new("chmod").arg("-R").arg("u+w").arg(to).status();
-        assert!(opened.unwrap().success());
-        fs::remove_dir_all(to).unwrap();
-    }
-    let copied = Command::new("cp")
-        .arg("-a")
-        .arg(from)
-        .arg(to)
-        .status()
-        .unwrap();
-    assert!(copied.success());
+    site::scenario::child().await;
 }
 
 impl Scenario {
-    /// Two good releases and a bad one in the store; the first `deployed` good ones have been run.
-    fn new(deployed: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let site = Site::at(dir.path());
-        site.environment(QUICK);
-        let good = ["1.0.0", "2.0.0"].map(|version| site.publish(version, &[]));
-        let bad = site.publish("3.0.0", &[("bin/check", "#!/bin/sh\nexit 1\n")]);
-        let this = Self {
-            site,
-            _dir: dir,
-            good,
-            bad,
-        };
-        for (n, release) in this.good.iter().take(deployed).enumerate() {
-            let desired = granted(n as u64 + 1, Some(release), Purpose::Forward);
-            assert!(this.run(&desired, None).success());
-            assert_eq!(
-                this.report().activation.unwrap().status,
-                ActivationStatus::Done
-            );
-        }
-        cp(&this.site.dir.join("host"), &this.site.dir.join("before"));
-        this
-    }
-
-    fn reset(&self) {
-        cp(&self.site.dir.join("before"), &self.site.dir.join("host"));
-        let _ = fs::remove_file(self.site.dir.join("report.json"));
-    }
-
-    /// Runs an agent until the grant has ended, or until it dies at the failpoint.
-    fn run(&self, desired: &Desired, failpoint: Option<&str>) -> ExitStatus {
-        let text = serde_json::to_vec(desired).unwrap();
-        fs::write(self.site.dir.join("desired.json"), text).unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["--exact", "child", "--quiet"])
-            .env(SITE, &self.site.dir)
-            .env_remove("TAMER_FAILPOINT");
-        if let Some(failpoint) = failpoint {
-            command.env("TAMER_FAILPOINT", failpoint);
-        }
-        let output = command.output().unwrap();
-        let died = output.status.signal() == Some(9);
-        if !output.status.success() && !died {
-            panic!("{}", String::from_utf8_lossy(&output.stdout));
-        }
-        output.status
-    }
-
-    fn report(&self) -> ComponentReport {
-        serde_json::from_slice(&fs::read(self.site.dir.join("report.json")).unwrap()).unwrap()
-    }
-
     /// Kills the agent before and after each of `steps`, looks, starts it again, and looks again.
     fn kill_everywhere(
         &self,
@@ -135,31 +38,6 @@ impl Scenario {
                 assert!(self.run(desired, None).success());
                 self.check(&at, end, &ended);
             }
-        }
-    }
-
-    /// Disk, journal, report and what the hooks left agree.
-    fn check(&self, at: &str, end: Option<&str>, ended: &impl Fn(&ActivationStatus) -> bool) {
-        let report = self.report();
-        let status = report.activation.unwrap().status;
-        assert!(ended(&status), "{at}: {status:?}");
-        assert_eq!(self.site.running().as_deref(), end, "{at}: current");
-        assert_eq!(
-            self.site.shared("running").as_deref(),
-            end,
-            "{at}: what was started"
-        );
-        let said = report.running.map(|it| it.version.to_string());
-        assert_eq!(said.as_deref(), end, "{at}: report");
-        let journal = fs::read_to_string(self.site.config.state.join("journal")).unwrap();
-        let json: serde_json::Value =
-            serde_json::from_str(journal.split_once('\n').unwrap().1).unwrap();
-        let slot = &json["slots"][0];
-        assert!(slot["activation"].is_null(), "{at}: {slot}");
-        assert_eq!(slot["committed"]["version"].as_str(), end, "{at}: journal");
-        for entry in fs::read_dir(self.site.root().join("releases")).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            assert!(!name.starts_with('.'), "{at}: {name} was left");
         }
     }
 }

@@ -15,6 +15,7 @@
 
 mod app;
 mod controller;
+pub mod crash;
 mod fleet;
 mod host;
 mod process;

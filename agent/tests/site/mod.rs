@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test uses what it needs of it")]
 
+pub(crate) mod scenario;
+
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,0 +1,140 @@
+//! The lights go out at any moment of a first deploy, a deploy, a rollback and a deploy that fails: every
+//! state that a file system may legally leave then is made and looked at. `current` leads to one whole
+//! release, the old or the new one; and an agent that is started on it ends where it should, and says so.
+//!
+//! What the hooks of an application write is the application's, and counts as durable at once.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::print_stderr,
+    reason = "how many states were tried is for people to read"
+)]
+
+mod site;
+
+use site::granted;
+use site::scenario::{Scenario, carry_out, clear};
+use std::path::Path;
+use tamer_core::desired::{ActivationStatus, Desired, FailureKind, Purpose};
+use tamer_system::crash::{At, States, can_record, how_many, record};
+
+/// How many states of a scenario are tried; `TAMER_TEST_STATES=all`, or a number, tries more.
+const STATES: usize = 80;
+
+#[tokio::test]
+async fn child() {
+    site::scenario::child().await;
+}
+
+/// Loses power at every moment of this.
+fn lose_power(
+    name: &str,
+    scenario: &Scenario,
+    desired: &Desired,
+    between: &[Option<&str>],
+    end: Option<&str>,
+    ended: impl Fn(&ActivationStatus) -> bool,
+) {
+    if !can_record() {
+        return;
+    }
+    let host = scenario.site.dir.join("host");
+    let hooks = [
+        Path::new("srv/shop/web/shared/log"),
+        Path::new("srv/shop/web/shared/running"),
+    ];
+    scenario.reset();
+    let recording = record(&scenario.command(desired), &host, |path| {
+        hooks.contains(&path)
+    });
+    scenario.check("undisturbed", end, &ended);
+
+    let states = States::of(&recording, 20_261_126);
+    let tried: Vec<_> = states.sample(how_many(STATES)).collect();
+    eprintln!(
+        "{name}: {} moments, {} states, {} of them tried",
+        states.moments(),
+        states.all.len(),
+        tried.len()
+    );
+    for state in tried {
+        let what = states.what(state);
+        let _at = At(&what);
+        clear(&host);
+        states.disk(state).write(&host);
+        let running = scenario.site.running();
+        assert!(between.contains(&running.as_deref()), "{running:?}");
+        // One of its own: when it is dropped, what the agent did beside has ended.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(carry_out(&scenario.site, desired.clone()));
+        drop(runtime);
+        scenario.check(&what, end, &ended);
+    }
+}
+
+fn done(status: &ActivationStatus) -> bool {
+    *status == ActivationStatus::Done
+}
+
+#[test]
+fn power_is_lost_in_a_first_deploy() {
+    let scenario = Scenario::new(0);
+    let desired = granted(1, Some(&scenario.good[0]), Purpose::Forward);
+    let between = [None, Some("1.0.0")];
+    lose_power(
+        "a first deploy",
+        &scenario,
+        &desired,
+        &between,
+        Some("1.0.0"),
+        done,
+    );
+}
+
+#[test]
+fn power_is_lost_in_a_deploy() {
+    let scenario = Scenario::new(1);
+    let desired = granted(2, Some(&scenario.good[1]), Purpose::Forward);
+    let between = [Some("1.0.0"), Some("2.0.0")];
+    lose_power(
+        "a deploy",
+        &scenario,
+        &desired,
+        &between,
+        Some("2.0.0"),
+        done,
+    );
+}
+
+#[test]
+fn power_is_lost_in_a_rollback() {
+    let scenario = Scenario::new(2);
+    let desired = granted(3, Some(&scenario.good[0]), Purpose::Back);
+    let between = [Some("1.0.0"), Some("2.0.0")];
+    lose_power(
+        "a rollback",
+        &scenario,
+        &desired,
+        &between,
+        Some("1.0.0"),
+        done,
+    );
+}
+
+#[test]
+fn power_is_lost_in_a_deploy_that_fails_and_goes_back() {
+    let scenario = Scenario::new(1);
+    let desired = granted(2, Some(&scenario.bad), Purpose::Forward);
+    let between = [Some("1.0.0"), Some("3.0.0")];
+    let undone = |status: &ActivationStatus| matches!(status, ActivationStatus::Undone(why) if why.kind == FailureKind::Check);
+    lose_power(
+        "a deploy that fails",
+        &scenario,
+        &desired,
+        &between,
+        Some("1.0.0"),
+        undone,
+    );
+}
