@@ -2,6 +2,7 @@
 
 use crate::check::Checks;
 use crate::id::{ApplicationName, ComponentName};
+use crate::limits::{Limits, Umask};
 use crate::moment::Span;
 use crate::text::{self, BadText};
 use serde::{Deserialize, Serialize};
@@ -36,12 +37,21 @@ pub struct ComponentSpec {
     /// The systemd unit that is restarted at the switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// Whether the unit is reloaded at the switch and not restarted, where it runs and can be reloaded.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reload: bool,
     /// Executables inside the release, by the step they belong to.
     #[serde(default)]
     pub hooks: BTreeMap<Hook, String>,
     /// How long one hook may run.
     #[serde(default = "minute")]
     pub hook_timeout: Span,
+    /// The permission bits that files made by its hooks do not get, in octal.
+    #[serde(default = "umask", skip_serializing_if = "is_usual")]
+    pub umask: Umask,
+    /// What one hook may use of the host at most.
+    #[serde(default, skip_serializing_if = "Limits::is_silent")]
+    pub limits: Limits,
     /// Components of the same application that roll out before this one.
     #[serde(default)]
     pub needs: BTreeSet<ComponentName>,
@@ -54,6 +64,18 @@ fn minute() -> Span {
     Span::secs(60)
 }
 
+fn umask() -> Umask {
+    Umask::octal(0o027)
+}
+
+fn is_usual(given: &Umask) -> bool {
+    *given == umask()
+}
+
+fn is_false(given: &bool) -> bool {
+    !given
+}
+
 /// A step at which a component may run an executable of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -64,11 +86,13 @@ pub enum Hook {
     Drain,
     /// Stops the old release; from the old release.
     Stop,
-    /// Starts the new release; from the new release.
+    /// Starts the new release; from the new release. The only hook that may leave something running, and
+    /// only of a component without `service`.
     Start,
     /// Looks at the new release after its checks have held; from the new release.
     Validate,
-    /// Takes the host into service again; from the new release.
+    /// Takes the host into service again; from the new release. The last one: what ran after the commit
+    /// could neither fail the release nor be sure to run.
     Admit,
 }
 
@@ -165,6 +189,12 @@ pub fn order_by_needs(
 }
 
 impl ComponentSpec {
+    /// Whether what a hook started may go on once the hook has ended well. Only `start` may leave
+    /// something, and only where no unit runs the component: there the daemon it started is the component.
+    pub fn may_leave(&self, hook: Hook) -> bool {
+        hook == Hook::Start && self.service.is_none()
+    }
+
     /// Refuses paths that could leave the place they are meant for.
     ///
     /// # Errors
@@ -193,6 +223,14 @@ impl ComponentSpec {
                 "`files` must be a directory below tamer.toml, not `{}`",
                 self.files
             ));
+        }
+        self.limits
+            .validate()
+            .map_err(|reason| format!("`limits`: {reason}"))?;
+        if self.reload && self.service.is_none() {
+            return Err(
+                "`reload` is about the unit in `service`: name one, or leave it out".into(),
+            );
         }
         if let Some(unit) = &self.service {
             let plain = unit
@@ -265,6 +303,12 @@ mod tests {
             (
                 "files = \"web\"",
                 "files = \"web\"\nservice = \"a/b.service\"",
+            ),
+            ("files = \"web\"", "files = \"web\"\nreload = true"),
+            ("files = \"web\"", "files = \"web\"\numask = \"27x\""),
+            (
+                "files = \"web\"",
+                "files = \"web\"\nlimits = { open_files = 0 }",
             ),
         ] {
             assert!(parse(&TWO.replacen(from, to, 1)).is_err(), "{to}");

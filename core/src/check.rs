@@ -1,6 +1,7 @@
 //! Checks: what must hold on a host. Definitions, results, and the judgement of what got worse.
 
 use crate::id::CheckName;
+use crate::limits::Size;
 use crate::moment::Span;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -119,19 +120,10 @@ impl TryFrom<String> for Room {
                 _ => Err(bad()),
             };
         }
-        let units = [
-            ("KiB", 1u64 << 10),
-            ("MiB", 1 << 20),
-            ("GiB", 1 << 30),
-            ("TiB", 1 << 40),
-            ("B", 1),
-        ];
-        let (number, unit) = units
-            .iter()
-            .find_map(|(name, unit)| given.strip_suffix(name).map(|number| (number, *unit)))
-            .unwrap_or((&given, 1));
-        let number: u64 = number.trim().parse().map_err(|_| bad())?;
-        number.checked_mul(unit).map(Self::Bytes).ok_or_else(bad)
+        given
+            .parse()
+            .map(|Size(bytes)| Self::Bytes(bytes))
+            .map_err(|_| bad())
     }
 }
 

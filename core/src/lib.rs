@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`id`], [`version`], [`digest`], [`generation`], [`moment`] | names and numbers, parsed once at the boundary |
 //! | [`text`] | strict TOML: unknown keys are refused with the nearest known one |
-//! | [`application`] | `tamer.toml`: what an application consists of |
+//! | [`application`], [`limits`] | `tamer.toml`: what an application consists of, and what its hooks may use |
 //! | [`release`] | the manifest: one version of one component, as signed |
 //! | [`environment`], [`policy`], [`selector`] | where, how carefully, and on what evidence |
 //! | [`check`], [`evidence`] | what must hold on a host; what must be proven of a release |
@@ -22,6 +22,7 @@ pub mod environment;
 pub mod evidence;
 pub mod generation;
 pub mod id;
+pub mod limits;
 pub mod moment;
 pub mod policy;
 pub mod release;

@@ -24,6 +24,7 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
          - **time**: `10s`, `5m`, `1h 30m`, `250ms`.\n\
          - **hosts**: a number (`3`) or a share of the hosts that run the component (`\"25%\"`).\n\
          - **room**: bytes (`\"512MiB\"`, `\"2GiB\"`) or a share of the file system (`\"10%\"`).\n\
+         - **bytes**: `\"512MiB\"`, `\"2GiB\"`.\n\
          - **labels**: a table such as `{ role = \"web\", zone = \"a\" }`. A host must have all of them; `{}` means every host.\n\
          - **name**: small letters, digits and `-`; at most 63 characters.\n\n\
          ## tamer.toml\n\n`tamer init` writes this:\n\n",
@@ -34,6 +35,11 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
     page.push_str("\n### `[component.NAME]`\n\n");
     keys(&mut page, &application.keys("ComponentSpec"));
     page.push_str("\nChecks are described in [Check types](checks.md).\n");
+    page.push_str(
+        "\n### `[component.NAME.limits]`\n\nWhat each hook may use. `[limits]` in [agent.toml](#agenttoml) takes the same keys: no release may ask for\n\
+         more than stands there. No hook dumps core.\n\n",
+    );
+    keys(&mut page, &Source::read("core/src/limits.rs").keys("Limits"));
     page.push_str("\n### Hooks\n\nIn the order in which they run:\n\n");
     words(&mut page, "hook", &application.variants("Hook"));
     hooks(&mut page);

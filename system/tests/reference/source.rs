@@ -229,6 +229,7 @@ impl Source {
                         format!("\"{}%\"", self.number(argument))
                     }
                     ("Quantity", "Hosts") => self.number(argument).to_string(),
+                    ("Umask", "octal") => format!("\"{:04o}\"", self.number(argument)),
                     ("PathBuf", "from") => self.toml(argument),
                     _ => teach(),
                 }

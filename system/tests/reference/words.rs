@@ -42,6 +42,8 @@ pub(crate) fn value(ty: &Type) -> String {
         "SocketAddr" => "address:port",
         "Span" => "[time](configuration.md#values)",
         "Quantity" => "[hosts](configuration.md#values)",
+        "Size" => "[bytes](configuration.md#values)",
+        "Umask" => "\"octal\"",
         "Room" => "[room](configuration.md#values)",
         "Selector" => "[labels](configuration.md#values)",
         "Version" => "version",
@@ -54,9 +56,8 @@ pub(crate) fn value(ty: &Type) -> String {
         "EvidenceKind" => "[evidence](#evidence)",
         "OnFailure" => "[on_failure](#on_failure)",
         "SmtpTls" => "[tls](#tls)",
-        "Policy" | "Demanded" | "ComponentSpec" | "Allowed" | "BackupsFile" | "PlaceFile" => {
-            "table"
-        }
+        "Policy" | "Demanded" | "ComponentSpec" | "Allowed" | "Limits" | "BackupsFile"
+        | "PlaceFile" => "table",
         "Checks" => "table: name = check",
         other => panic!("the type {other}: say in this test what people write for it"),
     };
