@@ -1,4 +1,9 @@
-//! The fleet as people see it: pure conversion into what screens and JSON show.
+//! The fleet as people see it: pure conversion into what screens and JSON show. Deployments and hosts are seen
+//! through an operator's [`Sight`].
+
+mod sight;
+
+pub use sight::Sight;
 
 use crate::fleet::Fleet;
 use crate::fleet::hosts::Seat;
@@ -15,7 +20,7 @@ use tamer_proto::v1;
 const MOST_HOSTS: usize = 1000;
 
 /// A deployment, whole.
-pub fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::DeploymentStatus {
+fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::DeploymentStatus {
     let rollouts: Vec<v1::RolloutStatus> = deployment
         .steps
         .iter()
@@ -258,7 +263,7 @@ fn failure(failure: &Failure) -> v1::Failure {
 }
 
 /// A host, whole.
-pub fn host(fleet: &Fleet, name: &HostName) -> Option<v1::HostRow> {
+fn host(fleet: &Fleet, name: &HostName) -> Option<v1::HostRow> {
     let registered = fleet.registry.hosts.get(name)?;
     let nobody = Seat::default();
     let seat = fleet.seats.get(name).unwrap_or(&nobody);

@@ -52,6 +52,39 @@ fn does_not_wait_for_what_a_hook_leaves_behind() {
 }
 
 #[test]
+fn shows_what_a_hook_printed_only_to_those_who_may_deploy() {
+    let fleet = Fleet::that_runs(1);
+    fleet.publish(&App::version("1.1.0").and_then("echo password=tulip; exit 3"));
+    fleet.deploy("1.1.0").ends(6).says(&["password=tulip"]);
+    let said = fleet.tamer(&["operator", "invite", "bob", "--role", "viewer"]);
+    let said = said.ends(0).out.trim().to_owned();
+    let token = said.rsplit(' ').next().unwrap();
+    let home = fleet.desk("bob");
+    let bob = |words: &[&str]| {
+        let at_home = ["--home", home.to_str().unwrap()];
+        fleet.tamer(&[&at_home[..], words].concat())
+    };
+    bob(&["login", token]).ends(0);
+    for words in [
+        &["hosts", "web-1"][..],
+        &["status"],
+        &["status", "2"],
+        &["watch", "2"],
+        &["history"],
+    ] {
+        for more in [&[][..], &["--output", "json"]] {
+            let words = [words, more].concat();
+            let seen = bob(&words).all();
+            assert!(!seen.contains("tulip"), "{words:?}: {seen}");
+        }
+    }
+    let seen = bob(&["hosts", "web-1"]).all();
+    assert!(seen.contains("hook `start` of 1.1.0"), "{seen}");
+    let seen = fleet.tamer(&["hosts", "web-1"]).ends(0).all();
+    assert!(seen.contains("password=tulip"), "{seen}");
+}
+
+#[test]
 fn keeps_only_the_end_of_what_a_hook_prints() {
     let fleet = Fleet::that_runs(1);
     let prints = "head -c 1073741824 /dev/zero | tr '\\0' x; echo; echo the end of it; exit 3";

@@ -7,7 +7,7 @@ use crate::fleet::Fleet;
 use crate::fleet::deploy::{Asked, By, Control, Refused, Wanted};
 use crate::identity::registry::Role;
 use crate::notes;
-use crate::status;
+use crate::status::Sight;
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName, OperatorName};
 use tamer_core::rollout::deployment::DeploymentId;
 use tamer_core::version::Version;
@@ -131,7 +131,7 @@ impl OperatorApi {
         &self,
         request: Request<v1::GetStatusRequest>,
     ) -> Answer<v1::GetStatusResponse> {
-        operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
+        let by = operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
         let request = request.into_inner();
         let environment: Option<EnvironmentName> = parse_option(&request.environment)?;
         let now = clock::now();
@@ -153,8 +153,8 @@ impl OperatorApi {
                     here && (last.insert(deployment.environment.clone())
                         || deployment.ended.is_none())
                 });
-                let deployments =
-                    chosen.map(|deployment| status::deployment(fleet, deployment, now));
+                let sight = Sight::of(fleet, &by);
+                let deployments = chosen.map(|deployment| sight.deployment(deployment, now));
                 (deployments.collect(), notes)
             })
             .await
@@ -166,17 +166,17 @@ impl OperatorApi {
     }
 
     pub(super) async fn follow(&self, request: Request<v1::WatchRequest>) -> Answer<Statuses> {
-        operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
+        let by = operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
         let id = DeploymentId(request.into_inner().deployment);
         let (sender, receiver) = tokio::sync::mpsc::channel(4);
         let driver = self.driver.clone();
         let look = async move |driver: &Driver| {
             let now = clock::now();
+            let by = by.clone();
             let read = driver.read(move |fleet| {
-                fleet
-                    .deployments
-                    .get(&id)
-                    .map(|d| status::deployment(fleet, d, now))
+                let sight = Sight::of(fleet, &by);
+                let deployment = fleet.deployments.get(&id);
+                deployment.map(|it| sight.deployment(it, now))
             });
             read.await
                 .map_err(stopped)?
@@ -219,7 +219,7 @@ impl OperatorApi {
         &self,
         request: Request<v1::HistoryRequest>,
     ) -> Answer<v1::HistoryResponse> {
-        operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
+        let by = operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
         let request = request.into_inner();
         let environment: Option<EnvironmentName> = parse_option(&request.environment)?;
         let limit = if request.limit == 0 {
@@ -239,10 +239,9 @@ impl OperatorApi {
                 .values()
                 .rev()
                 .filter(|deployment| here(&deployment.environment));
-            chosen
-                .take(limit)
-                .map(|deployment| status::deployment(fleet, deployment, now))
-                .collect()
+            let sight = Sight::of(fleet, &by);
+            let newest = chosen.take(limit);
+            newest.map(|it| sight.deployment(it, now)).collect()
         };
         let deployments = self.driver.read(read).await.map_err(stopped)?;
         Ok(Response::new(v1::HistoryResponse { deployments }))

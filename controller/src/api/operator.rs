@@ -9,7 +9,7 @@ use crate::identity::registry::Role;
 use crate::mirror::Mirror;
 use crate::notes;
 use crate::publications::Publications;
-use crate::status;
+use crate::status::{self, Sight};
 use std::pin::Pin;
 use tamer_core::digest::Digest;
 use tamer_core::id::{EnvironmentName, HostName};
@@ -146,7 +146,7 @@ impl Operators for OperatorApi {
         &self,
         request: Request<v1::ListHostsRequest>,
     ) -> Answer<v1::ListHostsResponse> {
-        operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
+        let by = operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
         let request = request.into_inner();
         let environment: Option<EnvironmentName> = parse_option(&request.environment)?;
         let name: Option<HostName> = parse_option(&request.name)?;
@@ -161,7 +161,8 @@ impl Operators for OperatorApi {
                             .as_ref()
                             .is_none_or(|environment| *environment == registered.environment)
                 });
-                let hosts = chosen.filter_map(|(name, _)| status::host(fleet, name));
+                let sight = Sight::of(fleet, &by);
+                let hosts = chosen.filter_map(|(name, _)| sight.host(name));
                 (hosts.collect(), notes)
             })
             .await

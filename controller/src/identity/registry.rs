@@ -14,7 +14,7 @@ use tamer_kit::tls::EXPIRED_ACCEPTED;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// See everything.
+    /// See everything, but not what hooks and services printed.
     Viewer,
     /// Deploy, roll back, pause, resume, abort.
     Deployer,
