@@ -142,7 +142,7 @@ impl Converge {
             };
             let mut how = resume(activation, mark.as_deref(), &trial);
             if let (Resume::Undo(why), Stand::TakenBack(_)) = (&mut how, &trial) {
-                why.output = self.hands.services.log(AGENT_UNIT).await;
+                why.output = self.hands.services.log(AGENT_UNIT, "").await;
             }
             match trial {
                 Stand::Runs => tracing::info!(%slot, "goes on with the exchange of the agent"),

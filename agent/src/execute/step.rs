@@ -102,9 +102,14 @@ impl Executor {
 
     async fn start(&self, job: &Job, which: Which) -> Result<(), Failure> {
         self.hook(job, which, Hook::Start).await?;
-        match ends(job, which).0.and_then(|end| end.place.unit.as_deref()) {
-            Some(unit) => self.services.restart(unit).await,
-            None => Ok(()),
+        let Some(end) = ends(job, which).0 else {
+            return Ok(());
+        };
+        let within = job.view.policy.healthy_deadline.0;
+        match (end.place.unit.as_deref(), end.installed.spec.reload) {
+            (Some(unit), false) => self.services.restart(unit, within).await,
+            (Some(unit), true) => self.services.reload(unit, within).await,
+            (None, _) => Ok(()),
         }
     }
 

@@ -1,9 +1,10 @@
-//! Whether a release holds, once it has been switched to: its own checks must, its unit must be
-//! active, and none of the environment's checks may be worse than before.
+//! Whether a release holds, once it has been switched to: its own checks must, its unit must be up and
+//! stay up, and none of the environment's checks may be worse than before.
 
 use super::{End, Executor, Job};
-use crate::allowed::failure;
+use crate::allowed::{AGENT_UNIT, failure};
 use crate::checks::seconds;
+use crate::host::unit::{Verdict, Vigil};
 use crate::journal::Baseline;
 use std::time::Duration;
 use tamer_core::check::{CheckResult, Results, worse};
@@ -13,6 +14,9 @@ use tokio::time::{Instant, sleep};
 
 /// The first and the longest wait between two tries that failed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// The shortest time between two questions to systemd.
+const ASK: Duration = Duration::from_millis(250);
 
 /// How often a release that holds is tried while it must go on holding.
 const HOLDING: Duration = Duration::from_secs(1);
@@ -28,6 +32,27 @@ struct Demand<'a> {
     min_healthy: Duration,
     /// Whether the desired state may end the waiting.
     can_be_withdrawn: bool,
+    /// Whether its unit must not end even once; otherwise what systemd starts again may hold later.
+    strict: bool,
+}
+
+/// Why a release does not hold at one look.
+struct Problem {
+    failure: Failure,
+    /// Nothing that comes later can make up for it.
+    last: bool,
+    /// The run of its unit whose log tells more; empty for the newest lines.
+    invocation: String,
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            last: false,
+            invocation: String::new(),
+        }
+    }
 }
 
 /// Waits until the new release has held for as long as the policy says.
@@ -54,6 +79,9 @@ pub(super) async fn new_release(
             Duration::ZERO
         },
         can_be_withdrawn: forward,
+        // A new release whose unit ends by itself once is not one to go on with. The agent's own unit may
+        // have been restarted by what interrupted the activation.
+        strict: forward && end.place.unit.as_deref() != Some(AGENT_UNIT),
     };
     hold(executor, job, &demand).await
 }
@@ -74,6 +102,7 @@ pub(super) async fn old_release(
         component: baseline.component.clone(),
         min_healthy: Duration::ZERO,
         can_be_withdrawn: false,
+        strict: false,
     };
     hold(executor, job, &demand).await
 }
@@ -82,7 +111,15 @@ async fn hold(executor: &Executor, job: &Job, demand: &Demand<'_>) -> Result<(),
     let started = Instant::now();
     let deadline = started + job.view.policy.healthy_deadline.0;
     let mut tries = 0_u32;
-    let mut wait = RETRY.0;
+    let first = match demand.end.place.unit {
+        Some(_) => ASK,
+        None => RETRY.0,
+    };
+    let mut wait = first;
+    let mut vigil = match demand.strict && !demand.end.installed.spec.reload {
+        true => Vigil::since_its_start(),
+        false => Vigil::from_now(),
+    };
     let mut holds_since: Option<Instant> = None;
     loop {
         tries += 1;
@@ -90,7 +127,7 @@ async fn hold(executor: &Executor, job: &Job, demand: &Demand<'_>) -> Result<(),
         // The environment's checks may be costly (one sends mail): they are tried at the beginning and
         // at the end of the time that it must hold, not all along.
         let with_environment = holds_since.is_none() || over;
-        match look(executor, job, demand, with_environment).await {
+        match look(executor, job, demand, &mut vigil, with_environment).await {
             Ok(()) => {
                 let since = *holds_since.get_or_insert_with(Instant::now);
                 if over || demand.min_healthy.is_zero() {
@@ -111,9 +148,9 @@ async fn hold(executor: &Executor, job: &Job, demand: &Demand<'_>) -> Result<(),
             }
             Err(problem) => {
                 if holds_since.take().is_some() {
-                    wait = RETRY.0;
+                    wait = first;
                 }
-                if Instant::now() + wait >= deadline {
+                if problem.last || Instant::now() + wait >= deadline {
                     let spent = match started.elapsed() {
                         long if long.as_secs() >= 10 => Duration::from_secs(long.as_secs()),
                         short => short,
@@ -122,9 +159,15 @@ async fn hold(executor: &Executor, job: &Job, demand: &Demand<'_>) -> Result<(),
                         1 => "1 try".to_owned(),
                         n => format!("{n} tries"),
                     };
+                    let message = match problem.last {
+                        true => problem.failure.message.clone(),
+                        false => {
+                            format!("{}, {tries} in {}", problem.failure.message, seconds(spent))
+                        }
+                    };
                     return Err(Failure {
-                        message: format!("{}, {tries} in {}", problem.message, seconds(spent)),
-                        ..problem
+                        message,
+                        ..with_log(executor, demand.end, problem).await
                     });
                 }
             }
@@ -144,16 +187,43 @@ async fn hold(executor: &Executor, job: &Job, demand: &Demand<'_>) -> Result<(),
     }
 }
 
+/// A failure with the last lines of the unit, if it has none of its own yet.
+async fn with_log(executor: &Executor, end: &End, problem: Problem) -> Failure {
+    let mut failure = problem.failure;
+    if let (Some(unit), true) = (&end.place.unit, failure.output.is_empty()) {
+        let mut invocation = problem.invocation;
+        if invocation.is_empty() {
+            let now = executor.services.look(unit).await;
+            invocation = now.map(|it| it.invocation).unwrap_or_default();
+        }
+        failure.output = executor.services.log(unit, &invocation).await;
+    }
+    failure
+}
+
 /// Looks once.
 async fn look(
     executor: &Executor,
     job: &Job,
     demand: &Demand<'_>,
+    vigil: &mut Vigil,
     with_environment: bool,
-) -> Result<(), Failure> {
+) -> Result<(), Problem> {
     let end = demand.end;
     if let Some(unit) = &end.place.unit {
-        executor.services.active(unit).await?;
+        let now = executor.services.look(unit).await?;
+        let said = |why: String| failure(FailureKind::Service, format!("{unit} {why}"));
+        match vigil.see(&now) {
+            Verdict::Up => {}
+            Verdict::Coming(why) => return Err(said(why).into()),
+            Verdict::Down { why, invocation } => {
+                return Err(Problem {
+                    failure: said(why),
+                    last: demand.strict,
+                    invocation,
+                });
+            }
+        }
     }
     let around = executor.around_component(&job.slot, end);
     let own = executor
@@ -165,7 +235,7 @@ async fn look(
         Some(before) if with_environment => {
             let around = executor.around_environment();
             let now = executor.probe.run(&job.view.checks, &around).await;
-            judge(before, &now)
+            Ok(judge(before, &now)?)
         }
         _ => Ok(()),
     }

@@ -1,9 +1,11 @@
 //! The system that the agent works on: directories and links ([`layout`]), what survives releases
-//! ([`shared`]), and units ([`services`], behind a trait). Commands are [`crate::process`]'s.
+//! ([`shared`]), and units ([`services`], behind a trait; what they say of themselves means is [`unit`]'s).
+//! Commands are [`crate::process`]'s.
 
 pub mod layout;
 pub mod services;
 pub mod shared;
+pub mod unit;
 
 use crate::allowed::failure;
 use std::io;

@@ -128,8 +128,9 @@ said_or_over() {
 
 # === Applications
 
-# publish APPLICATION VERSION [--broken]: as its repository would. A broken one is not well after the
-# switch; every version has its own content.
+# publish APPLICATION VERSION [--broken | WORD]: as its repository would. A broken one is not well after
+# the switch; a word of the scenario's own changes what was built, in its directory. Every version has its
+# own content.
 publish() {
     local application=$1 version=$2 directory=$lab/desk/work/$1
     mkdir -p "$directory"
@@ -148,6 +149,10 @@ publish() {
             cp -R "$cache/notes/dist" "$directory/"
             [ "${3-}" != --broken ] || rm "$directory/dist/notes/urls.py"
             ;;
+    esac
+    case ${3-} in
+        '' | --broken) ;;
+        *) (cd "$directory" && "$3") ;;
     esac
     (cd "$directory" && expect 0 tamer publish "$version" --file "$directory/tamer.toml")
 }
