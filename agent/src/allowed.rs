@@ -7,6 +7,7 @@ use crate::config::{Allowed, Config};
 use std::path::{Path, PathBuf};
 use tamer_core::application::{ComponentSpec, Hook};
 use tamer_core::desired::{Failure, FailureKind, Slot};
+use tamer_core::limits::Limits;
 use tamer_core::release::Manifest;
 use tamer_release::manifest::SUPPORTED_FEATURES;
 
@@ -25,6 +26,10 @@ pub struct Place {
     pub user: Option<String>,
     /// The unit that is restarted at the switch.
     pub unit: Option<String>,
+    /// What each of its hooks may use.
+    pub limits: Limits,
+    /// Whether its hooks may become more than their user.
+    pub new_privileges: bool,
 }
 
 /// A failure without check and output.
@@ -79,6 +84,14 @@ pub fn place(config: &Config, slot: &Slot, spec: &ComponentSpec) -> Result<Place
     if let Err(reason) = spec.validate() {
         return refuse(format!("{slot}: {reason}"));
     }
+    let limits = match spec.limits.within(&config.limits) {
+        Ok(limits) => limits,
+        Err((key, value)) => {
+            return refuse(format!(
+                "{slot} wants `{key} = {value}` for its hooks: agent.toml would need that in [limits]"
+            ));
+        }
+    };
     if config.rootless {
         if let Some(unit) = &spec.service {
             return refuse(format!(
@@ -90,12 +103,15 @@ pub fn place(config: &Config, slot: &Slot, spec: &ComponentSpec) -> Result<Place
             root: prefixed(config.root_prefix.as_deref(), &spec.root),
             user: None,
             unit: None,
+            limits,
+            new_privileges: true,
         });
     }
     let Allowed {
         roots,
         users,
         units,
+        new_privileges,
     } = config.allowed(application);
     let root = prefixed(None, &spec.root);
     if !roots.iter().any(|allowed| root.starts_with(allowed)) {
@@ -129,6 +145,8 @@ pub fn place(config: &Config, slot: &Slot, spec: &ComponentSpec) -> Result<Place
         root,
         user: Some(user.to_owned()),
         unit: spec.service.clone(),
+        limits,
+        new_privileges,
     })
 }
 
@@ -206,6 +224,8 @@ mod tests {
                 root: "/srv/shop/web".into(),
                 user: Some("shop".into()),
                 unit: Some("shop-web.service".into()),
+                limits: Limits::DEFAULT,
+                new_privileges: false,
             }
         );
     }
@@ -223,6 +243,17 @@ mod tests {
         assert!(said.contains("units = [\"sshd.service\"]"), "{said}");
         let said = refused(&here, "root = \"/srv/shop\"\nservice = \"shop.service\"");
         assert!(said.contains("[application.shop]"), "{said}");
+    }
+
+    #[test]
+    fn a_release_that_wants_more_than_the_host_gives_is_refused_with_what_to_write() {
+        let here = config("[limits]\nfile_size = \"1GiB\"\nopen_files = 100\n");
+        let wanted = "root = \"/srv/shop\"\nlimits = { file_size = \"2GiB\" }";
+        let said = refused(&here, wanted);
+        assert!(said.contains("`file_size = \"2GiB\"`"), "{said}");
+        assert!(said.contains("[limits]"), "{said}");
+        let place = place(&here, &slot(), &spec("root = \"/srv/shop\"")).unwrap();
+        assert_eq!(place.limits.open_files, Some(100));
     }
 
     #[test]

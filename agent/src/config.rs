@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tamer_core::check::Room;
 use tamer_core::id::{ApplicationName, EnvironmentName, HostName};
+use tamer_core::limits::Limits;
 use tamer_core::moment::Span;
 
 /// The agent's configuration, as `agent.toml` says.
@@ -57,6 +58,9 @@ pub struct Config {
     /// Values that checks may name as `{name}` and that hooks see as `TAMER_VAR_NAME`.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
+    /// The most that one hook may use, whatever `tamer.toml` asks for.
+    #[serde(default)]
+    pub limits: Limits,
     /// What applications may touch, where that differs from the default.
     #[serde(default, rename = "application")]
     pub applications: BTreeMap<ApplicationName, Allowed>,
@@ -75,6 +79,10 @@ pub struct Allowed {
     /// Units that may be restarted for it; `*` stands for any part of a name.
     #[serde(default)]
     pub units: Vec<String>,
+    /// Whether its hooks may become more than their user through setuid programs such as `sudo` and
+    /// `sendmail`.
+    #[serde(default)]
+    pub new_privileges: bool,
 }
 
 fn state() -> PathBuf {
@@ -103,6 +111,7 @@ impl Allowed {
             roots: vec![Path::new("/srv").join(application.as_str())],
             users: vec![application.to_string()],
             units: vec![format!("{application}-*.service")],
+            new_privileges: false,
         }
     }
 }
@@ -161,6 +170,9 @@ impl Config {
                 absolute(&format!("application.{application}.roots"), root)?;
             }
         }
+        self.limits
+            .validate()
+            .map_err(|reason| format!("[limits]: {reason}"))?;
         for name in self.variables.keys() {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
             if name.is_empty() || !name.chars().all(plain) {
@@ -221,6 +233,8 @@ mod tests {
             ("keep = 1", "at least 2"),
             ("state = \"var\"", "absolute"),
             ("[variables]\nPort = \"1\"", "`Port`"),
+            ("[limits]\nopen_file = 9", "did you mean `open_files`?"),
+            ("[limits]\nprocesses = 0", "8 or more"),
             ("[application.shop]\nroots = [\"/srv/../etc\"]", "absolute"),
             (
                 "[application.shop]\nroot = [\"/srv\"]",

@@ -8,6 +8,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before anything is opened here.
+    tamer_agent::process::close_inherited();
     let mut out = std::io::stdout();
     let done = match tamer_kit::manual::asked(&Cli::command(), "8") {
         Some(written) => written.map_err(Into::into),

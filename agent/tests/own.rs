@@ -87,6 +87,7 @@ impl Host {
                 roots: vec![dir.path().to_owned()],
                 users: vec!["root".to_owned()],
                 units: vec![AGENT_UNIT.to_owned()],
+                new_privileges: false,
             },
         )]
         .into();

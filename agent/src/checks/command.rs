@@ -51,6 +51,7 @@ pub(super) async fn try_it(
             format!("`{name}` was ended by signal {signal} (expected exit code 0)")
         }
         Exit::TimedOut => format!("`{name}` did not end within {}", super::seconds(within)),
+        Exit::NoScope => format!("`{name}` was not started"),
     };
     Err(match last_line(&outcome.output) {
         Some(line) => format!("{ended}: {line}"),

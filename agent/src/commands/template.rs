@@ -75,11 +75,19 @@ pub(super) fn template(chosen: &Chosen<'_>) -> String {
 [variables]
 # port = \"8000\"
 
+# The most that one hook may use, whatever tamer.toml asks for. Without a word: what it asks for.
+[limits]
+# open_files = 65536
+# processes = 4096
+# file_size = \"16GiB\"
+# address_space = \"8GiB\"
+
 # What an application may touch here. Without a word, the application `shop` may use this:
 # [application.shop]
 # roots = [\"/srv/shop\"]
 # users = [\"shop\"]
 # units = [\"shop-*.service\"]
+# new_privileges = false    # true: setuid programs such as sudo give its hooks more rights
 "
     )
 }

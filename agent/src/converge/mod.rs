@@ -17,6 +17,7 @@ pub use local::{Request, recover_state, rollback_locally};
 use crate::config::Config;
 use crate::execute::Executor;
 use crate::execute::stage::{Staged, Stager, downloads};
+use crate::execute::underway;
 use crate::host::services::Services;
 use crate::host::{chain, layout};
 use crate::journal::{Acceptance, JournalError, JournalFile, StateLock};
@@ -184,6 +185,7 @@ impl Converge {
     /// What the disk says, at a start: leftovers are removed, releases looked up, and the environment's
     /// file as it was last verified, without the network.
     async fn look_around(&mut self) {
+        underway::end_all(&self.hands.config.state).await;
         let journal = self.executor.journal.get();
         for known in &journal.slots {
             if let Some(root) = &known.root

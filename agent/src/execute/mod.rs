@@ -5,9 +5,11 @@
 //! undo begins, and the end; the steps between leave marks ([`Progress`]).
 
 pub mod drive;
+mod environment;
 mod hooks;
 pub mod stage;
 mod step;
+pub mod underway;
 mod validate;
 
 use crate::allowed::{self, Place, failure};
@@ -139,7 +141,7 @@ impl Executor {
         Surroundings {
             host: self.config.name.to_string(),
             variables: self.config.variables.clone(),
-            env: hooks::environment(&self.config, slot, end, None),
+            env: environment::environment(&self.config, &environment::About::new(slot, end, None)),
             dir: end.dir.clone(),
             user: end.user.clone(),
             users,

@@ -57,6 +57,7 @@ impl Executor {
             }
             Step::Admit => self.hook(job, Which::New, Hook::Admit).await,
             Step::Confirm => self.own.confirm().await,
+            Step::UndoDrain => self.hook(job, Which::New, Hook::Drain).await,
             Step::UndoStop => self.stop(job, Which::New).await,
             Step::UndoSwitch => self.switch(job, Which::Old).await,
             Step::UndoStart => self.start(job, Which::Old).await,

@@ -66,6 +66,8 @@ pub enum Step {
     Confirm,
     /// The journal says that the new release runs.
     Commit,
+    /// Undo: the new release's `drain` hook, if it may be in service already.
+    UndoDrain,
     /// Undo: the new release's `stop` hook, or its unit is stopped.
     UndoStop,
     /// Undo: `current` is switched back, or removed.
@@ -161,6 +163,7 @@ impl Step {
             Self::Admit => "admit",
             Self::Confirm => "confirm",
             Self::Commit => "commit",
+            Self::UndoDrain => "undo-drain",
             Self::UndoStop => "undo-stop",
             Self::UndoSwitch => "undo-switch",
             Self::UndoStart => "undo-start",

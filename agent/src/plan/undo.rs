@@ -44,7 +44,8 @@ pub fn on_failure(purpose: Purpose, step: Step) -> Next {
             | Step::PreActivate,
         ) => Next::Refuse,
         // A broken release cannot be relied upon to take leave: it must not stand in the way back.
-        (Purpose::Back, Step::Drain | Step::Stop) | (_, Step::UndoStop | Step::Prune) => Next::GoOn,
+        (Purpose::Back, Step::Drain | Step::Stop)
+        | (_, Step::UndoDrain | Step::UndoStop | Step::Prune) => Next::GoOn,
         (
             Purpose::Forward,
             Step::Drain
@@ -95,6 +96,12 @@ pub fn undo(from: Option<&Shape>, to: Option<&Shape>, reached: Option<Step>) -> 
         }
     };
     let agent = is_agent(from, to);
+    // Until `admit` was tried, the new release was not in service.
+    let admitted = matches!(
+        reached,
+        None | Some(Step::Admit | Step::Confirm | Step::Commit)
+    );
+    add(admitted && has(to, Hook::Drain), Step::UndoDrain);
     add(
         !agent && switched && (has(to, Hook::Stop) || unit_ends(to, from)),
         Step::UndoStop,
@@ -203,13 +210,13 @@ mod tests {
             ["undo-admit", "undo-commit"]
         );
         assert_eq!(names(&back(Some(Step::Stop))), whole[2..]);
-        for reached in [
-            Some(Step::Switch),
-            Some(Step::Start),
-            Some(Step::Validate),
-            None,
-        ] {
-            assert_eq!(names(&back(reached)), whole);
+        for reached in [Step::Switch, Step::Start, Step::Validate] {
+            assert_eq!(names(&back(Some(reached))), whole);
+        }
+        // What may be in service is taken out of it first.
+        for reached in [Some(Step::Admit), Some(Step::Commit), None] {
+            assert_eq!(names(&back(reached))[0], "undo-drain");
+            assert_eq!(names(&back(reached))[1..], whole);
         }
         // A first deploy is left stopped, with nothing to start and nothing to look at.
         assert_eq!(

@@ -64,7 +64,10 @@ async fn a_host_joins_runs_alone_and_stops() {
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("--force"), "{said}");
 
-    let mut running = Command::new(env!("CARGO_BIN_EXE_tamer-agent"))
+    // Whoever starts it leaves a file open.
+    let mut running = Command::new("sh")
+        .args(["-c", "exec 8</etc/passwd && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_tamer-agent"))
         .arg("--state")
         .arg(&state)
         .arg("run")
@@ -86,6 +89,10 @@ async fn a_host_joins_runs_alone_and_stops() {
     assert!(said.contains("nothing was ever deployed"), "{said}");
 
     let pid = i32::try_from(running.id().unwrap()).unwrap();
+    for open in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let what = std::fs::read_link(open.unwrap().path()).unwrap_or_default();
+        assert_ne!(what, Path::new("/etc/passwd"), "it reaches no hook");
+    }
     kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
     let ended = tokio::time::timeout(PATIENCE, running.wait()).await;
     assert!(ended.expect("it stops").unwrap().success());

@@ -43,6 +43,8 @@ pub(crate) struct Site {
     pub(crate) hook_timeout: &'static str,
     pub(crate) install_root: String,
     pub(crate) user: Option<&'static str>,
+    /// More lines of the component in `tamer.toml`.
+    pub(crate) more: &'static str,
     /// Releases get no hooks and no checks.
     pub(crate) bare: bool,
     /// Releases are the agent itself: they name its unit, and have a `validate` hook alone.
@@ -66,6 +68,7 @@ impl Site {
             hook_timeout: "10s",
             install_root: "/srv/shop/web".to_owned(),
             user: None,
+            more: "",
             bare: false,
             agent: false,
         }
@@ -147,9 +150,9 @@ impl Site {
             .map_or(String::new(), |user| format!("user = \"{user}\"\n"));
         let text = format!(
             "application = \"shop\"\n[component.web]\nfiles = \"x\"\nroot = \"{}\"\n{}\
-             shared = [\"media/\", \"local.env\"]\nhook_timeout = \"{}\"\n[component.web.hooks]\n{hooks}\
+             shared = [\"media/\", \"local.env\"]\nhook_timeout = \"{}\"\n{}[component.web.hooks]\n{hooks}\
              [component.web.checks.home]\ntype = \"command\"\nrun = [\"bin/check\"]\n",
-            self.install_root, user, self.hook_timeout
+            self.install_root, user, self.hook_timeout, self.more
         );
         let text = match text.split_once("[component.web.hooks]") {
             Some((plain, _)) if self.bare => plain.to_owned(),

@@ -39,7 +39,10 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
         "\n### `[component.NAME.limits]`\n\nWhat each hook may use. `[limits]` in [agent.toml](#agenttoml) takes the same keys: no release may ask for\n\
          more than stands there. No hook dumps core.\n\n",
     );
-    keys(&mut page, &Source::read("core/src/limits.rs").keys("Limits"));
+    keys(
+        &mut page,
+        &Source::read("core/src/limits.rs").keys("Limits"),
+    );
     page.push_str("\n### Hooks\n\nIn the order in which they run:\n\n");
     words(&mut page, "hook", &application.variants("Hook"));
     hooks(&mut page);
@@ -323,14 +326,25 @@ fn words(page: &mut String, head: &str, variants: &[Variant]) {
 fn hooks(page: &mut String) {
     let source = Source::read("agent/src/execute/hooks.rs");
     let (retry, _) = source.documented("TEMPFAIL");
-    let pairs = source.pairs("environment");
+    let pairs = Source::read("agent/src/execute/environment.rs").pairs("environment");
     let names: Vec<String> = pairs.iter().map(|name| format!("`TAMER_{name}`")).collect();
     let _ = write!(
         page,
         "\nHooks and `command` checks find these variables in their environment: {}; `TAMER_VAR_PORT` for `port`\n\
          of `[variables]` in `agent.toml`; `PATH` and `LANG`; and `HOME`, `USER` and `LOGNAME` of the user they run as,\n\
-         where the agent switches users. Nothing else. A hook that ends with {retry} is run again while `hook_timeout`\n\
-         lasts.\n",
+         where the agent switches users. A hook finds its own name as `TAMER_HOOK`, and `TAMER_RUN`, which is the agent's.\n\
+         Nothing else. A hook that ends with {retry} is run again while `hook_timeout` lasts.\n\n\
+         A hook runs as the component's user with all of that user's groups, in a session of its own without a terminal,\n\
+         with nothing on its standard input, and within its `limits`. When its time is over, it gets TERM, and five\n\
+         seconds later KILL. Whatever it has started and left is ended with it, and named in the agent's log and, if the\n\
+         hook failed, in its output. One thing may stay: what `start` left in a session of its own (`setsid`), of a\n\
+         component without `service`. What ends together with a hook is\n\n\
+         - where systemd (244 or newer) runs the host and the agent is root: everything, for each run has a scope of its\n\
+           own, `tamer-hook-….scope` below `tamer-hooks.slice`;\n\
+         - elsewhere: its session, and every process that still has its `TAMER_RUN`. A process that leaves the session\n\
+           *and* sheds its environment is not found there.\n\n\
+         No hook can become more than its user through `sudo` or another setuid program, unless `agent.toml` says\n\
+         `new_privileges = true` for the application.\n",
         names.join(", ")
     );
 }

@@ -1,24 +1,39 @@
 //! Runs one command that is not trusted to end, to be quiet, or to clean up after itself:
 //! hooks of releases and `command` checks.
 //!
-//! The command leads a process group of its own, sees a clean environment and nothing but descriptors
-//! 0, 1 and 2 (the agent's own are closed on exec; of those that an ancestor left open to the agent
-//! itself, the trampoline closes 3 to 9), and has until its limit. Then the whole group gets TERM, and after the grace KILL. When
-//! the leader is gone, whatever is left of its group is killed too, so a child left in the background
-//! does not outlive it. A daemon that is meant to stay must leave the group (`setsid`), and must not
-//! count on the output: the pipe is closed once the leader is gone.
+//! The command leads a session and a process group of its own, has no terminal, sees a clean environment
+//! and nothing but descriptors 0, 1 and 2, and has until its limit. Then everything in its [`Enclosure`]
+//! gets TERM, and after the grace KILL. When the leader is gone, whatever is left of it is ended too, and
+//! named in the [`Outcome`]. A command that may leave something keeps what has left its process group
+//! (`setsid`) once it has ended well; what stays must not count on the output: the pipe is closed once the
+//! leader is gone.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`enclosure`] | what belongs to a run, and how it is ended |
+//! | `start` | how a command is started: user, limits, umask, session, scope |
+//! | `tail` | the end of its output |
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Gid, Uid, geteuid};
-use rustix::process::{PidfdFlags, pidfd_open};
+pub mod enclosure;
+mod start;
+mod tail;
+
+pub use start::close_inherited;
+
+use enclosure::Enclosure;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Gid;
+use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
+use tail::Tail;
+use tamer_core::limits::Limits;
 use tokio::io::AsyncReadExt;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
@@ -33,11 +48,6 @@ const DRAIN: Duration = Duration::from_millis(50);
 
 /// How much is read from the pipe once the leader is gone, in bytes: more than any pipe holds.
 const DRAIN_CAP: usize = 2 << 20;
-
-/// Sets the umask, closes what an ancestor of the agent may have left open, and becomes the command:
-/// both need a call between fork and exec, which is `unsafe` in Rust and plain in a shell.
-const TRAMPOLINE: &str =
-    r#"umask "$1" && shift && exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- && exec "$@""#;
 
 /// A command to run.
 #[derive(Debug, Clone)]
@@ -54,6 +64,15 @@ pub struct Command {
     pub user: Option<User>,
     /// The permission bits that files it creates do not get.
     pub umask: u32,
+    /// What it may use at most; `None` for what the agent may.
+    pub limits: Option<Limits>,
+    /// Whether a program that is setuid or setgid, or has capabilities, gives it more rights than its
+    /// user has. Of no account for a command that runs as the agent's own user.
+    pub new_privileges: bool,
+    /// What holds it together with what it starts.
+    pub enclosure: Enclosure,
+    /// Whether what left its process group may stay, once it has ended well.
+    pub may_leave: bool,
     /// How long it may run before the group gets TERM.
     pub time_limit: Duration,
     /// How long after TERM the group gets KILL.
@@ -73,6 +92,10 @@ impl Command {
             env: BTreeMap::new(),
             user: None,
             umask: 0o022,
+            limits: None,
+            new_privileges: true,
+            enclosure: Enclosure::Group,
+            may_leave: false,
             time_limit: Duration::from_secs(60),
             grace: Duration::from_secs(5),
             output_cap: 4 << 10,
@@ -120,6 +143,8 @@ impl User {
 pub struct Outcome {
     /// How its leader ended.
     pub status: Exit,
+    /// What it left running and what was ended then: `sleep (4711)`.
+    pub left: Vec<String>,
     /// The last `output_cap` bytes of its standard output and standard error, in the order written;
     /// bytes that are not UTF-8 are replaced.
     pub output: String,
@@ -134,6 +159,8 @@ pub enum Exit {
     Signal(i32),
     /// It was ended because its time was up.
     TimedOut,
+    /// It never began: systemd gave it no scope. What systemd said is the output.
+    NoScope,
 }
 
 /// Runs a command to its end. Dropping the future kills the whole group.
@@ -144,7 +171,7 @@ pub enum Exit {
 pub async fn run(command: Command) -> io::Result<Outcome> {
     let (reader, writer) = io::pipe()?;
     let mut output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
-    let mut child = prepare(&command)?
+    let mut child = start::prepare(&command)?
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .spawn()?;
@@ -171,7 +198,12 @@ pub async fn run(command: Command) -> io::Result<Outcome> {
             biased;
             ready = gone.readable() => { let _ = ready?; break }
             () = sleep_until(next) => {
-                group.signal(if timed_out { Signal::SIGKILL } else { Signal::SIGTERM });
+                if timed_out {
+                    group.signal(Signal::SIGKILL);
+                } else {
+                    group.signal(Signal::SIGTERM);
+                    command.enclosure.terminate(leader);
+                }
                 timed_out = true;
                 next = Instant::now() + command.grace;
             }
@@ -181,22 +213,50 @@ pub async fn run(command: Command) -> io::Result<Outcome> {
             },
         }
     }
+    // The leader is not reaped yet: its number still stands for its session and its scope.
+    let well = !timed_out && ended_well(gone.get_ref().as_fd());
+    let stays = command.may_leave && well;
+    let in_scope = well || command.enclosure.holds(leader);
+    let left = match stays {
+        true => Some(Vec::new()),
+        false => command.enclosure.members(leader),
+    };
     drop(group);
+    if left.as_ref().is_none_or(|left| !left.is_empty()) && in_scope {
+        command.enclosure.end(Some(leader), command.grace).await;
+    }
     let status = child.wait().await?;
-    let mut left = DRAIN_CAP;
-    while open && left > 0 {
+    let mut room = DRAIN_CAP;
+    while open && room > 0 {
         match timeout(DRAIN, output.read(&mut buffer)).await {
             Ok(Ok(n)) if n > 0 => {
                 tail.push(&buffer[..n]);
-                left = left.saturating_sub(n);
+                room = room.saturating_sub(n);
             }
             _ => open = false,
         }
     }
+    let left = left.unwrap_or_default().into_iter();
     Ok(Outcome {
-        status: exit(status, timed_out),
+        status: match exit(status, timed_out) {
+            Exit::Code(_) if !in_scope => Exit::NoScope,
+            status => status,
+        },
+        left: left.map(|it| format!("{} ({})", it.name, it.pid)).collect(),
         output: tail.text(),
     })
+}
+
+/// Ends what a run has left that nobody watches any more, because the agent died meanwhile.
+pub async fn end_abandoned(enclosure: &Enclosure, grace: Duration) {
+    enclosure.end(None, grace).await;
+}
+
+/// Whether a process that has ended and is not reaped yet has ended with exit code 0.
+fn ended_well(process: BorrowedFd<'_>) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    let status = waitid(WaitId::PidFd(process), look);
+    matches!(status, Ok(Some(status)) if status.exit_status() == Some(0))
 }
 
 fn exit(status: ExitStatus, timed_out: bool) -> Exit {
@@ -207,174 +267,21 @@ fn exit(status: ExitStatus, timed_out: bool) -> Exit {
     }
 }
 
-/// The command as the system starts it: trampoline, switch of user, program, arguments.
-fn prepare(command: &Command) -> io::Result<tokio::process::Command> {
-    let program = find(&command.program)?;
-    if !command.dir.is_dir() {
-        return Err(not_found(&command.dir, "directory"));
-    }
-    let mut start = tokio::process::Command::new("/bin/sh");
-    start.args(["-c", TRAMPOLINE, "sh", &format!("{:04o}", command.umask)]);
-    if let Some(user) = &command.user {
-        start.args(switch_user(user)?);
-    }
-    start
-        .arg(program)
-        .args(&command.args)
-        .current_dir(&command.dir)
-        .env_clear()
-        .env("PATH", PATH)
-        .env("LANG", "C.UTF-8")
-        .envs(&command.env)
-        .stdin(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true);
-    Ok(start)
-}
-
-/// The prefix that gives up root for good: setpriv is part of util-linux, which every distribution's
-/// base has. Empty where nothing needs to be given up.
-fn switch_user(user: &User) -> io::Result<Vec<String>> {
-    if geteuid() == Uid::from_raw(user.uid) {
-        return Ok(Vec::new());
-    }
-    if !geteuid().is_root() {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            format!("only root can run a command as {}", user.name),
-        ));
-    }
-    let setpriv = find(Path::new("setpriv"))?;
-    let groups: Vec<_> = user.groups.iter().map(u32::to_string).collect();
-    Ok(vec![
-        setpriv.display().to_string(),
-        format!("--reuid={}", user.uid),
-        format!("--regid={}", user.gid),
-        if groups.is_empty() {
-            "--clear-groups".to_owned()
-        } else {
-            format!("--groups={}", groups.join(","))
-        },
-        "--inh-caps=-all".to_owned(),
-        "--".to_owned(),
-    ])
-}
-
-/// The program as an absolute path, so that one which is not there is an error of the start and not
-/// an exit code of the trampoline.
-fn find(program: &Path) -> io::Result<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    let bare = program.components().count() == 1 && program.is_relative();
-    if !bare && program.is_relative() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{} is neither absolute nor a bare name", program.display()),
-        ));
-    }
-    let mut found = None;
-    for dir in PATH.split(':') {
-        let candidate = Path::new(dir).join(program); // An absolute program replaces `dir`.
-        match candidate.metadata() {
-            Ok(about) if about.is_file() && about.permissions().mode() & 0o111 != 0 => {
-                return Ok(candidate);
-            }
-            Ok(_) => found = Some(candidate),
-            Err(_) => {}
-        }
-    }
-    Err(match found {
-        Some(file) => io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            format!("{} is not executable", file.display()),
-        ),
-        None => not_found(program, "program"),
-    })
-}
-
-fn not_found(path: &Path, what: &str) -> io::Error {
-    let said = format!("there is no {what} {}", path.display());
-    io::Error::new(io::ErrorKind::NotFound, said)
-}
-
 /// A process group that does not outlive this value.
 struct Group(nix::unistd::Pid);
 
 impl Group {
     /// Sends a signal to every member. That there is no member any more is fine.
     fn signal(&self, signal: Signal) {
-        let _ = killpg(self.0, signal);
+        // In its first moment the leader has no group of its own yet.
+        if killpg(self.0, signal).is_err() {
+            let _ = kill(self.0, signal);
+        }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         self.signal(Signal::SIGKILL);
-    }
-}
-
-/// The last bytes of a stream, in bounded memory.
-struct Tail {
-    bytes: Vec<u8>,
-    cap: usize,
-}
-
-impl Tail {
-    fn new(cap: usize) -> Self {
-        Self {
-            bytes: Vec::new(),
-            cap,
-        }
-    }
-
-    fn push(&mut self, more: &[u8]) {
-        self.bytes
-            .extend_from_slice(&more[more.len().saturating_sub(self.cap)..]);
-        // Cutting at twice the cap and not at every push keeps the cost per byte constant.
-        if self.bytes.len() > 2 * self.cap {
-            self.cut();
-        }
-    }
-
-    fn cut(&mut self) {
-        let surplus = self.bytes.len().saturating_sub(self.cap);
-        self.bytes.drain(..surplus);
-    }
-
-    fn text(mut self) -> String {
-        self.cut();
-        String::from_utf8_lossy(&self.bytes).into_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn the_tail_is_the_end_of_everything(
-            parts in prop::collection::vec(prop::collection::vec(b'a'..=b'z', 0..40), 0..40),
-            cap in 0usize..60,
-        ) {
-            let mut tail = Tail::new(cap);
-            for part in &parts {
-                tail.push(part);
-                prop_assert!(tail.bytes.len() <= 2 * cap);
-            }
-            let whole = String::from_utf8(parts.concat()).unwrap();
-            let text = tail.text();
-            prop_assert!(whole.ends_with(&text));
-            prop_assert_eq!(text.len(), whole.len().min(cap));
-        }
-    }
-
-    #[test]
-    fn programs_are_found_before_anything_starts() {
-        assert!(find(Path::new("sh")).unwrap().is_absolute());
-        let said = |path: &str| find(Path::new(path)).unwrap_err().to_string();
-        assert_eq!(said("no-such-thing"), "there is no program no-such-thing");
-        assert_eq!(said("/etc/passwd"), "/etc/passwd is not executable");
-        assert_eq!(said("bin/x"), "bin/x is neither absolute nor a bare name");
     }
 }
