@@ -173,11 +173,19 @@ impl Config {
         self.limits
             .validate()
             .map_err(|reason| format!("[limits]: {reason}"))?;
-        for name in self.variables.keys() {
+        for (name, value) in &self.variables {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
             if name.is_empty() || !name.chars().all(plain) {
                 return Err(format!(
                     "[variables]: only a-z, 0-9 and `_` may stand in a name, not `{name}`"
+                ));
+            }
+            if value
+                .chars()
+                .any(|c| c.is_control() && c != '\t' && c != '\n')
+            {
+                return Err(format!(
+                    "[variables]: `{name}` has a control character, which no unit would be given: leave it out"
                 ));
             }
         }
@@ -233,6 +241,7 @@ mod tests {
             ("keep = 1", "at least 2"),
             ("state = \"var\"", "absolute"),
             ("[variables]\nPort = \"1\"", "`Port`"),
+            ("[variables]\nport = \"1\\u0007\"", "control character"),
             ("[limits]\nopen_file = 9", "did you mean `open_files`?"),
             ("[limits]\nprocesses = 0", "8 or more"),
             ("[application.shop]\nroots = [\"/srv/../etc\"]", "absolute"),

@@ -1,5 +1,5 @@
-//! Hooks of releases, run by the whole of the agent's hands: what they see, what they may use, and what
-//! becomes of what they leave.
+//! Hooks of releases, run by the whole of the agent's hands: what they see, what they may use, what becomes of
+//! what they leave, and what the unit is told.
 //!
 //! The agent that is killed is this test's own program, run again as the test [`child`].
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -8,7 +8,7 @@ mod site;
 
 use site::{Agent, QUICK, Site, a_site, failure, granted, slot, status};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
@@ -206,6 +206,51 @@ async fn what_the_hook_of_a_killed_agent_left_is_ended_before_anything_is_done_a
     assert!(again.status.success(), "{said}");
     assert!(!alive(&left));
     assert_eq!((notes(), site.running().as_deref()), (0, Some("1.0.0")));
+}
+
+#[tokio::test]
+async fn the_unit_is_told_by_a_file_in_the_release() {
+    let (_dir, mut site) = a_hosts_site();
+    site.config
+        .variables
+        .insert("motto".into(), "5 $ \"net\"".into());
+    let one = site.publish("1.0.0", &[]);
+    let mut agent = Agent::start(site.hands()).await;
+    assert_eq!(*status(&agent.grant(1, Some(&one), Forward).await), Done);
+    agent.stop().await;
+    let file = site.root().join("current/.tamer/environment");
+    let read = || {
+        let said = Command::new("sh")
+            .args([
+                "-c",
+                ". \"$1\"; echo $TAMER_VERSION $TAMER_RELEASE; echo \"$TAMER_VAR_MOTTO\"",
+                "sh",
+            ])
+            .arg(&file)
+            .env_clear()
+            .output()
+            .unwrap();
+        String::from_utf8(said.stdout).unwrap()
+    };
+    let release = fs::canonicalize(site.root().join("current")).unwrap();
+    let dir = site
+        .root()
+        .join("releases")
+        .join(release.file_name().unwrap());
+    assert_eq!(read(), format!("1.0.0 {}\n5 $ \"net\"\n", dir.display()));
+    let about = fs::metadata(&file).unwrap();
+    assert_eq!(about.mode() & 0o7777, 0o640);
+    if site.user.is_some() {
+        let nobody = tamer_agent::process::User::named("nobody")
+            .unwrap()
+            .unwrap();
+        assert_eq!((about.uid(), about.gid()), (0, nobody.gid));
+    }
+    // What agent.toml says later is told at the agent's next start, and is no change by hand.
+    site.config.variables.insert("motto".into(), "gross".into());
+    Agent::start(site.hands()).await.stop().await;
+    assert!(read().ends_with("\ngross\n"), "{}", read());
+    assert_eq!(site.running().as_deref(), Some("1.0.0"));
 }
 
 #[tokio::test]

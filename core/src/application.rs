@@ -208,6 +208,9 @@ impl ComponentSpec {
                 self.root
             ));
         }
+        if self.root.chars().any(char::is_control) {
+            return Err(format!("`root` has a control character: {:?}", self.root));
+        }
         if self.root.trim_matches('/').is_empty() {
             return Err("`root` must be a directory of its own, not `/`".to_owned());
         }
@@ -289,6 +292,7 @@ mod tests {
         for (from, to) in [
             ("root = \"/srv/shop/web\"", "root = \"srv\""),
             ("root = \"/srv/shop/web\"", "root = \"/\""),
+            ("root = \"/srv/shop/web\"", "root = \"/srv\\n\""),
             ("root = \"/srv/shop/web\"", "root = \"/srv/../etc\""),
             ("files = \"web\"", "files = \"../web\""),
             ("files = \"web\"", "files = \"web\"\nshared = [\"../x\"]"),

@@ -194,12 +194,31 @@ impl Converge {
                 tracing::warn!(slot = %known.slot, error = %chain(&error), "cannot clean up");
             }
             self.rescan(&known.slot.clone()).await;
+            if let Some(root) = &known.root {
+                self.tell_again(&known.slot, root).await;
+            }
         }
         match self.hands.source.environment(0).await {
             Ok(view) => self.view = Some(view),
             Err(why) => tracing::info!(%why, "no environment file was verified here before"),
         }
         self.publish();
+    }
+
+    /// Writes the environment files of a component's releases anew where `agent.toml` says something else
+    /// than when they were linked.
+    async fn tell_again(&mut self, slot: &Slot, root: &std::path::Path) {
+        let state = self.slots.entry(slot.clone()).or_default();
+        for installed in state
+            .installed
+            .values()
+            .filter(|it| state.linked.contains(&it.name))
+        {
+            if let Err(why) = self.stager.tell(slot, root, installed).await {
+                let release = &installed.release.version;
+                tracing::warn!(%slot, %release, %why, "its environment file may be out of date");
+            }
+        }
     }
 
     /// Converges until `stop` is cancelled. An activation under way is then left where it is: the next

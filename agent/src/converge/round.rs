@@ -2,6 +2,7 @@
 
 use super::launch::Launch;
 use super::{Converge, Event, Staging};
+use crate::execute::environment::is_told;
 use crate::execute::stage::StageJob;
 use crate::host::layout;
 use crate::host::shared;
@@ -260,7 +261,10 @@ impl Converge {
             let found = layout::scan(&place, &given, &known)?;
             let linked = found
                 .values()
-                .filter(|it| shared::linked(&layout::releases(&place).join(&it.name), &it.spec))
+                .filter(|it| {
+                    let dir = layout::releases(&place).join(&it.name);
+                    shared::linked(&dir, &it.spec) && is_told(&dir)
+                })
                 .map(|it| it.name.clone())
                 .collect();
             Ok((found, linked))

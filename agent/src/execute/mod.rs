@@ -5,7 +5,7 @@
 //! undo begins, and the end; the steps between leave marks ([`Progress`]).
 
 pub mod drive;
-mod environment;
+pub mod environment;
 mod hooks;
 pub mod stage;
 mod step;
@@ -23,6 +23,7 @@ use crate::own::Own;
 use crate::plan::{Go, Step};
 use crate::process::User;
 use crate::source::{EnvironmentView, Probe};
+use stage::Stager;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tamer_core::desired::{Failure, FailureKind, Slot};

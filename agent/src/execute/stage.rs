@@ -273,7 +273,11 @@ impl Stager {
         };
         let root = known(way.place.as_ref())?.root.clone();
         let (dir, owner) = (self.dir(way)?, way.owner);
-        blocking(move || shared::link(&root, &dir, &spec, owner)).await
+        let (place, release) = (root.clone(), dir.clone());
+        blocking(move || shared::link(&place, &release, &spec, owner)).await?;
+        let group = owner.map(|(_, group)| group);
+        self.write_environment(&job.slot, &root, &job.release.version, dir, group)
+            .await
     }
 
     fn dir(&self, way: &Way) -> Result<PathBuf, Failure> {

@@ -1,4 +1,5 @@
-//! What survives releases: directories and files below `<root>/shared`, linked into every release.
+//! What survives releases: directories and files below `<root>/shared`, linked into every release; and the
+//! agent's own files in a release.
 //!
 //! `shared` belongs to the component's user, who could put a link anywhere in it; a release comes from
 //! outside. So nothing in either is opened through a link: every directory on the way is opened by
@@ -8,11 +9,14 @@ use super::file_failure;
 use crate::allowed::failure;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use tamer_core::application::ComponentSpec;
 use tamer_core::desired::{Failure, FailureKind};
 use tamer_kit::durable::FileError;
+use tamer_release::manifest::RESERVED;
 
 /// What a shared path's link in a release points to.
 fn target(path: &str) -> PathBuf {
@@ -62,6 +66,55 @@ pub fn link(
         dir.link(name, &target(path))?;
     }
     Ok(())
+}
+
+/// Where a file of the agent's own lies in a release: beside the manifest.
+pub fn own_file(release: &Path, name: &str) -> PathBuf {
+    release.join(RESERVED).join(name)
+}
+
+/// Writes a file of the agent's own into a release, durably: at every instant the old one or the new one is
+/// there, whole. It can be read by root and by `group`; without one, by the agent's own user and group.
+/// Nothing is done where it is there already.
+///
+/// # Errors
+/// [`Failure`]: the file system refused; what was there before still is.
+pub fn write_own(
+    release: &Path,
+    name: &str,
+    bytes: &[u8],
+    group: Option<u32>,
+) -> Result<(), Failure> {
+    use std::os::unix::fs::MetadataExt;
+    let path = own_file(release, name);
+    let about = std::fs::symlink_metadata(&path);
+    let fits = about.is_ok_and(|it| {
+        it.is_file() && it.mode() & 0o7777 == 0o640 && group.is_none_or(|gid| gid == it.gid())
+    });
+    if fits && std::fs::read(&path).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    let aside = format!(".{name}.new");
+    let dir = Dir::open(release, true)?.enter(RESERVED, None)?;
+    let write = |dir: &OwnedFd| {
+        match rustix::fs::unlinkat(dir, &aside, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(e),
+        }
+        let new =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o640);
+        let file = rustix::fs::openat(dir, &aside, new, mode)?;
+        // Whatever the umask.
+        rustix::fs::fchmod(&file, mode)?;
+        let group = group.map(rustix::fs::Gid::from_raw);
+        rustix::fs::fchown(&file, None, group)?;
+        let mut file = File::from(file);
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        written.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+        rustix::fs::renameat(dir, &aside, dir, name)
+    };
+    dir.changed(write).map_err(|e| failed("write", &path, e))
 }
 
 /// An open directory that was reached without following a link.
@@ -220,6 +273,26 @@ mod tests {
                 .mode();
             assert_eq!(mode & 0o777, 0o555, "{path}");
         }
+    }
+
+    #[test]
+    fn the_agents_own_files_are_replaced_whole_and_the_tree_stays_closed() {
+        let (_dir, release) = site();
+        let path = own_file(&release, "environment");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        write_own(&release, "environment", b"ONE=1\n", None).unwrap();
+        let first = fs::metadata(&path).unwrap();
+        // What is there already is left alone, what a crash left is not in the way.
+        write_own(&release, "environment", b"ONE=1\n", None).unwrap();
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(fs::metadata(&path).unwrap().ino(), first.ino());
+        fs::set_permissions(release.join(".tamer"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(release.join(".tamer/.environment.new"), "half").unwrap();
+        fs::set_permissions(release.join(".tamer"), fs::Permissions::from_mode(0o555)).unwrap();
+        write_own(&release, "environment", b"TWO=2\n", None).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"TWO=2\n");
+        assert_eq!(fs::read_dir(release.join(".tamer")).unwrap().count(), 1);
+        assert_eq!((mode(&path), mode(&release.join(".tamer"))), (0o640, 0o555));
     }
 
     #[test]

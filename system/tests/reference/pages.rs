@@ -344,7 +344,12 @@ fn hooks(page: &mut String) {
          - elsewhere: its session, and every process that still has its `TAMER_RUN`. A process that leaves the session\n\
            *and* sheds its environment is not found there.\n\n\
          No hook can become more than its user through `sudo` or another setuid program, unless `agent.toml` says\n\
-         `new_privileges = true` for the application.\n",
+         `new_privileges = true` for the application.\n\n\
+         ### The unit's environment\n\n\
+         The `TAMER_` variables of the list above, all but `TAMER_PREVIOUS`, lie in the file `.tamer/environment` of\n\
+         every release, for root and the user's group to read. A unit takes them in with\n\n\
+         ```ini\n[Service]\nEnvironmentFile=/srv/shop/web/current/.tamer/environment\n```\n\n\
+         Changes of `[variables]` reach it when the agent is restarted, and the application when its unit is.\n",
         names.join(", ")
     );
 }
