@@ -6,9 +6,9 @@
 
 mod site;
 
-use site::{Agent, QUICK, Site, a_site, failure, granted, slot, status};
+use site::{Agent, Site, a_hosts_site, a_site, failure, granted, status};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
@@ -30,29 +30,6 @@ fn alive(pid: &str) -> bool {
         let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
         state != Some("Z") && state != Some("X")
     })
-}
-
-/// A root agent's host, whose components run as `nobody`; where the tests are not root's, a rootless one.
-fn a_hosts_site() -> (tempfile::TempDir, Site) {
-    if !nix::unistd::geteuid().is_root() {
-        return a_site();
-    }
-    // /tmp is everybody's, and so no place for a root agent's releases.
-    let dir = tempfile::tempdir_in("/var/lib").unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let mut site = Site::at(dir.path());
-    site.environment(QUICK);
-    site.config.rootless = false;
-    site.config.root_prefix = None;
-    site.install_root = dir.path().join("web").display().to_string();
-    site.user = Some("nobody");
-    let allowed = format!(
-        "roots = [\"{}\"]\nusers = [\"nobody\"]\n",
-        dir.path().display()
-    );
-    let allowed = tamer_core::text::parse("allowed", &allowed).unwrap();
-    site.config.applications.insert(slot().application, allowed);
-    (dir, site)
 }
 
 #[tokio::test]

@@ -386,3 +386,26 @@ pub(crate) fn log(site: &Site) -> Vec<String> {
     let _ = fs::remove_file(site.root().join("shared/log"));
     log.lines().map(str::to_owned).collect()
 }
+
+/// A root agent's host, whose components run as `nobody`; where the tests are not root's, a rootless one.
+pub(crate) fn a_hosts_site() -> (tempfile::TempDir, Site) {
+    if !nix::unistd::geteuid().is_root() {
+        return a_site();
+    }
+    // /tmp is everybody's, and so no place for a root agent's releases.
+    let dir = tempfile::tempdir_in("/var/lib").unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut site = Site::at(dir.path());
+    site.environment(QUICK);
+    site.config.rootless = false;
+    site.config.root_prefix = None;
+    site.install_root = dir.path().join("web").display().to_string();
+    site.user = Some("nobody");
+    let allowed = format!(
+        "roots = [\"{}\"]\nusers = [\"nobody\"]\nunits = [\"shop-*.service\"]\n",
+        dir.path().display()
+    );
+    let allowed = tamer_core::text::parse("allowed", &allowed).unwrap();
+    site.config.applications.insert(slot().application, allowed);
+    (dir, site)
+}
