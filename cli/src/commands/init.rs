@@ -78,8 +78,9 @@ application = "{name}"
 files = "{files}"    # {note}
 root  = "/srv/{name}/web"    # where it lives on a server
 
-# The systemd unit that is restarted at the switch. Without one, use hooks.
+# The systemd unit that is restarted at the switch, or reloaded where it can be. Without one, use hooks.
 # service = "{name}-web.service"
+# reload  = true
 
 # The user its hooks and checks run as; without it, `{name}`.
 # user = "{name}"
@@ -94,6 +95,10 @@ root  = "/srv/{name}/web"    # where it lives on a server
 # pre-activate, drain, stop, start, validate, admit.
 # [component.web.hooks]
 # start = "bin/start"
+
+# What each hook may use. Without a word: 4096 open files, 4096 processes, files of 16GiB.
+# [component.web.limits]
+# open_files = 8192
 
 # What must hold after the switch; if it does not, the server goes back by itself.
 # Types: http, tcp, command, disk, smtp.
