@@ -6,7 +6,7 @@
 
 mod site;
 
-use site::{Agent, Site, a_hosts_site, a_site, failure, granted, status};
+use site::{Agent, Site, a_hosts_site, a_site, failure, granted, log, status};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
@@ -132,6 +132,31 @@ async fn what_a_hook_leaves_is_ended_and_said_and_only_a_daemon_stays() {
     assert!(alive(&left), "the daemon was ended by the next agent");
     let pid = nix::unistd::Pid::from_raw(left.trim().parse().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+/// Whoever leaves is drained and stopped by its own hooks, also on the way back.
+#[tokio::test]
+async fn what_may_be_in_service_is_drained_before_it_is_taken_back() {
+    let (_dir, site) = a_site();
+    let one = site.publish("1.0.0", &[]);
+    let refuses = "#!/bin/sh\necho admit $TAMER_VERSION >>$TAMER_SHARED/log\nexit 1\n";
+    let two = site.publish("2.0.0", &[("bin/admit", refuses)]);
+    let mut agent = Agent::start(site.hands()).await;
+    assert_eq!(*status(&agent.grant(1, Some(&one), Forward).await), Done);
+    log(&site);
+    let report = agent.grant(2, Some(&two), Forward).await;
+    assert!(matches!(status(&report), Undone(_)), "{report:?}");
+    let forward = [
+        "pre-activate 2.0.0",
+        "drain 1.0.0",
+        "stop 1.0.0",
+        "start 2.0.0",
+        "validate 2.0.0",
+        "admit 2.0.0",
+    ];
+    let back = ["drain 2.0.0", "stop 2.0.0", "start 1.0.0", "admit 1.0.0"];
+    assert_eq!(log(&site), [&forward[..], &back].concat());
+    agent.stop().await;
 }
 
 #[tokio::test]

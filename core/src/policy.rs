@@ -119,7 +119,7 @@ pub struct Policy {
     pub all_at_once: bool,
     /// How many hosts may fail before the rollout has failed; in the canary none.
     pub max_failures: Quantity,
-    /// How long a host's checks must hold without a break after the switch.
+    /// How long a host's checks must hold, and its unit stay up, without a break after the switch.
     pub min_healthy: Span,
     /// How long a host may take from the switch until its checks have held for `min_healthy`.
     pub healthy_deadline: Span,
