@@ -109,7 +109,7 @@ pub struct InviteOperator {
 /// What an operator may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Role {
-    /// Look.
+    /// Look, but not read what hooks and services printed.
     Viewer,
     /// Look, publish, deploy, go back.
     Deployer,
