@@ -5,7 +5,9 @@ use crate::application::ComponentSpec;
 use crate::digest::Digest;
 use crate::id::{ApplicationName, ComponentName};
 use crate::version::Version;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::ser::SerializeTuple;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -54,18 +56,67 @@ pub struct Archive {
     pub frames: Vec<Frame>,
 }
 
-/// One independent zstd frame of the archive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One independent zstd frame of the archive. It starts where the one before it ends.
+///
+/// In JSON an array, `[length, unpacked, sha256]`, with `content` as a fourth value where there is one: there
+/// is about a frame a file, and names and offsets would be most of what an update of the manifest costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Where it starts in the archive, in bytes.
-    pub offset: u64,
     /// Its compressed length in bytes.
     pub length: u64,
     /// Its length when unpacked, in bytes.
     pub unpacked: u64,
     /// SHA-256 of its compressed bytes.
     pub sha256: Digest,
+    /// SHA-256 of what it unpacks to, for a frame that holds a piece of one file's content and nothing else: by
+    /// this an older release on disk is known to have the same piece.
+    pub content: Option<Digest>,
+}
+
+impl Serialize for Frame {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let values = 3 + usize::from(self.content.is_some());
+        let mut array = serializer.serialize_tuple(values)?;
+        array.serialize_element(&self.length)?;
+        array.serialize_element(&self.unpacked)?;
+        array.serialize_element(&self.sha256)?;
+        if let Some(content) = &self.content {
+            array.serialize_element(content)?;
+        }
+        array.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Frame {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Values;
+
+        impl<'de> Visitor<'de> for Values {
+            type Value = Frame;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "a frame: [length, unpacked, sha256] or [length, unpacked, sha256, content]",
+                )
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Frame, A::Error> {
+                let lacks = |n| A::Error::invalid_length(n, &self);
+                let frame = Frame {
+                    length: values.next_element()?.ok_or_else(|| lacks(0))?,
+                    unpacked: values.next_element()?.ok_or_else(|| lacks(1))?,
+                    sha256: values.next_element()?.ok_or_else(|| lacks(2))?,
+                    content: values.next_element()?,
+                };
+                match values.next_element::<IgnoredAny>()? {
+                    None => Ok(frame),
+                    Some(_) => Err(A::Error::invalid_length(5, &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_seq(Values)
+    }
 }
 
 /// One file, directory or link of a release.

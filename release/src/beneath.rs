@@ -47,9 +47,9 @@ impl Beneath {
         &self.root
     }
 
-    /// A new file, not there before, open for writing.
+    /// A new file, not there before, open for reading and writing.
     pub(crate) fn create(&self, path: &str, mode: u32) -> Result<File, FileError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         self.at(path, flags, Mode::from_raw_mode(mode))
             .map(File::from)
             .map_err(self.failed("create", path))

@@ -5,6 +5,7 @@
 //! | [`manifest`] | the manifest as bytes: written deterministically, read and judged strictly |
 //! | [`layout`] | the tar stream as a pure function of the manifest: which byte stands where |
 //! | [`frames`] | the independent zstd frames: where to cut, and how to open one |
+//! | [`delta`] | what is on disk already, and what must be fetched |
 //! | [`pack`] | a tree becomes an archive and a manifest, the same ones everywhere |
 //! | [`unpack`] | an archive becomes a read-only tree, or nothing at all |
 //! | [`tree`] | removing releases, and what crashes left |
@@ -19,6 +20,7 @@
 //! Whatever changes this needs a name in the manifest's `requires`.
 
 mod beneath;
+pub mod delta;
 pub mod frames;
 pub mod layout;
 pub mod manifest;

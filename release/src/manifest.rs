@@ -4,9 +4,10 @@
 //! maps sorted. SHA-256 of these bytes is the release's identity, so they are kept as they were signed.
 
 use crate::frames;
-use crate::layout::Layout;
+use crate::layout::{Layout, Span};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Range;
 use tamer_core::application::is_inside;
 use tamer_core::release::{Entry, EntryKind, FORMAT, Frame, MAX_MANIFEST, Manifest};
 
@@ -83,9 +84,16 @@ pub fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
     if bytes.len() as u64 > MAX_MANIFEST {
         return Err(ManifestError::TooLarge(bytes.len() as u64));
     }
-    let head: Head = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
-    known(head.format, &head.requires)?;
-    let manifest = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+    let manifest = match serde_json::from_slice(bytes) {
+        Ok(manifest) => manifest,
+        // A newer packer may have written what this code cannot read: then it said so in front.
+        Err(error) => {
+            if let Ok(head) = serde_json::from_slice::<Head>(bytes) {
+                known(head.format, &head.requires)?;
+            }
+            return Err(ManifestError::Json(error));
+        }
+    };
     validate(&manifest)?;
     Ok(manifest)
 }
@@ -114,7 +122,7 @@ fn known(format: u32, requires: &BTreeSet<String>) -> Result<(), ManifestError> 
 /// [`ManifestError`].
 pub fn validate(manifest: &Manifest) -> Result<Layout, ManifestError> {
     let layout = layout(manifest)?;
-    judge_archive(manifest, layout.total).map_err(ManifestError::Archive)?;
+    judge_archive(manifest, &layout).map_err(ManifestError::Archive)?;
     Ok(layout)
 }
 
@@ -250,28 +258,67 @@ fn judge_shared(manifest: &Manifest) -> Result<(), ManifestError> {
     Ok(())
 }
 
-fn judge_archive(manifest: &Manifest, total: u64) -> Result<(), String> {
-    let archive = &manifest.archive;
+fn judge_archive(manifest: &Manifest, layout: &Layout) -> Result<(), String> {
+    let (archive, total) = (&manifest.archive, layout.total);
     if archive.unpacked != total {
         return Err(format!(
             "it unpacks to {} bytes, and its entries need {total}",
             archive.unpacked
         ));
     }
-    let (mut offset, mut unpacked) = (0_u64, 0_u64);
+    let (mut length, mut unpacked) = (0_u64, 0_u64);
+    // The frames are in order, and so are the entries: each is looked at with its neighbours alone.
+    let mut entry = 0;
     for (n, frame) in archive.frames.iter().enumerate() {
-        if frame.offset != offset {
-            return Err(format!("frame {n} does not start where the last one ends"));
-        }
         judge_frame(frame).map_err(|reason| format!("frame {n} {reason}"))?;
-        offset = offset.saturating_add(frame.length);
-        unpacked = unpacked.saturating_add(frame.unpacked);
+        let part = unpacked..unpacked.saturating_add(frame.unpacked);
+        judge_cuts(frame, &part, layout, &mut entry)
+            .map_err(|reason| format!("frame {n} {reason}"))?;
+        length = length.saturating_add(frame.length);
+        unpacked = part.end;
     }
-    if offset != archive.length || unpacked != total {
+    if length != archive.length || unpacked != total {
         return Err(format!(
-            "its frames have {offset} bytes and unpack to {unpacked}, it has {} and unpacks to {total}",
+            "its frames have {length} bytes and unpack to {unpacked}, it has {} and unpacks to {total}",
             archive.length
         ));
+    }
+    Ok(())
+}
+
+/// A file's content is whole in one frame, or in frames that hold nothing else. `entry` is the first entry
+/// that ends behind the frame's start, and is moved on.
+fn judge_cuts(
+    frame: &Frame,
+    part: &Range<u64>,
+    layout: &Layout,
+    entry: &mut usize,
+) -> Result<(), &'static str> {
+    let spans = &layout.spans;
+    while spans.get(*entry).is_some_and(|span| span.end <= part.start) {
+        *entry += 1;
+    }
+    let first = spans.get(*entry).map(Span::content);
+    if frame.content.is_some() {
+        let alone = first.is_some_and(|it| it.start <= part.start && part.end <= it.end);
+        return if alone {
+            Ok(())
+        } else {
+            Err("is said to hold a piece of one file, and holds more")
+        };
+    }
+    // Only the first and the last entry that a frame touches can be cut by it.
+    let last = spans[*entry..].partition_point(|span| span.start < part.end) + *entry;
+    let last = last
+        .checked_sub(1)
+        .and_then(|n| spans.get(n))
+        .map(Span::content);
+    for content in [first, last].into_iter().flatten() {
+        let outside = content.end <= part.start || part.end <= content.start;
+        let inside = part.start <= content.start && content.end <= part.end;
+        if !outside && !inside {
+            return Err("cuts a file, and holds something else too");
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ mod common;
 
 use common::{Node, Temp, make, names, packed, tempdir};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::Write;
 use std::path::Path;
 use tamer_core::release::{EntryKind, Frame, Manifest};
 use tamer_kit::hash::sha256;
@@ -70,10 +70,10 @@ impl Place {
         archive.length = self.archive.len() as u64;
         archive.unpacked = self.stream.len() as u64;
         archive.frames = vec![Frame {
-            offset: 0,
             length: archive.length,
             unpacked: archive.unpacked,
             sha256: archive.sha256,
+            content: None,
         }];
     }
 
@@ -83,14 +83,14 @@ impl Place {
         self.manifest.archive.frames[0].unpacked = unpacked;
     }
 
-    fn unpack(&self, archive: impl Read) -> Result<(), UnpackError> {
+    fn unpack(&self, archive: &[u8]) -> Result<(), UnpackError> {
         let releases = self.dir.path().join("releases");
-        unpack(archive, &self.manifest, &releases, "r", None).map(drop)
+        unpack(&held(archive), &self.manifest, &releases, "r", None).map(drop)
     }
 
     /// Unpacks, sees it refused, and sees that nothing happened.
     fn refused(&self) -> UnpackError {
-        let error = self.unpack(&self.archive[..]).unwrap_err();
+        let error = self.unpack(&self.archive).unwrap_err();
         self.untouched();
         error
     }
@@ -114,6 +114,13 @@ impl Place {
     }
 }
 
+/// A file that holds these bytes, and has no name.
+fn held(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
 fn name(header: &mut tar::Header, name: &str) {
     let field = &mut header.as_old_mut().name;
     field.fill(0);
@@ -131,7 +138,7 @@ type Change = fn(&mut tar::Header);
 fn what_was_signed_for_the_tests_unpacks_when_it_is_not_changed() {
     let mut place = place();
     place.sign();
-    place.unpack(&place.archive[..]).unwrap();
+    place.unpack(&place.archive).unwrap();
 }
 
 #[test]
@@ -295,11 +302,11 @@ fn a_window_of_128_mib_costs_nothing() {
     // RFC 8878, 3.1.1.1.2: the byte after magic and descriptor is the window's, 27 - 10 in its upper five bits.
     assert_eq!(archive[5] >> 3, 17);
     place.sign_archive(archive);
-    place.unpack(&place.archive[..]).unwrap();
+    place.unpack(&place.archive).unwrap();
 }
 
 #[test]
-fn archives_that_are_cut_off_or_go_on_are_refused() {
+fn archives_that_are_cut_off_are_refused() {
     let mut place = place();
     for length in 0..place.archive.len() {
         let error = place.unpack(&place.archive[..length]).unwrap_err();
@@ -307,9 +314,9 @@ fn archives_that_are_cut_off_or_go_on_are_refused() {
         assert!(!error.is_refusal());
     }
     place.untouched();
+    // What comes after the signed frames is not even read.
     place.archive.push(0);
-    let error = place.refused();
-    assert!(matches!(error, UnpackError::Trailing(_)), "{error:?}");
+    place.unpack(&place.archive).unwrap();
 }
 
 #[test]
@@ -317,7 +324,7 @@ fn every_flipped_bit_is_found() {
     let mut place = place();
     for at in 0..place.archive.len() {
         place.archive[at] ^= 1 << (at % 8);
-        let error = place.unpack(&place.archive[..]).unwrap_err();
+        let error = place.unpack(&place.archive).unwrap_err();
         // Found by the digest, before zstd looks at the bytes.
         let digest = FrameError::Digest;
         assert!(
@@ -328,14 +335,6 @@ fn every_flipped_bit_is_found() {
         place.archive[at] ^= 1 << (at % 8);
     }
     place.untouched();
-}
-
-#[test]
-fn a_digest_of_the_whole_that_does_not_fit_is_found() {
-    let mut place = place();
-    place.manifest.archive.sha256 = sha256(b"another");
-    let error = place.refused();
-    assert!(matches!(error, UnpackError::Archive), "{error:?}");
 }
 
 #[test]
@@ -353,7 +352,7 @@ fn a_file_in_many_frames_is_verified_as_a_whole() {
     let releases = dir.path().join("releases");
     fs::create_dir(&releases).unwrap();
     let file = File::open(archive).unwrap();
-    let error = unpack(file, &manifest, &releases, "r", None).unwrap_err();
+    let error = unpack(&file, &manifest, &releases, "r", None).unwrap_err();
     assert!(matches!(error, UnpackError::Entry { .. }), "{error:?}");
     assert_eq!(names(&releases), [""; 0]);
 }
@@ -363,7 +362,13 @@ fn names_that_are_no_directory_of_their_own_are_refused() {
     let place = place();
     let releases = place.dir.path().join("releases");
     for name in ["", ".", "..", "a/b", "/a", ".hidden", "../x", "a\0b"] {
-        let error = unpack(&place.archive[..], &place.manifest, &releases, name, None);
+        let error = unpack(
+            &held(&place.archive),
+            &place.manifest,
+            &releases,
+            name,
+            None,
+        );
         assert!(
             matches!(error, Err(UnpackError::Name(_))),
             "{name}: {error:?}"
@@ -377,31 +382,8 @@ fn a_leftover_is_replaced_and_a_link_in_its_place_is_not_followed() {
     let place = place();
     let releases = place.dir.path().join("releases");
     std::os::unix::fs::symlink(place.dir.path(), releases.join(".r.tmp")).unwrap();
-    place.unpack(&place.archive[..]).unwrap();
+    place.unpack(&place.archive).unwrap();
     assert_eq!(names(&releases), ["r"]);
     assert_eq!(fs::read(place.dir.path().join("secret")).unwrap(), SECRET);
     assert!(Path::new(&releases.join("r/bin/run")).exists());
-}
-
-/// A source that fails half-way.
-struct Failing(usize);
-
-impl Read for Failing {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        if self.0 == 0 {
-            return Err(std::io::Error::other("the line was cut"));
-        }
-        let n = into.len().min(self.0);
-        self.0 -= n;
-        Ok(n)
-    }
-}
-
-#[test]
-fn a_source_that_fails_is_told_from_a_bad_archive() {
-    let place = place();
-    let error = place.unpack(Failing(100)).unwrap_err();
-    assert!(matches!(error, UnpackError::Read(_)), "{error:?}");
-    assert!(!error.is_refusal() && !error.is_disk_full());
-    place.untouched();
 }

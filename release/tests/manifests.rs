@@ -51,6 +51,16 @@ fn of(files: Vec<Entry>) -> Manifest {
     manifest
 }
 
+/// Divides the archive's one frame at this byte of the stream.
+fn cut(manifest: &mut Manifest, at: u64, content: Option<Digest>) {
+    let mut second = manifest.archive.frames[0].clone();
+    second.unpacked -= at;
+    second.content = content;
+    manifest.archive.frames[0].unpacked = at;
+    manifest.archive.frames.push(second);
+    manifest.archive.length *= 2;
+}
+
 fn refusal(manifest: &Manifest) -> String {
     let judged = validate(manifest).unwrap_err().to_string();
     let read = parse(&to_bytes(manifest)).unwrap_err().to_string();
@@ -73,7 +83,7 @@ fn the_same_value_gives_the_same_bytes_and_they_stay_as_they_were_fixed() {
     // Old releases are read for as long as they are kept: a change of this text breaks all of them.
     let zeros = "0".repeat(64);
     let expected = format!(
-        r#"{{"format":1,"requires":[],"application":"shop","component":"web","version":"1.2.3","mtime":1700000000,"archive":{{"sha256":"{}","length":9,"unpacked":3072,"frames":[{{"offset":0,"length":9,"unpacked":3072,"sha256":"{}"}}]}},"files":[{{"path":"d","kind":{{"directory":{{"mode":493}}}}}},{{"path":"d/f","kind":{{"file":{{"mode":420,"size":3,"sha256":"{zeros}"}}}}}},{{"path":"l","kind":{{"link":{{"target":"d/f"}}}}}}],"spec":"#,
+        r#"{{"format":1,"requires":[],"application":"shop","component":"web","version":"1.2.3","mtime":1700000000,"archive":{{"sha256":"{}","length":9,"unpacked":3072,"frames":[[9,3072,"{}"]]}},"files":[{{"path":"d","kind":{{"directory":{{"mode":493}}}}}},{{"path":"d/f","kind":{{"file":{{"mode":420,"size":3,"sha256":"{zeros}"}}}}}},{{"path":"l","kind":{{"link":{{"target":"d/f"}}}}}}],"spec":"#,
         "01".repeat(32),
         "02".repeat(32),
     );
@@ -110,7 +120,8 @@ fn unknown_keys_are_refused_at_every_depth() {
     for (before, after) in [
         ("\"format\":1", "\"x\":1,\"format\":1"),
         ("\"archive\":{", "\"archive\":{\"x\":1,"),
-        ("\"frames\":[{", "\"frames\":[{\"x\":1,"),
+        ("\"frames\":[[", "\"frames\":[{\"x\":1},["),
+        ("\"frames\":[[", "\"frames\":[[1,2,\"00\",null,5],["),
         ("\"files\":[{", "\"files\":[{\"x\":1,"),
         ("\"directory\":{", "\"directory\":{\"x\":1,"),
         ("\"file\":{", "\"file\":{\"x\":1,"),
@@ -215,10 +226,9 @@ fn entries_that_could_leave_the_release_are_refused_by_name() {
 #[test]
 fn numbers_that_do_not_fit_together_are_refused() {
     type Change = fn(&mut Manifest);
-    let cases: [(Change, &str); 12] = [
+    let cases: [(Change, &str); 13] = [
         (|m| m.archive.unpacked += 1, "its entries need"),
         (|m| m.archive.length += 1, "its frames have"),
-        (|m| m.archive.frames[0].offset = 1, "frame 0 does not start"),
         (|m| m.archive.frames[0].unpacked += 1, "its frames have"),
         (|m| m.archive.frames[0].length = 0, "frame 0 is empty"),
         (|m| m.archive.frames[0].unpacked = 0, "frame 0 is empty"),
@@ -233,8 +243,13 @@ fn numbers_that_do_not_fit_together_are_refused() {
         (|m| m.archive.frames.clear(), "its frames have"),
         (
             |m| m.archive.frames.push(m.archive.frames[0].clone()),
-            "frame 1 does not start",
+            "its frames have",
         ),
+        (
+            |m| m.archive.frames[0].content = Some(Digest::new([0; 32])),
+            "frame 0 is said to hold a piece",
+        ),
+        (|m| cut(m, 514, None), "frame 0 cuts a file"),
         (|m| m.mtime = u64::MAX, "no time"),
         (
             |m| m.files = vec![file("a", 0o644, u64::MAX), file("b", 0o644, u64::MAX)],

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use tamer_kit::hash::sha256;
 use tamer_release::manifest;
-use tamer_release::unpack::{self, read_manifest, unpack, unpack_signed};
+use tamer_release::unpack::{self, read_manifest, unpack};
 
 #[test]
 fn what_was_packed_is_unpacked_read_only_with_its_manifest() {
@@ -33,7 +33,7 @@ fn what_was_packed_is_unpacked_read_only_with_its_manifest() {
     let releases = dir.path().join("releases");
     fs::create_dir(&releases).unwrap();
     let file = File::open(&archive).unwrap();
-    let at = unpack_signed(file, &packed.manifest_bytes, &releases, "1-1.2.3-abc", None).unwrap();
+    let at = unpack(&file, &packed.manifest, &releases, "1-1.2.3-abc", None).unwrap();
     assert_eq!(at, releases.join("1-1.2.3-abc"));
     assert_eq!(names(&releases), ["1-1.2.3-abc"]);
     assert_eq!(read(&at), sample());
@@ -57,7 +57,7 @@ fn what_was_packed_is_unpacked_read_only_with_its_manifest() {
             );
         }
     }
-    let again = unpack(&bytes[..], &packed.manifest, &releases, "1-1.2.3-abc", None);
+    let again = unpack(&file, &packed.manifest, &releases, "1-1.2.3-abc", None);
     assert!(again.unwrap_err().to_string().ends_with("is there already"));
 }
 
@@ -74,7 +74,7 @@ fn an_owner_gets_all_but_the_manifest() {
     let packed = packed(&tree, &archive);
     let file = File::open(&archive).unwrap();
     let owner = Some((54_321, 65_432));
-    let at = unpack(file, &packed.manifest, dir.path(), "r", owner).unwrap();
+    let at = unpack(&file, &packed.manifest, dir.path(), "r", owner).unwrap();
     let owner = |path: &str| {
         let meta = fs::symlink_metadata(at.join(path)).unwrap();
         (meta.uid(), meta.gid(), meta.mode() & 0o777)
@@ -96,7 +96,7 @@ fn an_empty_tree_is_a_release_too() {
     fs::create_dir(&tree).unwrap();
     let packed = packed(&tree, &archive);
     let at = unpack(
-        File::open(&archive).unwrap(),
+        &File::open(&archive).unwrap(),
         &packed.manifest,
         dir.path(),
         "r",
@@ -271,7 +271,7 @@ proptest! {
         make(&from, &tree);
         let packed = packed(&from, &archive);
         prop_assert_eq!(&manifest::parse(&packed.manifest_bytes).unwrap(), &packed.manifest);
-        let at = unpack(File::open(&archive).unwrap(), &packed.manifest, dir.path(), "r", None).unwrap();
+        let at = unpack(&File::open(&archive).unwrap(), &packed.manifest, dir.path(), "r", None).unwrap();
         prop_assert_eq!(read(&at), tree);
         let differences = tamer_release::verify_tree::verify(&at, &packed.manifest).unwrap();
         prop_assert_eq!(differences, vec![]);

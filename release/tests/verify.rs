@@ -20,7 +20,7 @@ fn release(dir: &Path, what: &PackSpec) -> (PathBuf, Manifest) {
     make(&tree, &sample());
     let manifest = pack(&tree, what, &archive).unwrap().manifest;
     let file = fs::File::open(archive).unwrap();
-    let at = unpack(file, &manifest, dir, "r", None).unwrap();
+    let at = unpack(&file, &manifest, dir, "r", None).unwrap();
     // As root or not: what is changed by hand is made writable first.
     let mut waiting = vec![at.clone()];
     while let Some(path) = waiting.pop() {

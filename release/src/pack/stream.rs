@@ -2,8 +2,9 @@
 //! writes them in order. Each waits for the next, so memory holds a few frames, however large the tree is.
 
 use super::PackError;
-use crate::frames::Closer;
+use crate::frames::{self, Closer, Part};
 use crate::layout::{self, Layout};
+use fastcdc::v2020::StreamCDC;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -15,7 +16,7 @@ use std::thread;
 use tamer_core::digest::Digest;
 use tamer_core::release::{Archive, Entry, EntryKind, Frame};
 use tamer_kit::durable::FileError;
-use tamer_kit::hash::Hasher;
+use tamer_kit::hash::{self, Hasher};
 
 /// The most threads that compress.
 const MAX_WORKERS: usize = 8;
@@ -28,18 +29,25 @@ pub(super) struct Out<'a> {
     pub(super) path: &'a Path,
 }
 
-type Closed = io::Result<(Vec<u8>, Digest)>;
+/// A frame as it was made.
+struct Closed {
+    bytes: Vec<u8>,
+    sha256: Digest,
+    content: Option<Digest>,
+}
 
 /// A part of the tar stream, and where its frame is to be handed to.
 struct Job {
     raw: Vec<u8>,
-    reply: SyncSender<Closed>,
+    /// Whether it is a piece of one file's content and nothing else.
+    piece: bool,
+    reply: SyncSender<io::Result<Closed>>,
 }
 
 /// A frame to come, in the order of the archive.
 struct Coming {
     unpacked: u64,
-    closed: Receiver<Closed>,
+    closed: Receiver<io::Result<Closed>>,
 }
 
 /// Writes the archive of the tree's entries, and fills in the digests of the files.
@@ -47,7 +55,7 @@ pub(super) fn write(
     tree: &Path,
     entries: &mut [Entry],
     layout: &Layout,
-    parts: &[Range<u64>],
+    parts: &[Part],
     out: Out<'_>,
 ) -> Result<Archive, PackError> {
     let workers = thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS));
@@ -55,7 +63,7 @@ pub(super) fn write(
     let jobs_rx = Mutex::new(jobs_rx);
     let (order, coming) = sync_channel::<Coming>(workers + 1);
     let (read, written) = thread::scope(|scope| {
-        for _ in 0..workers.min(parts.len()) {
+        for _ in 0..workers {
             scope.spawn(|| compress(&jobs_rx));
         }
         let writer = scope.spawn(move || write_frames(&coming, out));
@@ -63,7 +71,6 @@ pub(super) fn write(
             tree,
             entries,
             layout,
-            open: None,
         };
         let read = source.feed(parts, &jobs, &order);
         drop((jobs, order));
@@ -82,11 +89,15 @@ fn compress(jobs: &Mutex<Receiver<Job>>) {
             Ok(jobs) => jobs.recv(),
             Err(_) => return,
         };
-        let Ok(Job { raw, reply }) = next else {
+        let Ok(Job { raw, piece, reply }) = next else {
             return;
         };
         let closed = match &mut closer {
-            Ok(closer) => closer.close(&raw),
+            Ok(closer) => closer.close(&raw).map(|(bytes, sha256)| Closed {
+                bytes,
+                sha256,
+                content: piece.then(|| hash::sha256(&raw)),
+            }),
             Err(e) => Err(io::Error::new(e.kind(), e.to_string())),
         };
         // A writer that is gone has said why.
@@ -97,28 +108,32 @@ fn compress(jobs: &Mutex<Receiver<Job>>) {
 fn write_frames(coming: &Receiver<Coming>, mut out: Out<'_>) -> Result<Archive, PackError> {
     let mut hasher = Hasher::default();
     let mut frames = Vec::new();
-    let mut offset = 0;
+    let mut written = 0;
     for Coming { unpacked, closed } in coming {
         let closed = closed
             .recv()
             .unwrap_or_else(|_| Err(io::Error::other("a thread that compressed is gone")));
-        let (bytes, sha256) = closed.map_err(PackError::Compress)?;
+        let Closed {
+            bytes,
+            sha256,
+            content,
+        } = closed.map_err(PackError::Compress)?;
         out.file
             .write_all(&bytes)
             .map_err(FileError::new("write", out.path))?;
         hasher.update(&bytes);
         let length = bytes.len() as u64;
         frames.push(Frame {
-            offset,
             length,
             unpacked,
             sha256,
+            content,
         });
-        offset += length;
+        written += length;
     }
     Ok(Archive {
         sha256: hasher.finish(),
-        length: offset,
+        length: written,
         unpacked: 0,
         frames,
     })
@@ -129,39 +144,52 @@ struct Source<'a> {
     tree: &'a Path,
     entries: &'a mut [Entry],
     layout: &'a Layout,
-    /// The file whose content goes on in the next part.
-    open: Option<Open>,
 }
 
-struct Open {
-    file: File,
-    path: PathBuf,
-    hasher: Hasher,
+/// The other side is gone, and says why.
+struct Gone;
+
+/// Where parts of the stream are handed to.
+struct Hand<'a> {
+    jobs: &'a SyncSender<Job>,
+    order: &'a SyncSender<Coming>,
+}
+
+impl Hand<'_> {
+    fn over(&self, raw: Vec<u8>, piece: bool) -> Result<(), Gone> {
+        let (reply, closed) = sync_channel(1);
+        let coming = Coming {
+            unpacked: raw.len() as u64,
+            closed,
+        };
+        self.order.send(coming).map_err(|_| Gone)?;
+        let job = Job { raw, piece, reply };
+        self.jobs.send(job).map_err(|_| Gone)
+    }
 }
 
 impl Source<'_> {
-    /// Hands out all parts; stops early when the other side is gone, which then says why.
+    /// Hands out all parts; stops early when the other side is gone.
     fn feed(
         &mut self,
-        parts: &[Range<u64>],
+        parts: &[Part],
         jobs: &SyncSender<Job>,
         order: &SyncSender<Coming>,
     ) -> Result<(), PackError> {
+        let hand = Hand { jobs, order };
         for part in parts {
-            let raw = self.part(part)?;
-            let (reply, closed) = sync_channel(1);
-            let coming = Coming {
-                unpacked: raw.len() as u64,
-                closed,
+            let handed = match part {
+                Part::Shared(range) => hand.over(self.part(range)?, false),
+                Part::Large(n) => self.large(*n, &hand)?,
             };
-            if order.send(coming).is_err() || jobs.send(Job { raw, reply }).is_err() {
+            if handed.is_err() {
                 break;
             }
         }
         Ok(())
     }
 
-    /// The bytes of one part: headers and contents; what lies between them is zeros.
+    /// The bytes of one part: headers and whole contents; what lies between them is zeros.
     fn part(&mut self, part: &Range<u64>) -> Result<Vec<u8>, PackError> {
         let mut raw = vec![0; (part.end - part.start) as usize];
         for n in self.layout.within(part) {
@@ -169,48 +197,107 @@ impl Source<'_> {
             if let Some((into, from)) = overlap(part, &(span.start..span.content)) {
                 raw[into].copy_from_slice(&layout::header(&self.entries[n])[from]);
             }
-            if !matches!(self.entries[n].kind, EntryKind::File { .. }) {
-                continue;
-            }
+            // A large file's header and padding lie in other parts than its content.
             let content = span.content();
-            // An empty file overlaps nothing; it is read with its header, to see that it is still empty.
-            let into = match overlap(part, &content) {
-                Some((into, _)) => into,
-                None if span.size == 0 && part.contains(&span.start) => 0..0,
-                None => continue,
-            };
-            let ends = content.end <= part.end;
-            self.content(n, &mut raw[into], ends)?;
+            if part.start <= content.start
+                && content.end <= part.end
+                && matches!(self.entries[n].kind, EntryKind::File { .. })
+            {
+                let from = (content.start - part.start) as usize;
+                let into = from..from + span.size as usize;
+                self.whole(n, &mut raw[into])?;
+            }
         }
         Ok(raw)
     }
 
-    /// Reads the next bytes of a file's content; at its end, that it is the end, and fills in the digest.
-    fn content(&mut self, n: usize, into: &mut [u8], ends: bool) -> Result<(), PackError> {
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => open_file(self.tree.join(&self.entries[n].path))?,
-        };
-        let failed = |e: io::Error| -> PackError {
-            if e.kind() == io::ErrorKind::UnexpectedEof {
-                changed(&open.path)
-            } else {
-                FileError::new("read", &open.path)(e).into()
+    /// Reads all of a file's content.
+    fn whole(&mut self, n: usize, into: &mut [u8]) -> Result<(), PackError> {
+        let mut content = self.open(n)?;
+        content.read_exact(into).map_err(|e| content.failed(e))?;
+        self.close(n, content)
+    }
+
+    /// Hands out a large file's content, cut where it says itself.
+    fn large(&mut self, n: usize, hand: &Hand<'_>) -> Result<Result<(), Gone>, PackError> {
+        let mut content = self.open(n)?;
+        let (least, average, most) = frames::pieces(content.left);
+        let pieces = StreamCDC::new(&mut content, least, average, most);
+        let mut failed = None;
+        for piece in pieces {
+            match piece {
+                Ok(piece) => {
+                    if hand.over(piece.data, true).is_err() {
+                        return Ok(Err(Gone));
+                    }
+                }
+                Err(e) => {
+                    failed = Some(e.into());
+                    break;
+                }
             }
-        };
-        open.file.read_exact(into).map_err(failed)?;
-        open.hasher.update(into);
-        if !ends {
-            self.open = Some(open);
-            return Ok(());
         }
-        if open.file.read(&mut [0]).map_err(failed)? != 0 {
-            return Err(changed(&open.path));
+        match failed {
+            Some(e) => Err(content.failed(e)),
+            None => self.close(n, content).map(Ok),
+        }
+    }
+
+    fn open(&self, n: usize) -> Result<Content, PackError> {
+        let path = self.tree.join(&self.entries[n].path);
+        let file = open_file(&path)?;
+        Ok(Content {
+            file,
+            path,
+            hasher: Hasher::default(),
+            left: self.layout.spans[n].size,
+        })
+    }
+
+    /// Sees that the content is at its end, and fills in its digest.
+    fn close(&mut self, n: usize, mut content: Content) -> Result<(), PackError> {
+        let more = content.file.read(&mut [0]).map_err(|e| content.failed(e))?;
+        if more != 0 {
+            return Err(changed(&content.path));
         }
         if let EntryKind::File { sha256, .. } = &mut self.entries[n].kind {
-            *sha256 = open.hasher.finish();
+            *sha256 = content.hasher.finish();
         }
         Ok(())
+    }
+}
+
+/// The content of a file, as long as it was when the tree was looked at.
+struct Content {
+    file: File,
+    path: PathBuf,
+    hasher: Hasher,
+    left: u64,
+}
+
+impl Content {
+    fn failed(&self, e: io::Error) -> PackError {
+        if e.kind() == io::ErrorKind::UnexpectedEof {
+            changed(&self.path)
+        } else {
+            FileError::new("read", &self.path)(e).into()
+        }
+    }
+}
+
+impl Read for Content {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).map_or(into.len(), |left| left.min(into.len()));
+        if most == 0 {
+            return Ok(0);
+        }
+        let n = self.file.read(&mut into[..most])?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.hasher.update(&into[..n]);
+        self.left -= n as u64;
+        Ok(n)
     }
 }
 
@@ -221,17 +308,12 @@ fn changed(path: &Path) -> PackError {
     }
 }
 
-fn open_file(path: PathBuf) -> Result<Open, PackError> {
-    let file = File::options()
+fn open_file(path: &Path) -> Result<File, PackError> {
+    let opened = File::options()
         .read(true)
         .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32)
-        .open(&path)
-        .map_err(FileError::new("open", &path))?;
-    Ok(Open {
-        file,
-        path,
-        hasher: Hasher::default(),
-    })
+        .open(path);
+    Ok(opened.map_err(FileError::new("open", path))?)
 }
 
 /// The common bytes of a part and a range of the stream, counted from the start of each.
@@ -248,7 +330,6 @@ pub(crate) fn overlap(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frames;
     use std::fs;
 
     /// The tree was looked at, then changed, then read.

@@ -1,5 +1,6 @@
 //! Why an archive was not unpacked.
 
+use crate::delta::Spoilt;
 use crate::frames::FrameError;
 use crate::manifest::ManifestError;
 use std::io;
@@ -41,12 +42,9 @@ pub enum UnpackError {
         /// How many there should be.
         frames: usize,
     },
-    /// The archive goes on after its last frame.
-    #[error("the archive goes on after its {0} signed bytes")]
-    Trailing(u64),
-    /// The archive as a whole is not what was signed.
-    #[error("the archive's bytes are not those that were signed")]
-    Archive,
+    /// Older releases do not have what they should: it must come from frames.
+    #[error("{} files of older releases are not what they were", .0.len())]
+    Spoilt(Vec<Spoilt>),
     /// A frame is not what was signed.
     #[error("frame {frame} of the archive is refused")]
     Frame {
@@ -91,17 +89,13 @@ impl UnpackError {
     /// Whether the bytes were refused: fetching the same ones again, from the same place, will not help.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Manifest(_)
-            | Self::Trailing(_)
-            | Self::Archive
-            | Self::Frame { .. }
-            | Self::Entry { .. }
-            | Self::More(_) => true,
+            Self::Manifest(_) | Self::Frame { .. } | Self::Entry { .. } | Self::More(_) => true,
             Self::Name(_)
             | Self::Exists(_)
             | Self::Room { .. }
             | Self::Read(_)
             | Self::Truncated { .. }
+            | Self::Spoilt(_)
             | Self::Start(_)
             | Self::File(_) => false,
         }

@@ -1,40 +1,40 @@
-//! Fills the temporary directory: directories, then files frame by frame on several threads, then links, then
-//! what closes the tree. Chooses nothing: the manifest has.
+//! Fills the temporary directory as a [`Delta`] says: directories, then files on several threads, then links,
+//! then what closes the tree. Chooses nothing: the plan has.
 
-use super::frame::Tree;
+use super::work::{Task, Tree, Worker};
 use super::{MANIFEST_PATH, UnpackError};
 use crate::beneath::Beneath;
-use crate::frames::Opener;
+use crate::delta::{Delta, Source};
 use crate::layout::Layout;
 use crate::manifest::RESERVED;
 use rustix::fs::{Mode, Timespec, Timestamps};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use tamer_core::release::{EntryKind, Manifest};
 use tamer_kit::durable::FileError;
-use tamer_kit::hash::Hasher;
 
-/// The most threads that unpack frames.
+/// The most threads that fill a tree.
 const MAX_WORKERS: usize = 4;
 
-/// Where a release is unpacked to, and what it is.
+/// Where a release is unpacked to, what it is, and what it is made of.
 pub(super) struct Job<'a> {
     pub(super) place: &'a Path,
     pub(super) manifest: &'a Manifest,
     pub(super) layout: &'a Layout,
+    pub(super) delta: &'a Delta,
+    /// The older releases that the delta names by number.
+    pub(super) older: &'a [PathBuf],
+    /// Holds the delta's frames, each where it stands in the archive.
+    pub(super) archive: &'a File,
     pub(super) owner: Option<(u32, u32)>,
 }
 
 /// Fills the directory, closes it for writing, and syncs it.
-pub(super) fn fill(
-    archive: impl Read,
-    job: &Job<'_>,
-    manifest_bytes: &[u8],
-) -> Result<(), UnpackError> {
+pub(super) fn fill(job: &Job<'_>, manifest_bytes: &[u8]) -> Result<(), UnpackError> {
     let tree = Tree::new(Beneath::open(job.place)?, job);
     let files = &job.manifest.files;
     for entry in files {
@@ -42,9 +42,7 @@ pub(super) fn fill(
             tree.beneath.create_dir(&entry.path, 0o700)?;
         }
     }
-    tree.prepare()?;
-    frames(archive, &tree)?;
-    tree.finish()?;
+    contents(&tree)?;
     for entry in files {
         if let EntryKind::Link { target } = &entry.kind {
             tree.beneath.link(&entry.path, target)?;
@@ -62,6 +60,74 @@ pub(super) fn fill(
     rustix::fs::syncfs(tree.beneath.root())
         .map_err(tree.beneath.failed("sync the file system of", ""))?;
     Ok(())
+}
+
+/// Writes all files. What older releases do not give is collected over all of them, so that it can be fetched
+/// at once.
+fn contents(tree: &Tree<'_>) -> Result<(), UnpackError> {
+    let tasks = tasks(tree.job);
+    let workers = thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS));
+    let workers = workers.min(tasks.len()).max(1);
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let work = || {
+        let mut worker = Worker::new(tree)?;
+        while !stop.load(Ordering::Relaxed)
+            && let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            if let Err(error) = worker.take(task) {
+                stop.store(true, Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        Ok(worker.spoilt)
+    };
+    let done: Vec<_> = thread::scope(|scope| {
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+        let mut done = vec![work()];
+        for other in others {
+            done.push(
+                other
+                    .join()
+                    .unwrap_or_else(|it| std::panic::resume_unwind(it)),
+            );
+        }
+        done
+    });
+    let mut spoilt = Vec::new();
+    for done in done {
+        spoilt.extend(done?);
+    }
+    if spoilt.is_empty() {
+        return Ok(());
+    }
+    spoilt.sort_by_key(|it| it.entry);
+    Err(UnpackError::Spoilt(spoilt))
+}
+
+/// What is to be done, in the order of the archive.
+fn tasks(job: &Job<'_>) -> Vec<Task> {
+    let mut tasks: Vec<Task> = Vec::new();
+    for (n, (entry, source)) in job
+        .manifest
+        .files
+        .iter()
+        .zip(&job.delta.sources)
+        .enumerate()
+    {
+        let by_itself = match source {
+            Source::Nothing => matches!(entry.kind, EntryKind::File { .. }),
+            Source::Copy(_) | Source::Pieces(_) => true,
+            Source::Frame { .. } => false,
+        };
+        if by_itself {
+            tasks.push(Task::Entry(n));
+        }
+    }
+    let frames = &job.manifest.archive.frames;
+    let shared = |n: &&usize| frames[**n].content.is_none();
+    let shared = job.delta.frames.iter().filter(shared);
+    tasks.extend(shared.map(|n| Task::Frame(*n)));
+    tasks
 }
 
 /// Gives a finished file or directory its owner, its mode and its time.
@@ -109,89 +175,4 @@ fn keep_manifest(beneath: &Beneath, bytes: &[u8]) -> Result<(), FileError> {
 fn kept(beneath: &Beneath, operation: &'static str, e: &io::Error) -> FileError {
     let errno = rustix::io::Errno::from_io_error(e).unwrap_or(rustix::io::Errno::IO);
     beneath.failed(operation, MANIFEST_PATH)(errno)
-}
-
-/// Reads the archive on this thread, and unpacks its frames on others.
-fn frames(archive: impl Read, tree: &Tree<'_>) -> Result<(), UnpackError> {
-    let workers = thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS));
-    let workers = workers.min(tree.frames().len());
-    let (jobs, jobs_rx) = sync_channel::<(usize, Vec<u8>)>(workers);
-    let failed = Mutex::new(None);
-    // Shared by the workers alone: when the last one stops, the reader's next send fails.
-    let jobs_rx = std::sync::Arc::new(Mutex::new(jobs_rx));
-    let read = thread::scope(|scope| {
-        for _ in 0..workers {
-            let jobs_rx = std::sync::Arc::clone(&jobs_rx);
-            let failed = &failed;
-            scope.spawn(move || {
-                if let Err(error) = work(&jobs_rx, tree)
-                    && let Ok(mut failed) = failed.lock()
-                {
-                    failed.get_or_insert(error);
-                }
-            });
-        }
-        drop(jobs_rx);
-        let done = read(archive, tree, |n, bytes| {
-            let stop = failed.lock().map_or(true, |failed| failed.is_some());
-            !stop && jobs.send((n, bytes)).is_ok()
-        });
-        // The workers end when no more frames can come.
-        drop(jobs);
-        done
-    });
-    let failed = failed.into_inner().unwrap_or_else(|e| e.into_inner());
-    failed.map_or(read, Err)
-}
-
-fn work(jobs: &Mutex<Receiver<(usize, Vec<u8>)>>, tree: &Tree<'_>) -> Result<(), UnpackError> {
-    let mut opener = Opener::new().map_err(UnpackError::Start)?;
-    loop {
-        let next = match jobs.lock() {
-            Ok(jobs) => jobs.recv(),
-            Err(_) => return Ok(()),
-        };
-        let Ok((n, bytes)) = next else {
-            return Ok(());
-        };
-        let raw = opener
-            .open(&tree.frames()[n], &bytes)
-            .map_err(|source| UnpackError::Frame { frame: n, source })?;
-        tree.place(n, &raw)?;
-    }
-}
-
-/// Reads frame after frame and hands each on while the other side wants more; then judges the whole.
-fn read(
-    mut archive: impl Read,
-    tree: &Tree<'_>,
-    mut hand_on: impl FnMut(usize, Vec<u8>) -> bool,
-) -> Result<(), UnpackError> {
-    let mut hasher = Hasher::default();
-    for (n, frame) in tree.frames().iter().enumerate() {
-        // A frame's length was judged: it is bounded by what it unpacks to, and that by a constant.
-        let mut bytes = vec![0; frame.length as usize];
-        archive.read_exact(&mut bytes).map_err(|e| {
-            if e.kind() == io::ErrorKind::UnexpectedEof {
-                UnpackError::Truncated {
-                    frame: n,
-                    frames: tree.frames().len(),
-                }
-            } else {
-                UnpackError::Read(e)
-            }
-        })?;
-        hasher.update(&bytes);
-        if !hand_on(n, bytes) {
-            return Ok(());
-        }
-    }
-    let signed = &tree.job.manifest.archive;
-    if hasher.finish() != signed.sha256 {
-        return Err(UnpackError::Archive);
-    }
-    match archive.read(&mut [0]).map_err(UnpackError::Read)? {
-        0 => Ok(()),
-        _ => Err(UnpackError::Trailing(signed.length)),
-    }
 }

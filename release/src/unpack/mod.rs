@@ -1,6 +1,7 @@
-//! An archive becomes a read-only tree, whole and durable under its final name, or nothing at all.
+//! Frames of an archive, and files of older releases, become a read-only tree, whole and durable under its final
+//! name, or nothing at all.
 //!
-//! The manifest decides what is created; the archive's bytes only have to match. A tree is made in
+//! The manifest decides what is created, a [`Delta`] from what; the bytes only have to match. A tree is made in
 //! `.<name>.tmp` beside its final place, synced, and renamed. In it:
 //!
 //! - files have the manifest's mode less all write bits, directories 0555; all have the manifest's `mtime`;
@@ -13,13 +14,15 @@ mod error;
 mod fill;
 mod frame;
 mod room;
+mod work;
 
 pub use error::UnpackError;
 
+use crate::delta::Delta;
+use crate::layout::Layout;
 use crate::manifest::{self, RESERVED};
 use crate::tree;
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tamer_core::release::Manifest;
 use tamer_kit::durable::{self, FileError};
@@ -27,48 +30,60 @@ use tamer_kit::durable::{self, FileError};
 /// Where the manifest lies in an unpacked release.
 pub const MANIFEST_PATH: &str = ".tamer/manifest.json";
 
-/// Unpacks the archive as the directory `name` in `parent`, owned by `owner` (user and group id; without it,
-/// by whoever runs this), and gives its path.
-///
-/// A leftover of an earlier try that crashed is removed first. One caller at a time may unpack one name.
+/// What a release is made from.
+#[derive(Clone, Copy)]
+pub struct Material<'a> {
+    /// Its manifest, which was judged.
+    pub manifest: &'a Manifest,
+    /// The manifest's bytes as they were signed; exactly these are kept in the release.
+    pub manifest_bytes: &'a [u8],
+    /// The layout of its archive.
+    pub layout: &'a Layout,
+    /// How it is made.
+    pub delta: &'a Delta,
+    /// The directories of the older releases that `delta` was planned with, in that order.
+    pub older: &'a [PathBuf],
+    /// Holds the frames of `delta`, each where it stands in the archive. What else is in it is not read.
+    pub archive: &'a File,
+}
+
+/// Unpacks the whole archive as the directory `name` in `parent`, owned by `owner`; see [`make`].
 ///
 /// # Errors
 /// [`UnpackError`]; nothing of the release is then left in `parent`.
 pub fn unpack(
-    archive: impl Read,
+    archive: &File,
     manifest: &Manifest,
-    parent: &Path,
-    name: &str,
-    owner: Option<(u32, u32)>,
-) -> Result<PathBuf, UnpackError> {
-    let bytes = manifest::to_bytes(manifest);
-    unpack_judged(archive, manifest, &bytes, parent, name, owner)
-}
-
-/// Like [`unpack`], for a manifest's bytes as they were signed; exactly these are kept in the release.
-///
-/// # Errors
-/// [`UnpackError`], also if the bytes are no manifest.
-pub fn unpack_signed(
-    archive: impl Read,
-    manifest_bytes: &[u8],
-    parent: &Path,
-    name: &str,
-    owner: Option<(u32, u32)>,
-) -> Result<PathBuf, UnpackError> {
-    let manifest = manifest::parse(manifest_bytes)?;
-    unpack_judged(archive, &manifest, manifest_bytes, parent, name, owner)
-}
-
-fn unpack_judged(
-    archive: impl Read,
-    manifest: &Manifest,
-    manifest_bytes: &[u8],
     parent: &Path,
     name: &str,
     owner: Option<(u32, u32)>,
 ) -> Result<PathBuf, UnpackError> {
     let layout = manifest::validate(manifest)?;
+    let material = Material {
+        manifest,
+        manifest_bytes: &manifest::to_bytes(manifest),
+        layout: &layout,
+        delta: &Delta::whole(manifest, &layout),
+        older: &[],
+        archive,
+    };
+    make(&material, parent, name, owner)
+}
+
+/// Makes the directory `name` in `parent`, owned by `owner` (user and group id; without it, by whoever runs
+/// this), from older releases and frames as the delta says, and gives its path.
+///
+/// A leftover of an earlier try that crashed is removed first. One caller at a time may make one name.
+///
+/// # Errors
+/// [`UnpackError`]; nothing of the release is then left in `parent`. After [`UnpackError::Spoilt`] it is tried
+/// again when [`Delta::instead`] was asked and the frames that it gave are there.
+pub fn make(
+    from: &Material<'_>,
+    parent: &Path,
+    name: &str,
+    owner: Option<(u32, u32)>,
+) -> Result<PathBuf, UnpackError> {
     if !tamer_core::application::is_inside(name) || name.contains('/') || name.starts_with('.') {
         return Err(UnpackError::Name(name.chars().take(255).collect()));
     }
@@ -78,16 +93,19 @@ fn unpack_judged(
     }
     let temp = parent.join(tree::temp_name(name));
     tree::remove_if_there(&temp)?;
-    room::judge(parent, manifest, manifest_bytes.len() as u64)?;
+    room::judge(parent, from.manifest, from.manifest_bytes.len() as u64)?;
 
-    let made = make(&temp, |temp| {
+    let made = make_dir(&temp).and_then(|()| {
         let job = fill::Job {
-            place: temp,
-            manifest,
-            layout: &layout,
+            place: &temp,
+            manifest: from.manifest,
+            layout: from.layout,
+            delta: from.delta,
+            older: from.older,
+            archive: from.archive,
             owner,
         };
-        fill::fill(archive, &job, manifest_bytes)
+        fill::fill(&job, from.manifest_bytes)
     });
     let mut left = &temp;
     let done = made.and_then(|()| {
@@ -109,16 +127,13 @@ fn unpack_judged(
 }
 
 /// Makes the temporary directory, which nobody else can enter before it is whole.
-fn make(
-    temp: &Path,
-    fill: impl FnOnce(&Path) -> Result<(), UnpackError>,
-) -> Result<(), UnpackError> {
+fn make_dir(temp: &Path) -> Result<(), UnpackError> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()
         .mode(0o700)
         .create(temp)
         .map_err(FileError::new("create the directory", temp))?;
-    fill(temp)
+    Ok(())
 }
 
 /// Reads the manifest that an unpacked release carries, byte for byte as it was signed; the caller compares

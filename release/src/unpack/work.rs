@@ -1,0 +1,317 @@
+//! What one thread does to fill a tree: it copies a file of an older release, puts a large file together from
+//! pieces, or writes what a frame holds. Every byte is hashed on its way.
+
+use super::UnpackError;
+use super::fill::{Job, close};
+use super::frame::differs;
+use crate::beneath::Beneath;
+use crate::delta::{Parts, Piece, Place, Source, Spoilt};
+use crate::frames::Opener;
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tamer_core::digest::Digest;
+use tamer_core::release::{Entry, EntryKind};
+use tamer_kit::durable::FileError;
+use tamer_kit::hash::{self, Hasher};
+
+/// So much of a file is copied at once, in bytes.
+const BUFFER: usize = 256 << 10;
+
+/// A file of fewer bytes is copied although the file system could share its blocks: that costs less.
+const SHARE: u64 = 64 << 10;
+
+/// A run of so many zeros is left out of a file: whoever reads it gets them all the same.
+const HOLE: usize = 64 << 10;
+
+/// A tree that is being filled.
+pub(super) struct Tree<'a> {
+    pub(super) beneath: Beneath,
+    pub(super) job: &'a Job<'a>,
+    pub(super) parts: Parts<'a>,
+    /// The older releases; `None` for one that cannot be opened.
+    older: Vec<Option<Beneath>>,
+    /// Which entries a shared frame gives their content: frame, entry, the entry whose place it has there.
+    pub(super) given: Vec<(usize, usize, usize)>,
+    /// The file system does not let files share blocks.
+    copies: AtomicBool,
+}
+
+/// One thing to do.
+pub(super) enum Task {
+    /// This entry, which is empty, copied or large.
+    Entry(usize),
+    /// This frame, and all that it gives.
+    Frame(usize),
+}
+
+/// One thread's tools, and what it found out.
+pub(super) struct Worker<'a> {
+    pub(super) tree: &'a Tree<'a>,
+    opener: Opener,
+    compressed: Vec<u8>,
+    buffer: Vec<u8>,
+    pub(super) spoilt: Vec<Spoilt>,
+}
+
+/// Why a copy was not made.
+enum NotCopied {
+    /// The older release does not have it.
+    Spoilt,
+    /// It cannot be written.
+    Failed(FileError),
+}
+
+// === impl Tree ===
+
+impl<'a> Tree<'a> {
+    pub(super) fn new(beneath: Beneath, job: &'a Job<'a>) -> Self {
+        let mut given: Vec<_> = job
+            .delta
+            .sources
+            .iter()
+            .enumerate()
+            .filter_map(|(n, source)| match source {
+                Source::Frame { frame, entry } => Some((*frame, n, *entry)),
+                _ => None,
+            })
+            .collect();
+        given.sort_unstable();
+        Self {
+            beneath,
+            job,
+            parts: Parts::of(&job.manifest.archive.frames),
+            older: job.older.iter().map(|it| Beneath::open(it).ok()).collect(),
+            given,
+            copies: AtomicBool::new(false),
+        }
+    }
+
+    fn entry(&self, n: usize) -> &'a Entry {
+        &self.job.manifest.files[n]
+    }
+
+    /// Opens a file of an older release; `None` if it cannot be.
+    fn old(&self, place: &Place, n: usize) -> Option<File> {
+        let release = self.older.get(place.release)?.as_ref()?;
+        release.file(place.path(&self.entry(n).path), false).ok()
+    }
+
+    pub(super) fn create(&self, entry: &Entry) -> Result<File, FileError> {
+        self.beneath.create(&entry.path, 0o600)
+    }
+
+    pub(super) fn close(&self, file: &File, entry: &Entry, mode: u32) -> Result<(), FileError> {
+        close(&self.beneath, file, &entry.path, mode & 0o555, self.job)
+    }
+
+    pub(super) fn failed(&self, operation: &'static str, entry: &Entry, e: io::Error) -> FileError {
+        FileError::new(operation, &self.job.place.join(&entry.path))(e)
+    }
+
+    /// Lets the new file share the blocks of the old one, where the file system can.
+    fn share(&self, new: &File, old: &File) -> bool {
+        if self.copies.load(Ordering::Relaxed) {
+            return false;
+        }
+        match rustix::fs::ioctl_ficlone(new, old) {
+            Ok(()) => true,
+            Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV | Errno::NOSYS | Errno::PERM) => {
+                self.copies.store(true, Ordering::Relaxed);
+                false
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+// === impl Worker ===
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(tree: &'a Tree<'a>) -> Result<Self, UnpackError> {
+        Ok(Self {
+            tree,
+            opener: Opener::new().map_err(UnpackError::Start)?,
+            compressed: Vec::new(),
+            buffer: Vec::new(),
+            spoilt: Vec::new(),
+        })
+    }
+
+    pub(super) fn take(&mut self, task: &Task) -> Result<(), UnpackError> {
+        match *task {
+            Task::Frame(n) => {
+                let raw = self.frame(n)?;
+                self.tree.place(n, &raw)
+            }
+            Task::Entry(n) => self.entry(n),
+        }
+    }
+
+    fn entry(&mut self, n: usize) -> Result<(), UnpackError> {
+        let entry = self.tree.entry(n);
+        let EntryKind::File { mode, size, sha256 } = entry.kind else {
+            return Ok(());
+        };
+        match &self.tree.job.delta.sources[n] {
+            Source::Nothing => self.tree.whole(entry, mode, sha256, &[]),
+            Source::Copy(place) => match self.copy(n, entry, place, size, sha256) {
+                Ok(file) => Ok(self.tree.close(&file, entry, mode)?),
+                Err(NotCopied::Failed(error)) => Err(error.into()),
+                Err(NotCopied::Spoilt) => {
+                    let pieces = Vec::new();
+                    self.spoilt.push(Spoilt { entry: n, pieces });
+                    Ok(())
+                }
+            },
+            Source::Pieces(pieces) => self.large(n, entry, pieces),
+            Source::Frame { .. } => Ok(()),
+        }
+    }
+
+    /// A frame's part of the tar stream, verified.
+    fn frame(&mut self, n: usize) -> Result<Vec<u8>, UnpackError> {
+        let bytes = self.tree.parts.bytes(n);
+        let frame = &self.tree.parts.frames()[n];
+        // A frame's length was judged: it is bounded by what it unpacks to, and that by a constant.
+        self.compressed.resize(frame.length as usize, 0);
+        let archive = self.tree.job.archive;
+        archive
+            .read_exact_at(&mut self.compressed, bytes.start)
+            .map_err(|e| {
+                if e.kind() == io::ErrorKind::UnexpectedEof {
+                    let frames = self.tree.parts.frames().len();
+                    UnpackError::Truncated { frame: n, frames }
+                } else {
+                    UnpackError::Read(e)
+                }
+            })?;
+        let opened = self.opener.open(frame, &self.compressed);
+        opened.map_err(|source| UnpackError::Frame { frame: n, source })
+    }
+
+    /// Copies a file of an older release, unless its content is another one by now. Never a hard link: whoever
+    /// may write to the one must not write to the other.
+    fn copy(
+        &mut self,
+        n: usize,
+        entry: &Entry,
+        place: &Place,
+        size: u64,
+        wanted: Digest,
+    ) -> Result<File, NotCopied> {
+        let tree = self.tree;
+        let mut old = tree.old(place, n).ok_or(NotCopied::Spoilt)?;
+        let new = tree.create(entry).map_err(NotCopied::Failed)?;
+        let shared = size >= SHARE && tree.share(&new, &old);
+        if shared {
+            // What is read from here on is the new file: nobody changes that any more.
+            old = new
+                .try_clone()
+                .map_err(|e| NotCopied::Failed(tree.failed("open", entry, e)))?;
+        }
+        self.buffer.resize(BUFFER, 0);
+        let mut hasher = Hasher::default();
+        let mut at = 0;
+        while at < size {
+            let most = usize::try_from(size - at).map_or(BUFFER, |left| left.min(BUFFER));
+            let read = match old.read(&mut self.buffer[..most]) {
+                Ok(0) => return Err(NotCopied::Spoilt),
+                Ok(read) => read,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Err(NotCopied::Spoilt),
+            };
+            let bytes = &self.buffer[..read];
+            hasher.update(bytes);
+            if !shared {
+                write(&new, bytes, at, size)
+                    .map_err(|e| NotCopied::Failed(tree.failed("write", entry, e)))?;
+            }
+            at += read as u64;
+        }
+        if hasher.finish() != wanted {
+            return Err(NotCopied::Spoilt);
+        }
+        new.set_len(size)
+            .map_err(|e| NotCopied::Failed(tree.failed("write", entry, e)))?;
+        Ok(new)
+    }
+
+    /// Puts a large file together.
+    fn large(&mut self, n: usize, entry: &Entry, pieces: &[Piece]) -> Result<(), UnpackError> {
+        let tree = self.tree;
+        let EntryKind::File { mode, size, sha256 } = entry.kind else {
+            return Ok(());
+        };
+        let file = tree.create(entry)?;
+        let failed = |e| UnpackError::from(tree.failed("write", entry, e));
+        file.set_len(size).map_err(failed)?;
+        let (mut hasher, mut at) = (Hasher::default(), 0);
+        let mut spoilt = Vec::new();
+        let mut open: Option<(&Place, Option<File>)> = None;
+        for (number, piece) in pieces.iter().enumerate() {
+            let (bytes, length) = match piece {
+                Piece::Frame(frame) => {
+                    let raw = self.frame(*frame)?;
+                    let length = raw.len() as u64;
+                    (Some(raw), length)
+                }
+                Piece::Old {
+                    place,
+                    offset,
+                    frame,
+                } => {
+                    // Mostly it is one older file, piece by piece.
+                    if open.as_ref().is_none_or(|(there, _)| *there != place) {
+                        open = Some((place, tree.old(place, n)));
+                    }
+                    let old = open.as_ref().and_then(|(_, file)| file.as_ref());
+                    let signed = &tree.parts.frames()[*frame];
+                    let bytes = old.and_then(|old| {
+                        let mut bytes = vec![0; signed.unpacked as usize];
+                        old.read_exact_at(&mut bytes, *offset).ok()?;
+                        (Some(hash::sha256(&bytes)) == signed.content).then_some(bytes)
+                    });
+                    (bytes, signed.unpacked)
+                }
+            };
+            match bytes {
+                Some(bytes) => {
+                    hasher.update(&bytes);
+                    write(&file, &bytes, at, size).map_err(failed)?;
+                }
+                None => spoilt.push(number),
+            }
+            at += length;
+        }
+        if !spoilt.is_empty() {
+            self.spoilt.push(Spoilt {
+                entry: n,
+                pieces: spoilt,
+            });
+            return Ok(());
+        }
+        if at != size || hasher.finish() != sha256 {
+            return Err(differs(entry, "its content has another digest"));
+        }
+        Ok(tree.close(&file, entry, mode)?)
+    }
+}
+
+/// Writes a part of a new file of this size. Long runs of zeros are left out: where the file's length is set
+/// without them, they are there.
+fn write(file: &File, bytes: &[u8], at: u64, size: u64) -> io::Result<()> {
+    if size < HOLE as u64 {
+        return file.write_all_at(bytes, at);
+    }
+    let mut at = at;
+    for run in bytes.chunks(HOLE) {
+        if run.len() < HOLE || run.iter().any(|byte| *byte != 0) {
+            file.write_all_at(run, at)?;
+        }
+        at += run.len() as u64;
+    }
+    Ok(())
+}
