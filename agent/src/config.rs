@@ -15,9 +15,11 @@
 //! units = ["shop-*.service"]
 //! ```
 
+use crate::remote::pace::Pace;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use tamer_core::check::Room;
 use tamer_core::id::{ApplicationName, EnvironmentName, HostName};
@@ -49,6 +51,10 @@ pub struct Config {
     /// What must stay free on a file system after a release was staged there.
     #[serde(default = "disk_reserve")]
     pub disk_reserve: Room,
+    /// How many bytes a second of releases are fetched at most, by all transfers together; without it, as fast as
+    /// they come.
+    #[serde(default)]
+    pub fetch_limit: Option<Room>,
     /// How many releases of a component stay on disk, those that are needed counted in; at least 2.
     #[serde(default = "keep")]
     pub keep: usize,
@@ -143,6 +149,9 @@ impl Config {
                 "`keep` must be at least 2: the running release and one to go back to".into(),
             );
         }
+        if matches!(self.fetch_limit, Some(Room::Percent(_) | Room::Bytes(0))) {
+            return Err("`fetch_limit` must be bytes a second, like \"4MiB\"".into());
+        }
         if self.drift_interval.0.as_secs() == 0 {
             return Err("`drift_interval` must be at least a second".into());
         }
@@ -192,6 +201,14 @@ impl Config {
         Ok(())
     }
 
+    /// The pace at which releases are fetched.
+    pub fn pace(&self) -> Pace {
+        Pace::new(match self.fetch_limit {
+            Some(Room::Bytes(bytes)) => NonZeroU64::new(bytes),
+            _ => None,
+        })
+    }
+
     /// What `application` may touch on this host.
     pub fn allowed(&self, application: &ApplicationName) -> Allowed {
         self.applications
@@ -239,6 +256,8 @@ mod tests {
             ("rootles = true", "did you mean `rootless`?"),
             ("root_prefix = \"/tmp/a\"", "rootless = true"),
             ("keep = 1", "at least 2"),
+            ("fetch_limit = \"5%\"", "bytes a second"),
+            ("fetch_limit = \"0\"", "bytes a second"),
             ("state = \"var\"", "absolute"),
             ("[variables]\nPort = \"1\"", "`Port`"),
             ("[variables]\nport = \"1\\u0007\"", "control character"),

@@ -48,12 +48,17 @@ pub trait Source: Send + Sync {
         environment_version: u64,
     ) -> Result<Verified, Failure>;
 
-    /// Fetches a release's archive into the file `into`. What an earlier try left there is used where
-    /// it helps. The bytes are verified by whoever unpacks them.
+    /// Fetches frames of a release's archive, given in order, into the file `into`, each to its place in the
+    /// archive. What an earlier try left there is used where it is good. Frames are verified.
     ///
     /// # Errors
-    /// [`Failure`] of the kind `Fetch` or `Disk`.
-    async fn archive(&self, manifest: &Manifest, into: &Path) -> Result<(), Failure>;
+    /// [`Failure`] of the kind `Fetch`, `Disk`, or `Trust` for frames that are not the signed ones.
+    async fn frames(
+        &self,
+        manifest: &Manifest,
+        wanted: &[usize],
+        into: &Path,
+    ) -> Result<(), Failure>;
 
     /// The environment's file as last verified, of the version `at_least` or newer. With `at_least`
     /// 0 the network is not used: whatever was verified before, expired or not, is good enough.

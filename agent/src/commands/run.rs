@@ -76,7 +76,8 @@ pub(super) fn hands(
         enrolled.trust_root,
         Arc::new(http),
         metrics.clone(),
-    );
+    )
+    .at(config.pace());
     let told = Arc::clone(&clock);
     let (welcomed, seen) = watch::channel(false);
     let own = own(&config, seen, as_unit)?;

@@ -65,6 +65,10 @@ pub(super) fn template(chosen: &Chosen<'_>) -> String {
 # What must stay free on a file system after a release was staged there.
 # disk_reserve = \"5%\"
 
+# How many bytes a second of releases are fetched at most, by all transfers together. Without this line:
+# as fast as they come.
+# fetch_limit = \"4MiB\"
+
 # How many releases of a component stay on disk.
 # keep = 5
 

@@ -185,6 +185,7 @@ impl Converge {
                     steps,
                     environment_version: desired.environment_version,
                     installed,
+                    older: state.older(&digest),
                     next_seq: state.next_seq(),
                     withdrawn: CancellationToken::new(),
                 };

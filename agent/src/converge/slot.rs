@@ -102,6 +102,19 @@ impl SlotState {
         }
     }
 
+    /// The releases on disk other than `manifest`, the likeliest to have the same files first: the running one,
+    /// then the newest.
+    pub(super) fn older(&self, manifest: &Digest) -> Vec<Arc<Installed>> {
+        let there = self.installed.values();
+        let mut older: Vec<_> = there
+            .filter(|it| it.release.manifest != *manifest && !self.pruning.contains(&it.name))
+            .cloned()
+            .collect();
+        let runs = |it: &Installed| self.current == Current::Release(it.release.clone());
+        older.sort_by_key(|it| (!runs(it), std::cmp::Reverse(it.seq)));
+        older
+    }
+
     /// Takes the record's word on what is on disk.
     pub(super) fn judge(
         &mut self,

@@ -7,6 +7,7 @@
 pub mod drive;
 pub mod environment;
 mod hooks;
+mod material;
 pub mod stage;
 mod step;
 pub mod underway;

@@ -1,6 +1,7 @@
 //! Makes a release ready on disk, without any grant: verified, fetched, unpacked, linked, and noted in
 //! the acceptance record. What is half done is of no consequence: it is not ready, and done again.
 
+use super::material::{Made, Plan};
 use super::user;
 use crate::allowed::{self, Place, failure};
 use crate::config::Config;
@@ -11,16 +12,16 @@ use crate::journal::progress::fail_at;
 use crate::journal::{Acceptance, Accepted, JournalFile};
 use crate::plan::Step;
 use crate::source::{Source, Verified};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tamer_core::check::Room;
 use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
-use tamer_kit::durable::{self, FileError};
+use tamer_kit::durable;
 use tamer_kit::hash::sha256;
-use tamer_release::unpack::{self, UnpackError};
+use tamer_release::unpack::UnpackError;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +53,8 @@ pub struct StageJob {
     pub environment_version: u64,
     /// What is on disk of it.
     pub installed: Option<Arc<Installed>>,
+    /// Other releases of the component on disk: the running one, then the newest first.
+    pub older: Vec<Arc<Installed>>,
     /// The number that a new directory gets.
     pub next_seq: u64,
     /// Cancelled when nobody wants it any more: it then ends at the next safe moment.
@@ -70,7 +73,8 @@ pub struct Staged {
 /// What is known on the way.
 #[derive(Default)]
 struct Way {
-    verified: Option<Verified>,
+    verified: Option<Arc<Verified>>,
+    plan: Option<Plan>,
     place: Option<Place>,
     owner: Option<(u32, u32)>,
     name: Option<String>,
@@ -156,7 +160,7 @@ impl Stager {
         }
         allowed::fits(&job.slot, manifest)?;
         self.take_place(job, &manifest.spec, way).await?;
-        way.verified = Some(verified);
+        way.verified = Some(Arc::new(verified));
         Ok(())
     }
 
@@ -221,49 +225,93 @@ impl Stager {
         downloads(&self.config.state).join(name)
     }
 
-    async fn fetch(&self, job: &StageJob, way: &Way) -> Result<(), Failure> {
-        let verified = known(way.verified.as_ref())?;
+    /// Plans what the release is made of, and fetches what is not on disk.
+    async fn fetch(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
+        let verified = Arc::clone(known(way.verified.as_ref())?);
         let root = known(way.place.as_ref())?.root.clone();
-        let into = self.download(&job.release);
-        let archive = &verified.manifest.archive;
-        let (length, unpacked) = (archive.length, archive.unpacked);
+        let older = job.older.clone();
+        let (for_plan, at) = (Arc::clone(&verified), root.clone());
+        let plan = blocking(move || Plan::new(&for_plan.manifest, &at, &older)).await?;
         let (state, reserve) = (self.config.state.clone(), self.config.disk_reserve);
+        let unpacked = verified.manifest.archive.unpacked;
         blocking(move || {
             durable::create_dir_all(&downloads(&state), 0o700).map_err(|e| file_failure(&e))?;
-            leave_room(&state, length, reserve)?;
             leave_room(&root, unpacked, reserve)
         })
         .await?;
-        self.source.archive(&verified.manifest, &into).await
+        tracing::info!(
+            release = %job.release,
+            frames = plan.frames().len(),
+            of = verified.manifest.archive.frames.len(),
+            reused = plan.reused(),
+            "fetching what is not on disk"
+        );
+        self.frames(job, &verified, &plan.frames()).await?;
+        way.plan = Some(plan);
+        Ok(())
     }
 
+    async fn frames(
+        &self,
+        job: &StageJob,
+        verified: &Verified,
+        wanted: &[usize],
+    ) -> Result<(), Failure> {
+        let frames = &verified.manifest.archive.frames;
+        let bytes = wanted.iter().map(|n| frames[*n].length).sum();
+        let (state, reserve) = (self.config.state.clone(), self.config.disk_reserve);
+        blocking(move || leave_room(&state, bytes, reserve)).await?;
+        let into = self.download(&job.release);
+        self.source.frames(&verified.manifest, wanted, &into).await
+    }
+
+    /// Makes the release. What older ones do not give after all is fetched, as often as it takes: each time it is
+    /// less that is taken from them.
     async fn unpack(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
-        let bytes = known(way.verified.as_ref())?.manifest_bytes.clone();
+        let verified = Arc::clone(known(way.verified.as_ref())?);
         let parent = layout::releases(&known(way.place.as_ref())?.root);
-        let archive = self.download(&job.release);
         let name = layout::name_of(job.next_seq, &job.release);
         way.name = Some(name.clone());
-        let release = job.release.clone();
-        blocking(move || {
-            let file = File::open(&archive)
-                .map_err(|e| file_failure(&FileError::new("open", &archive)(e)))?;
-            // Root's, and not the component's user's: who runs a release must not be able to edit it.
-            let unpacked = unpack::unpack_signed(file, &bytes, &parent, &name, None);
-            // Whole or refused, it has served; only a full disk is worth a second try with it.
-            if !unpacked.as_ref().is_err_and(UnpackError::is_disk_full) {
-                let _ = fs::remove_file(&archive);
-            }
-            unpacked.map(drop).map_err(|e| {
-                let kind = match &e {
-                    e if e.is_disk_full() => FailureKind::Disk,
-                    e if e.is_refusal() => FailureKind::Trust,
-                    UnpackError::Read(_) | UnpackError::Truncated { .. } => FailureKind::Fetch,
-                    _ => FailureKind::Host,
+        let mut plan = way.plan.take();
+        loop {
+            let Some(mut this) = plan.take() else {
+                return known::<()>(None).copied();
+            };
+            let archive = self.download(&job.release);
+            let (verified_, parent, name) = (Arc::clone(&verified), parent.clone(), name.clone());
+            let release = job.release.clone();
+            let made = blocking(move || {
+                let made = this.make(&verified_, &archive, &parent, &name);
+                let again = match &made {
+                    Ok(Made::Lacks(_)) => true,
+                    // Whole or refused, it has served; only a full disk is worth a second try with it.
+                    made => made.as_ref().is_err_and(UnpackError::is_disk_full),
                 };
-                failure(kind, format!("{release} was not unpacked: {}", chain(&e)))
-            })
-        })
-        .await
+                if !again {
+                    let _ = fs::remove_file(&archive);
+                }
+                made.map(|made| (made, this)).map_err(|e| {
+                    let kind = match &e {
+                        e if e.is_disk_full() => FailureKind::Disk,
+                        e if e.is_refusal() => FailureKind::Trust,
+                        UnpackError::Read(_) | UnpackError::Truncated { .. } => FailureKind::Fetch,
+                        _ => FailureKind::Host,
+                    };
+                    failure(kind, format!("{release} was not unpacked: {}", chain(&e)))
+                })
+            });
+            let lacking = match made.await? {
+                (Made::Whole, _) => return Ok(()),
+                (Made::Lacks(frames), this) => {
+                    plan = Some(this);
+                    frames
+                }
+            };
+            tokio::select! {
+                done = self.frames(job, &verified, &lacking) => done?,
+                () = job.withdrawn.cancelled() => return Ok(()),
+            }
+        }
     }
 
     async fn link(&self, job: &StageJob, way: &Way) -> Result<(), Failure> {

@@ -1,10 +1,11 @@
-//! Releases and the environment's file from the controller: TUF over HTTP, and archives.
+//! Releases and the environment's file from the controller: TUF over HTTP, and frames of archives.
 //!
 //! Metadata is asked for when desired state names something newer, or when what is known has expired,
 //! and never by polling. Nothing here believes the controller: it holds no key that a release needs.
 
-mod archive;
+mod frames;
 pub mod http;
+pub mod pace;
 
 use crate::allowed::{self, failure};
 use crate::host::{blocking, chain, file_failure};
@@ -12,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::source::{EnvironmentView, Source, Verified};
 use async_trait::async_trait;
 use http::Http;
+use pace::Pace;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +43,7 @@ pub struct Remote {
     /// This host's own clock, for expiry: the controller's is not asked how old its news are.
     now: fn() -> Moment,
     metrics: Metrics,
+    pace: Pace,
 }
 
 impl std::fmt::Debug for Remote {
@@ -72,7 +75,15 @@ impl Remote {
             http,
             now: tamer_kit::clock::now,
             metrics,
+            pace: Pace::default(),
         }
+    }
+
+    /// Fetches no faster than `pace` allows.
+    #[must_use]
+    pub fn at(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
     }
 
     /// What is known of a repository, as long as it is `enough`; else it is asked for.
@@ -217,8 +228,18 @@ impl Source for Remote {
         })
     }
 
-    async fn archive(&self, manifest: &Manifest, into: &Path) -> Result<(), Failure> {
-        archive::fetch(&self.http, &self.metrics, &manifest.archive, into).await
+    async fn frames(
+        &self,
+        manifest: &Manifest,
+        wanted: &[usize],
+        into: &Path,
+    ) -> Result<(), Failure> {
+        let way = frames::Way {
+            http: &self.http,
+            metrics: &self.metrics,
+            pace: &self.pace,
+        };
+        frames::fetch(&way, &manifest.archive, wanted, into).await
     }
 
     async fn environment(&self, at_least: u64) -> Result<EnvironmentView, Failure> {

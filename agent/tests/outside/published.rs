@@ -30,8 +30,12 @@ pub(crate) enum Fault {
     Broken,
     /// The next answer breaks after so many bytes, once [`Served::cut`] is told.
     Cut(usize),
-    /// There is more at its end than there should be.
-    Longer,
+    /// The next answer has another byte at this place.
+    DamagedOnce(usize),
+    /// Every answer has.
+    Damaged(usize),
+    /// Ranges are not known here.
+    NoRanges,
 }
 
 /// What is served.
@@ -88,9 +92,15 @@ async fn serve(
     };
     let fault = served.faults.lock().unwrap().get(&path).copied();
     let mut cut = None;
+    let mut asked_for = range;
     match fault {
         Some(Fault::Broken) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        Some(Fault::Longer) => bytes.push(0),
+        Some(Fault::Damaged(at)) => bytes[at] ^= 1,
+        Some(Fault::DamagedOnce(at)) => {
+            served.faults.lock().unwrap().remove(&path);
+            bytes[at] ^= 1;
+        }
+        Some(Fault::NoRanges) => asked_for = None,
         Some(Fault::Cut(at)) => {
             served.faults.lock().unwrap().remove(&path);
             cut = Some(at);
@@ -98,14 +108,22 @@ async fn serve(
         None => {}
     }
     let all = bytes.len();
-    let from = range.map_or(0, |range| {
-        let first = range.strip_prefix("bytes=").unwrap().strip_suffix('-');
-        first.unwrap().parse::<usize>().unwrap()
+    let asked_for = asked_for.map(|range| {
+        let (first, last) = range
+            .strip_prefix("bytes=")
+            .unwrap()
+            .split_once('-')
+            .unwrap();
+        (
+            first.parse::<usize>().unwrap(),
+            last.parse::<usize>().unwrap(),
+        )
     });
-    let part = Bytes::from(bytes.split_off(from));
+    let (from, to) = asked_for.map_or((0, all), |(first, last)| (first, last + 1));
+    let part = Bytes::from(bytes[from..to].to_vec());
     let mut answer = Response::builder().header(header::CONTENT_LENGTH, part.len());
-    if from > 0 {
-        let span = format!("bytes {from}-{}/{all}", all - 1);
+    if asked_for.is_some() {
+        let span = format!("bytes {from}-{}/{all}", to - 1);
         answer = answer
             .status(StatusCode::PARTIAL_CONTENT)
             .header(header::CONTENT_RANGE, span);

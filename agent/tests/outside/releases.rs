@@ -11,6 +11,7 @@ use tamer_agent::remote::http::Http;
 use tamer_agent::source::Source;
 use tamer_core::desired::{FailureKind, Slot};
 use tamer_core::release::{Manifest, ReleaseRef};
+use tamer_release::delta::Parts;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -22,6 +23,7 @@ struct Site {
     port: Port,
     dir: TempDir,
     remote: Remote,
+    metrics: Metrics,
 }
 
 impl Site {
@@ -29,12 +31,14 @@ impl Site {
         let team = Team::new();
         let port = Port::open(team.served.router()).await;
         let dir = tempfile::tempdir().unwrap();
-        let remote = remote(&port, &team, dir.path());
+        let metrics = Metrics::new();
+        let remote = remote(&port, &team, dir.path(), &metrics);
         Self {
             team,
             port,
             dir,
             remote,
+            metrics,
         }
     }
 
@@ -67,11 +71,11 @@ impl Site {
     }
 }
 
-fn remote(port: &Port, team: &Team, state: &Path) -> Remote {
+fn remote(port: &Port, team: &Team, state: &Path, metrics: &Metrics) -> Remote {
     let (_, shown) = watch::channel(port.ca.keys().client_config().unwrap());
     let http = Arc::new(Http::new(port.address.clone(), shown).unwrap());
     let environment = "staging".parse().unwrap();
-    Remote::new(state, environment, team.pin, http, Metrics::new())
+    Remote::new(state, environment, team.pin, http, metrics.clone())
 }
 
 fn slot(component: &str) -> Slot {
@@ -108,7 +112,7 @@ async fn a_signed_release_is_admitted_and_nothing_is_asked_for_twice() {
     let Site {
         team, port, dir, ..
     } = site;
-    let again = remote(&port, &team, dir.path());
+    let again = remote(&port, &team, dir.path(), &Metrics::new());
     drop(port);
     assert_eq!(again.environment(0).await.unwrap(), view);
 }
@@ -194,61 +198,177 @@ async fn what_is_not_signed_as_what_was_asked_for_is_refused() {
         .await;
 }
 
+/// All frames, where they stand, and what of the archive is fetched.
+struct Frames {
+    path: String,
+    archive: Vec<u8>,
+    all: Vec<usize>,
+    into: std::path::PathBuf,
+}
+
+impl Frames {
+    fn of(site: &Site, manifest: &Manifest) -> Self {
+        let (path, archive) = site.team.archive(manifest);
+        let frames = manifest.archive.frames.len();
+        assert!(frames > 5, "{frames}");
+        site.team.served.take_asked();
+        Self {
+            path,
+            archive,
+            all: (0..frames).collect(),
+            into: site.dir.path().join("download"),
+        }
+    }
+
+    fn whole(&self) {
+        assert_eq!(std::fs::read(&self.into).unwrap(), self.archive);
+    }
+}
+
+/// The ranges that were asked for, in order.
+fn asked(site: &Site) -> Vec<(u64, u64)> {
+    let parse = |(_, range): (String, Option<String>)| {
+        let range = range.expect("a range");
+        let (first, last) = range
+            .strip_prefix("bytes=")
+            .unwrap()
+            .split_once('-')
+            .unwrap();
+        (first.parse().unwrap(), last.parse::<u64>().unwrap() + 1)
+    };
+    let mut asked: Vec<_> = site
+        .team
+        .served
+        .take_asked()
+        .into_iter()
+        .map(parse)
+        .collect();
+    asked.sort_unstable();
+    asked
+}
+
 #[tokio::test]
-async fn an_archive_that_is_cut_off_goes_on_where_it_was() {
+async fn only_frames_that_are_wanted_and_missing_are_fetched() {
     let (site, manifest, _) = Site::with_release().await;
-    let (path, archive) = site.team.archive(&manifest);
-    let into = site.dir.path().join("download");
-    site.team.served.fault(path.clone(), Fault::Cut(150_000));
+    let frames = Frames::of(&site, &manifest);
+    let parts = Parts::of(&manifest.archive.frames);
+    let (last, span) = (frames.all.len() - 1, |n: usize| {
+        (parts.bytes(n).start, parts.bytes(n).end)
+    });
+    let get = async |wanted: &[usize]| {
+        let got = site.remote.frames(&manifest, wanted, &frames.into).await;
+        got.unwrap();
+        asked(&site)
+    };
+    // Frame 1 is the first piece of a large file, and far from the last one.
+    assert_eq!(get(&[]).await, []);
+    assert_eq!(get(&[1, last]).await, [span(1), span(last)]);
+    let bytes = (span(1).1 - span(1).0) + (span(last).1 - span(last).0);
+    assert_eq!(
+        site.metrics.fetched_bytes.get(),
+        bytes,
+        "and no other bytes"
+    );
+    // After a restart too, what is there is not fetched; what was damaged meanwhile is.
+    assert_eq!(get(&[1, last]).await, []);
+    let held = std::fs::File::options()
+        .write(true)
+        .open(&frames.into)
+        .unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&held, &[0; 3], span(1).0 + 100).unwrap();
+    assert_eq!(get(&[1, last]).await, [span(1)]);
+    get(&frames.all).await;
+    frames.whole();
+    assert_eq!(get(&frames.all).await, []);
+}
+
+#[tokio::test]
+async fn a_transfer_that_is_cut_off_goes_on_with_the_first_frame_that_did_not_come() {
+    let (site, manifest, _) = Site::with_release().await;
+    let frames = Frames::of(&site, &manifest);
+    site.team
+        .served
+        .fault(frames.path.clone(), Fault::Cut(150_000));
     let some_came = async {
         let deadline = Instant::now() + PATIENCE;
-        while into.metadata().map_or(0, |it| it.len()) == 0 {
-            assert!(Instant::now() < deadline, "nothing is written");
+        while site.metrics.fetched_bytes.get() < 150_000 {
+            assert!(Instant::now() < deadline, "nothing comes");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         site.team.served.cut.notify_one();
     };
-    let (fetched, ()) = tokio::join!(site.remote.archive(&manifest, &into), some_came);
+    let fetch = site.remote.frames(&manifest, &frames.all, &frames.into);
+    let (fetched, ()) = tokio::join!(fetch, some_came);
     fetched.unwrap();
-    assert_eq!(std::fs::read(&into).unwrap(), archive);
-    let asked = site.team.served.take_asked();
-    let ranges: Vec<_> = asked.iter().map(|(_, range)| range.clone()).collect();
-    assert_eq!(ranges.len(), 2);
-    assert_eq!(ranges[0], None);
-    let from = ranges[1].as_deref().unwrap().trim_start_matches("bytes=");
-    let from: usize = from.trim_end_matches('-').parse().unwrap();
-    assert!(from > 0 && from <= 150_000, "{from}");
-    // What is whole is not fetched again; what a killed agent left is used.
-    site.remote.archive(&manifest, &into).await.unwrap();
-    assert!(site.team.served.take_asked().is_empty());
-    std::fs::write(&into, &archive[..1000]).unwrap();
-    site.remote.archive(&manifest, &into).await.unwrap();
-    assert_eq!(std::fs::read(&into).unwrap(), archive);
-    let asked = site.team.served.take_asked();
-    assert_eq!(asked, [(path.clone(), Some("bytes=1000-".to_owned()))]);
-    // What it left is damaged: once more from the beginning.
-    let mut damaged = archive[..1000].to_vec();
-    damaged[500] ^= 1;
-    std::fs::write(&into, damaged).unwrap();
-    site.remote.archive(&manifest, &into).await.unwrap();
-    assert_eq!(std::fs::read(&into).unwrap(), archive);
-    let asked = site.team.served.take_asked();
-    assert_eq!(asked.last(), Some(&(path, None)));
+    frames.whole();
+    let parts = Parts::of(&manifest.archive.frames);
+    let came = frames
+        .all
+        .iter()
+        .filter(|n| parts.bytes(**n).end <= 150_000)
+        .count();
+    let (from, end) = (parts.bytes(came).start, manifest.archive.length);
+    assert!(from > 0);
+    assert_eq!(asked(&site), [(0, end), (from, end)]);
 }
 
 #[tokio::test]
-async fn an_archive_that_is_not_the_signed_one_is_refused() {
+async fn a_server_that_knows_no_ranges_is_read_through() {
     let (site, manifest, _) = Site::with_release().await;
-    let (path, _) = site.team.archive(&manifest);
-    let into = site.dir.path().join("download");
-    site.team.served.fault(path, Fault::Longer);
-    let failure = site.remote.archive(&manifest, &into).await.unwrap_err();
+    let frames = Frames::of(&site, &manifest);
+    site.team.served.fault(frames.path.clone(), Fault::NoRanges);
+    let last = frames.all.len() - 1;
+    site.remote
+        .frames(&manifest, &[1, last], &frames.into)
+        .await
+        .unwrap();
+    let parts = Parts::of(&manifest.archive.frames);
+    let held = std::fs::read(&frames.into).unwrap();
+    for n in [1, last] {
+        let bytes = parts.bytes(n).start as usize..parts.bytes(n).end as usize;
+        assert_eq!(held[bytes.clone()], frames.archive[bytes]);
+    }
+    let between = parts.bytes(2).start as usize..parts.bytes(last).start as usize;
+    assert!(
+        held[between].iter().all(|byte| *byte == 0),
+        "and no more is kept"
+    );
+}
+
+#[tokio::test]
+async fn frames_that_are_not_the_signed_ones_are_never_written() {
+    let (site, manifest, _) = Site::with_release().await;
+    let frames = Frames::of(&site, &manifest);
+    let parts = Parts::of(&manifest.archive.frames);
+    let at = parts.bytes(2).start as usize + 5;
+    site.team
+        .served
+        .fault(frames.path.clone(), Fault::DamagedOnce(at));
+    site.remote
+        .frames(&manifest, &frames.all, &frames.into)
+        .await
+        .unwrap();
+    frames.whole();
+    std::fs::remove_file(&frames.into).unwrap();
+    site.team
+        .served
+        .fault(frames.path.clone(), Fault::Damaged(at));
+    let got = site
+        .remote
+        .frames(&manifest, &frames.all, &frames.into)
+        .await;
+    let failure = got.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Trust, "{failure}");
-    assert_eq!(into.metadata().unwrap().len(), 0, "nothing of it stays");
-    site.team.served.faults.lock().unwrap().clear();
+    assert!(failure.message.contains("frame 2"), "{failure}");
+    let held = std::fs::read(&frames.into).unwrap();
+    assert!(
+        held.len() as u64 <= parts.bytes(2).start,
+        "only what was good"
+    );
     let mut wrong = manifest.clone();
     wrong.archive.sha256 = tamer_core::digest::Digest::new([3; 32]);
-    let failure = site.remote.archive(&wrong, &into).await.unwrap_err();
+    let got = site.remote.frames(&wrong, &frames.all, &frames.into).await;
+    let failure = got.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Fetch, "{failure}");
     assert!(failure.message.contains("404"), "{failure}");
 }

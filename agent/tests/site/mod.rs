@@ -8,7 +8,8 @@ pub(crate) mod scenario;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,6 +28,7 @@ use tamer_core::environment::Environment;
 use tamer_core::generation::Generation;
 use tamer_core::moment::Moment;
 use tamer_core::release::{Manifest, ReleaseRef};
+use tamer_release::delta::Parts;
 use tamer_release::{manifest, pack, verify_tree};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -267,10 +269,34 @@ impl Source for Store {
         })
     }
 
-    async fn archive(&self, manifest: &Manifest, into: &Path) -> Result<(), Failure> {
+    /// Gives what was asked for and nothing else, and notes how many bytes that were.
+    async fn frames(
+        &self,
+        manifest: &Manifest,
+        wanted: &[usize],
+        into: &Path,
+    ) -> Result<(), Failure> {
         let digest = tamer_kit::hash::sha256(&manifest::to_bytes(manifest));
-        let bytes = fetch(&self.0.join(format!("{digest}.tar.zst")))?;
-        fs::write(into, bytes).unwrap();
+        let archive = fetch(&self.0.join(format!("{digest}.tar.zst")))?;
+        let file = fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(into)
+            .unwrap();
+        let parts = Parts::of(&manifest.archive.frames);
+        let mut given = 0;
+        for frame in wanted {
+            let bytes = parts.bytes(*frame);
+            let part = &archive[bytes.start as usize..bytes.end as usize];
+            file.write_all_at(part, bytes.start).unwrap();
+            given += part.len();
+        }
+        let note = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.0.join("given"));
+        writeln!(note.unwrap(), "{given}").unwrap();
         Ok(())
     }
 
