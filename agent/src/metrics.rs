@@ -61,7 +61,7 @@ pub struct Metrics {
     pub activations: Family<WordLabel, Counter>,
     /// Checks that held, or were not tried before, and then failed.
     pub check_failures: Family<CheckLabel, Counter>,
-    /// Bytes of archives fetched.
+    /// Bytes of archives and manifests fetched, as they came.
     pub fetched_bytes: Counter,
     /// What runs: always 1.
     pub releases: Family<ReleaseLabel, Gauge>,
@@ -88,7 +88,11 @@ impl Metrics {
             generation: add(r, "generation", "Counter of the newest generation taken in"),
             activations: add(r, "activations", "Activations that ended, by how"),
             check_failures: add(r, "check_failures", "Checks that began to fail"),
-            fetched_bytes: add(r, "fetched_bytes", "Bytes of archives fetched"),
+            fetched_bytes: add(
+                r,
+                "fetched_bytes",
+                "Bytes of archives and manifests fetched",
+            ),
             releases: add(r, "release_info", "The releases that run here"),
             registry: Arc::new(registry),
         }

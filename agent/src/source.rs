@@ -37,7 +37,8 @@ pub struct EnvironmentView {
 #[async_trait]
 pub trait Source: Send + Sync {
     /// Verifies a release: its signatures, that it is `slot`'s, and that the environment admits it
-    /// (place, minimum, revocation, evidence) as of `environment_version` at least.
+    /// (place, minimum, revocation, evidence) as of `environment_version` at least. `known` is a manifest that
+    /// this host has, from which the new one may be fetched as a difference.
     ///
     /// # Errors
     /// [`Failure`] of the kind `Trust`, `Evidence`, `Unsupported`, or `Fetch` where trying again may help.
@@ -46,6 +47,7 @@ pub trait Source: Send + Sync {
         slot: &Slot,
         release: &ReleaseRef,
         environment_version: u64,
+        known: Option<&[u8]>,
     ) -> Result<Verified, Failure>;
 
     /// Fetches frames of a release's archive, given in order, into the file `into`, each to its place in the

@@ -133,6 +133,7 @@ pub async fn serve(
         gate,
         metrics: metrics.clone(),
         max_blob: config.max_artifact,
+        codings: Arc::default(),
     });
     // The port closes first, then the driver, so that whatever was answered has been stored.
     let port = CancellationToken::new();

@@ -8,6 +8,7 @@
 //! | [`delta`] | what is on disk already, and what must be fetched |
 //! | [`pack`] | a tree becomes an archive and a manifest, the same ones everywhere |
 //! | [`unpack`] | an archive becomes a read-only tree, or nothing at all |
+//! | [`patch`] | a manifest as a difference from one that is known |
 //! | [`tree`] | removing releases, and what crashes left |
 //! | [`verify_tree`] | what of a release was changed by hand |
 //! | [`trust`] | who says that it is a release |
@@ -25,6 +26,7 @@ pub mod frames;
 pub mod layout;
 pub mod manifest;
 pub mod pack;
+pub mod patch;
 pub mod tree;
 pub mod trust;
 pub mod unpack;

@@ -144,9 +144,15 @@ impl Stager {
 
     /// The manifest: who says that this is a release, whose it is, and what it wants to touch.
     async fn verify(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
+        let known = self.known_manifest(job).await?;
         let verified = self
             .source
-            .admit(&job.slot, &job.release, job.environment_version)
+            .admit(
+                &job.slot,
+                &job.release,
+                job.environment_version,
+                known.as_deref(),
+            )
             .await?;
         let manifest = &verified.manifest;
         // The source has verified signatures; that it is what was asked for is seen to here.
@@ -162,6 +168,17 @@ impl Stager {
         self.take_place(job, &manifest.spec, way).await?;
         way.verified = Some(Arc::new(verified));
         Ok(())
+    }
+
+    /// The manifest on disk that is likeliest to be much like the new one.
+    async fn known_manifest(&self, job: &StageJob) -> Result<Option<Vec<u8>>, Failure> {
+        let journal = self.journal.get();
+        let root = journal.slot(&job.slot).and_then(|it| it.root.clone());
+        let (Some(root), Some(first)) = (root, job.older.first().cloned()) else {
+            return Ok(None);
+        };
+        let place = layout::releases(&root).join(&first.name);
+        blocking(move || Ok(tamer_release::unpack::read_manifest(&place).ok())).await
     }
 
     /// Where the release may live, and the directories there.

@@ -1,14 +1,18 @@
 //! The controller's HTTP paths, under the host's certificate as it is renewed.
 
 use async_trait::async_trait;
-use reqwest::header::RANGE;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, RANGE};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::ClientConfig;
 use std::sync::{Mutex, PoisonError};
 use tamer_core::digest::Digest;
 use tamer_kit::address::Address;
+use tamer_kit::hash::sha256;
 use tamer_kit::http::{self, GetError};
 use tamer_kit::tls;
+use tamer_release::patch;
 use tamer_release::trust::names::{blob_path, metadata_path};
 use tamer_release::trust::{RepositoryName, Transport, TransportError};
 use tokio::sync::watch;
@@ -79,6 +83,50 @@ impl Http {
         followed
     }
 
+    /// A small blob of at most `max` bytes as a difference from `known`, which this host has, or compressed;
+    /// with how many bytes came. `None` if the controller does not give it so. It is not verified.
+    pub(super) async fn coded(
+        &self,
+        digest: &Digest,
+        known: Option<&[u8]>,
+        max: u64,
+    ) -> Result<Option<(Vec<u8>, u64)>, GetError> {
+        let known = known.filter(|it| it.len() as u64 <= patch::MAX);
+        let known = known.map(|it| (sha256(it), it));
+        let mut request = self.get(&blob_path(digest));
+        request = match &known {
+            None => request.header(ACCEPT_ENCODING, "zstd"),
+            Some((digest, _)) => request
+                .header(ACCEPT_ENCODING, "dcz, zstd")
+                // A byte sequence of RFC 9651, 3.3.5, as RFC 9842, 2.2 wants it.
+                .header(
+                    "available-dictionary",
+                    format!(":{}:", STANDARD.encode(digest.as_bytes())),
+                ),
+        };
+        let answer = request.send().await?;
+        let coding = answer.headers().get(CONTENT_ENCODING).cloned();
+        let Some(coding) = coding.filter(|_| answer.status() == StatusCode::OK) else {
+            return Ok(None);
+        };
+        // Nothing that is worth it is larger than what it stands for.
+        let Some(bytes) = http::read(answer, max).await? else {
+            return Ok(None);
+        };
+        let opened = match (coding.to_str(), &known) {
+            (Ok("dcz"), Some((digest, known))) => patch::open(&bytes, known, digest, max),
+            (Ok("zstd"), _) => patch::decompress(&bytes, max),
+            _ => return Ok(None),
+        };
+        match opened {
+            Ok(opened) => Ok(Some((opened, bytes.len() as u64))),
+            Err(error) => {
+                tracing::warn!(%digest, %error, "a difference is of no use: the whole is asked for");
+                Ok(None)
+            }
+        }
+    }
+
     fn outside(&self) -> Result<Client, GetError> {
         let mut outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = &*outside {
@@ -117,7 +165,18 @@ impl Transport for Http {
         max: u64,
     ) -> Result<Option<Vec<u8>>, TransportError> {
         let request = self.get(&metadata_path(repository, file));
-        http::whole(request, max).await.map_err(TransportError::new)
+        let answer = request.header(ACCEPT_ENCODING, "zstd").send().await;
+        let answer = answer.map_err(TransportError::new)?;
+        let zstd = answer.headers().get(CONTENT_ENCODING);
+        let zstd = zstd.is_some_and(|it| it == "zstd");
+        let bytes = http::read(answer, max).await.map_err(TransportError::new)?;
+        match bytes {
+            Some(bytes) if zstd => {
+                let opened = patch::decompress(&bytes, max);
+                opened.map(Some).map_err(TransportError::new)
+            }
+            bytes => Ok(bytes),
+        }
     }
 
     async fn blob(&self, digest: &Digest, max: u64) -> Result<Vec<u8>, TransportError> {

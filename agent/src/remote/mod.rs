@@ -138,6 +138,36 @@ impl Remote {
         Environment::parse(&name, &text).map_err(|e| failure(FailureKind::Unsupported, chain(&e)))
     }
 
+    /// A manifest as it was signed: as a difference from one that is `known`, where the controller gives it so.
+    async fn manifest(
+        &self,
+        verified: &trust::Verified,
+        name: &str,
+        known: Option<&[u8]>,
+    ) -> Result<Vec<u8>, Failure> {
+        if let Some(target) = verified.target(name)
+            && target.length <= MAX_MANIFEST
+        {
+            match self.http.coded(&target.digest, known, target.length).await {
+                Ok(Some((bytes, came))) if sha256(&bytes) == target.digest => {
+                    self.metrics.fetched_bytes.inc_by(came);
+                    return Ok(bytes);
+                }
+                Ok(Some(_)) => {
+                    tracing::warn!(name, "a difference led elsewhere: the whole is asked for");
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(name, error = %chain(&error), "a difference did not come");
+                }
+            }
+        }
+        let fetched = self.trust.fetch(verified, name, MAX_MANIFEST).await;
+        let bytes = fetched.map_err(|e| told(&e))?;
+        self.metrics.fetched_bytes.inc_by(bytes.len() as u64);
+        Ok(bytes)
+    }
+
     fn repository(&self) -> RepositoryName {
         RepositoryName::Environment(self.environment.clone())
     }
@@ -188,6 +218,7 @@ impl Source for Remote {
         slot: &Slot,
         release: &ReleaseRef,
         environment_version: u64,
+        known: Option<&[u8]>,
     ) -> Result<Verified, Failure> {
         self.environment_admits(slot, release, environment_version)
             .await?;
@@ -214,8 +245,7 @@ impl Source for Remote {
             };
             return Err(failure(FailureKind::Trust, why));
         }
-        let fetched = self.trust.fetch(&verified, &name, MAX_MANIFEST).await;
-        let manifest_bytes = fetched.map_err(|e| told(&e))?;
+        let manifest_bytes = self.manifest(&verified, &name, known).await?;
         let manifest = manifest::parse(&manifest_bytes).map_err(|e| unfit(release, &e))?;
         allowed::fits(slot, &manifest)?;
         if manifest.version != release.version {

@@ -6,6 +6,8 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::stream::{self, StreamExt};
 use std::collections::BTreeMap;
 use std::io;
@@ -36,6 +38,8 @@ pub(crate) enum Fault {
     Damaged(usize),
     /// Ranges are not known here.
     NoRanges,
+    /// A difference from what the caller has leads elsewhere.
+    WrongDifference,
 }
 
 /// What is served.
@@ -67,6 +71,25 @@ impl Served {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 
+    /// What is asked for as a difference from a blob that the caller has.
+    fn difference(&self, headers: &HeaderMap, new: &[u8], fault: Option<Fault>) -> Option<Vec<u8>> {
+        let known = headers.get("available-dictionary")?.to_str().unwrap();
+        let known = known.strip_prefix(':').unwrap().strip_suffix(':').unwrap();
+        let known = STANDARD.decode(known).unwrap();
+        let known = Digest::new(known.try_into().unwrap());
+        let old = self
+            .files
+            .lock()
+            .unwrap()
+            .get(&format!("blobs/{known}"))?
+            .clone();
+        let mut new = new.to_vec();
+        if matches!(fault, Some(Fault::WrongDifference)) {
+            new[10] ^= 1;
+        }
+        Some(tamer_release::patch::make(&new, &old).unwrap())
+    }
+
     pub(crate) fn router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/{*path}", get(serve))
@@ -91,6 +114,9 @@ async fn serve(
         return StatusCode::NOT_FOUND.into_response();
     };
     let fault = served.faults.lock().unwrap().get(&path).copied();
+    if let Some(difference) = served.difference(&headers, &bytes, fault) {
+        return ([(header::CONTENT_ENCODING, "dcz")], difference).into_response();
+    }
     let mut cut = None;
     let mut asked_for = range;
     match fault {
@@ -101,6 +127,7 @@ async fn serve(
             bytes[at] ^= 1;
         }
         Some(Fault::NoRanges) => asked_for = None,
+        Some(Fault::WrongDifference) => {}
         Some(Fault::Cut(at)) => {
             served.faults.lock().unwrap().remove(&path);
             cut = Some(at);

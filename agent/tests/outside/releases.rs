@@ -65,7 +65,11 @@ impl Site {
         kind: FailureKind,
         words: &str,
     ) {
-        let failure = self.remote.admit(slot, release, version).await.unwrap_err();
+        let failure = self
+            .remote
+            .admit(slot, release, version, None)
+            .await
+            .unwrap_err();
         assert_eq!(failure.kind, kind, "{failure}");
         assert!(failure.message.contains(words), "`{words}`: {failure}");
     }
@@ -97,10 +101,17 @@ async fn a_signed_release_is_admitted_and_nothing_is_asked_for_twice() {
         site.team.served.take_asked().is_empty(),
         "0 is for no network"
     );
-    let admitted = site.remote.admit(&slot("web"), &release, 1).await.unwrap();
+    let admitted = site
+        .remote
+        .admit(&slot("web"), &release, 1, None)
+        .await
+        .unwrap();
     assert_eq!(admitted.manifest, manifest);
     assert!(!site.team.served.take_asked().is_empty());
-    site.remote.admit(&slot("web"), &release, 1).await.unwrap();
+    site.remote
+        .admit(&slot("web"), &release, 1, None)
+        .await
+        .unwrap();
     let view = site.remote.environment(1).await.unwrap();
     assert_eq!(view.version, 1);
     let asked = site.team.served.take_asked();
@@ -134,7 +145,10 @@ async fn only_a_definite_no_ends_the_chain_of_roots() {
             .any(|(path, _)| *path == next)
     );
     site.team.served.faults.lock().unwrap().clear();
-    site.remote.admit(&slot("web"), &release, 1).await.unwrap();
+    site.remote
+        .admit(&slot("web"), &release, 1, None)
+        .await
+        .unwrap();
     let fresh = Site::new().await;
     fresh
         .refused(&release, 1, FailureKind::Fetch, "timestamp.json")
@@ -144,11 +158,17 @@ async fn only_a_definite_no_ends_the_chain_of_roots() {
 #[tokio::test]
 async fn the_environment_decides_by_its_newest_file() {
     let (site, _, release) = Site::with_release().await;
-    site.remote.admit(&slot("web"), &release, 1).await.unwrap();
+    site.remote
+        .admit(&slot("web"), &release, 1, None)
+        .await
+        .unwrap();
     let text = format!("{PLAIN}[minimum]\n\"shop/web\" = \"2.0.0\"\n");
     site.team.environment(&text, 2);
     // Until the desired state names it, nobody asks.
-    site.remote.admit(&slot("web"), &release, 1).await.unwrap();
+    site.remote
+        .admit(&slot("web"), &release, 1, None)
+        .await
+        .unwrap();
     site.refused(&release, 2, FailureKind::Trust, "minimum 2.0.0")
         .await;
     site.team
@@ -371,4 +391,36 @@ async fn frames_that_are_not_the_signed_ones_are_never_written() {
     let failure = got.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Fetch, "{failure}");
     assert!(failure.message.contains("404"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_manifest_comes_as_a_difference_from_the_one_before_it() {
+    let (site, _, one) = Site::with_release().await;
+    let (manifest, bytes) = site.team.pack("1.0.1");
+    let two = site.team.sign("web", "1.0.1", &bytes, 2);
+    let admit = async |release: &ReleaseRef, known: Option<&[u8]>| {
+        let before = site.metrics.fetched_bytes.get();
+        let admitted = site.remote.admit(&slot("web"), release, 1, known).await;
+        (admitted, site.metrics.fetched_bytes.get() - before)
+    };
+    let (first, whole) = admit(&one, None).await;
+    let known = first.unwrap().manifest_bytes;
+    assert_eq!(whole, known.len() as u64);
+    let (second, few) = admit(&two, Some(&known)).await;
+    assert_eq!(second.unwrap().manifest, manifest);
+    assert!(few < whole / 2, "{few} of {whole}");
+    // The controller lies, or has not got what this host has: then it comes whole.
+    let path = format!("blobs/{}", two.manifest);
+    site.team.served.fault(path, Fault::WrongDifference);
+    let (again, all) = admit(&two, Some(&known)).await;
+    assert_eq!(
+        (again.unwrap().manifest, all),
+        (manifest.clone(), bytes.len() as u64)
+    );
+    site.team.served.faults.lock().unwrap().clear();
+    let (again, all) = admit(&two, Some(b"something else")).await;
+    assert_eq!(
+        (again.unwrap().manifest, all),
+        (manifest, bytes.len() as u64)
+    );
 }

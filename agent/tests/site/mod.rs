@@ -261,7 +261,13 @@ fn fetch(path: &Path) -> Result<Vec<u8>, Failure> {
 
 #[async_trait]
 impl Source for Store {
-    async fn admit(&self, _: &Slot, release: &ReleaseRef, _: u64) -> Result<Verified, Failure> {
+    async fn admit(
+        &self,
+        _: &Slot,
+        release: &ReleaseRef,
+        _: u64,
+        _: Option<&[u8]>,
+    ) -> Result<Verified, Failure> {
         let manifest_bytes = fetch(&self.0.join(format!("{}.json", release.manifest)))?;
         Ok(Verified {
             manifest: manifest::parse(&manifest_bytes).unwrap(),

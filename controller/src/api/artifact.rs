@@ -8,10 +8,13 @@
 //! GET HEAD  /trust/env/{name}/{file}   an environment's metadata
 //! ```
 //!
+//! A blob that is not large is also given as a difference from another one that the caller has, see `coded`.
+//!
 //! 404 means that something is definitely not there, and nothing else: a client may conclude from
 //! it that there is no newer root. Refusals are one line of text. What is given here is believed by
 //! nobody before it is verified.
 
+mod coded;
 mod range;
 #[cfg(test)]
 mod tests;
@@ -26,10 +29,11 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
+pub use coded::Codings;
 use futures_util::TryStreamExt;
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE,
-    LOCATION, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    ETAG, IF_RANGE, LOCATION, RANGE, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use range::Asked;
@@ -102,6 +106,8 @@ pub struct ArtifactApi {
     pub metrics: Metrics,
     /// The largest blob that is taken, in bytes.
     pub max_blob: u64,
+    /// Blobs as differences, as far as they are kept.
+    pub codings: Arc<Codings>,
 }
 
 /// A refusal: a status and one line of text.
@@ -156,6 +162,19 @@ async fn get_blob(
         if matches!(peer.identity, Identity::Host { .. }));
     api.admit(caller, false).await?;
     let digest = parse_digest(&digest)?;
+    let codings = coded::asked(&method, &headers);
+    // Before it is looked for elsewhere: a store knows no differences.
+    if let Some((coding, bytes)) = api.codings.get(&api.blobs, digest, &codings).await? {
+        api.metrics.artifact_bytes_sent.inc_by(bytes.len() as u64);
+        return Response::builder()
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .header(CONTENT_ENCODING, coding.name())
+            .header(CONTENT_LENGTH, bytes.len())
+            .header(CACHE_CONTROL, "private, max-age=31536000, immutable")
+            .header(VARY, coded::VARY)
+            .body(Body::from(bytes))
+            .map_err(|error| Refusal::internal(&error));
+    }
     if is_host && let Some(there) = api.blobs.straight(&digest).await? {
         // Temporarily, for a signed URL does not last; the method stays.
         return Ok((
@@ -170,6 +189,7 @@ async fn get_blob(
     let mut answer = Response::builder()
         .header(ETAG, &etag)
         .header(ACCEPT_RANGES, "bytes")
+        .header(VARY, coded::VARY)
         .header(CONTENT_TYPE, "application/octet-stream")
         .header(CACHE_CONTROL, "private, max-age=31536000, immutable");
     let range = match asked(&headers, &method, &etag, length) {
@@ -224,31 +244,34 @@ async fn get_team_file(
     State(api): State<ArtifactApi>,
     caller: Option<Extension<Caller>>,
     Path(file): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     api.admit(caller, false).await?;
-    api.trust_file(None, file).await
+    api.trust_file(None, file, &headers).await
 }
 
 async fn get_app_file(
     State(api): State<ArtifactApi>,
     caller: Option<Extension<Caller>>,
     Path((name, file)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     api.admit(caller, false).await?;
     let name = name.parse().map(RepositoryName::Application);
     let name = name.map_err(|_| Refusal::absent("such application"))?;
-    api.trust_file(Some(name), file).await
+    api.trust_file(Some(name), file, &headers).await
 }
 
 async fn get_env_file(
     State(api): State<ArtifactApi>,
     caller: Option<Extension<Caller>>,
     Path((name, file)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     api.admit(caller, false).await?;
     let name = name.parse().map(RepositoryName::Environment);
     let name = name.map_err(|_| Refusal::absent("such environment"))?;
-    api.trust_file(Some(name), file).await
+    api.trust_file(Some(name), file, &headers).await
 }
 
 fn parse_digest(given: &str) -> Result<Digest, Refusal> {
@@ -282,14 +305,22 @@ impl ArtifactApi {
         self,
         repository: Option<RepositoryName>,
         file: String,
+        asked: &HeaderMap,
     ) -> Result<Response, Refusal> {
         let place = repository
             .as_ref()
             .map_or_else(|| "team".to_owned(), ToString::to_string);
         let (trust, name) = (self.trust, file.clone());
-        let read = tokio::task::spawn_blocking(move || trust.read(repository, &name));
+        let zstd = coded::accepts(asked, "zstd");
+        let read = tokio::task::spawn_blocking(move || {
+            let bytes = trust.read(repository, &name)?;
+            // Most of it is digests and names that are much alike.
+            let packed = bytes.as_ref().filter(|_| zstd);
+            let packed = packed.and_then(|it| tamer_release::patch::compress(it).ok());
+            Ok::<_, PublicationError>((bytes, packed))
+        });
         let read = read.await.map_err(|error| Refusal::internal(&error))?;
-        let bytes = read.map_err(|error| Refusal::internal(&error))?;
+        let (bytes, packed) = read.map_err(|error| Refusal::internal(&error))?;
         let bytes = bytes.ok_or_else(|| Refusal::absent(&format!("{place}/{file}")))?;
         // Everything but the timestamp carries its version in its name.
         let cache = match file.as_str() {
@@ -299,8 +330,12 @@ impl ArtifactApi {
         let headers = [
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (CACHE_CONTROL, HeaderValue::from_static(cache)),
+            (VARY, HeaderValue::from_static("accept-encoding")),
         ];
-        Ok((headers, bytes).into_response())
+        Ok(match packed {
+            Some(packed) => (headers, [(CONTENT_ENCODING, "zstd")], packed).into_response(),
+            None => (headers, bytes).into_response(),
+        })
     }
 }
 

@@ -87,6 +87,7 @@ impl Site {
             gate: Arc::new(ByName),
             metrics: Metrics::new(),
             max_blob: 500_000,
+            codings: Arc::default(),
         };
         Self { dir, api }
     }
@@ -397,4 +398,93 @@ async fn metadata_is_given_and_only_what_is_not_there_is_not_found() {
     let broken = site.get("/trust/team/1.root.json", &[]).await;
     assert_eq!(broken.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(!broken.text().contains("disk"), "{}", broken.text());
+}
+
+/// What a request with these headers gets, unpacked.
+async fn coded(site: &Site, digest: Digest, known: Option<Digest>) -> (String, usize, Bytes) {
+    use base64::Engine as _;
+    let path = format!("/blobs/{digest}");
+    let named = known.map_or(String::new(), |it| {
+        let engine = base64::engine::general_purpose::STANDARD;
+        format!(":{}:", engine.encode(it.as_bytes()))
+    });
+    let headers = [
+        (http::header::ACCEPT_ENCODING, "dcz, zstd"),
+        (
+            http::HeaderName::from_static("available-dictionary"),
+            named.as_str(),
+        ),
+    ];
+    let answer = site.get(&path, &headers).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let coding = answer.header(CONTENT_ENCODING).to_owned();
+    assert!(answer.header(VARY).contains("available-dictionary"));
+    (coding, answer.body.len(), answer.body)
+}
+
+#[tokio::test]
+async fn a_small_blob_is_given_as_a_difference_from_one_that_the_caller_has() {
+    use tamer_release::patch;
+    let site = Site::new();
+    let lines = |odd: u32| -> Vec<u8> {
+        let line = |n: u32| sha256(&(if n == 77 { odd } else { n }).to_le_bytes()).to_string();
+        (0..2_000).map(line).collect::<String>().into_bytes()
+    };
+    let (old, new) = (lines(0), lines(1));
+    for blob in [&old, &new] {
+        site.put(sha256(blob), blob.clone()).await;
+    }
+    let (coding, length, body) = coded(&site, sha256(&new), Some(sha256(&old))).await;
+    assert_eq!(coding, "dcz");
+    assert!(length < 300, "{length}");
+    let opened = patch::open(&body, &old, &sha256(&old), 1 << 20).unwrap();
+    assert_eq!(opened, new);
+    // One that is not here is no help: then it is compressed, and without a word it goes as it is.
+    let (coding, _, body) = coded(&site, sha256(&new), Some(sha256(b"other"))).await;
+    assert_eq!(coding, "zstd");
+    assert_eq!(patch::decompress(&body, 1 << 20).unwrap(), new);
+    let plain = site.get(&format!("/blobs/{}", sha256(&new)), &[]).await;
+    assert_eq!(
+        (plain.header(CONTENT_ENCODING), &plain.body[..]),
+        ("", &new[..])
+    );
+}
+
+#[tokio::test]
+async fn what_is_damaged_on_disk_is_not_made_into_differences() {
+    let site = Site::new();
+    let (old, new) = (vec![1; 5_000], vec![2; 5_000]);
+    for blob in [&old, &new] {
+        site.put(sha256(blob), blob.clone()).await;
+    }
+    let file = site
+        .dir
+        .path()
+        .join(format!("artifacts/blobs/{}", sha256(&new)));
+    std::fs::write(&file, [2; 4_999]).unwrap();
+    let (coding, ..) = coded(&site, sha256(&new), Some(sha256(&old))).await;
+    assert_eq!(coding, "", "it goes as it is, and the caller sees");
+    std::fs::write(&file, &new).unwrap();
+    let (coding, ..) = coded(&site, sha256(&new), Some(sha256(&old))).await;
+    assert_eq!(coding, "dcz");
+}
+
+#[tokio::test]
+async fn metadata_is_compressed_for_whoever_asks() {
+    let site = Site::new();
+    let base = site.dir.path().join("published");
+    let text = "{\"signed\": 1}".repeat(100);
+    std::fs::create_dir_all(base.join("team")).unwrap();
+    std::fs::write(base.join("team/1.root.json"), &text).unwrap();
+    let api = ArtifactApi {
+        trust: Arc::new(PublishedFiles { base }),
+        ..site.api.clone()
+    };
+    let site = Site { dir: site.dir, api };
+    let headers = [(http::header::ACCEPT_ENCODING, "zstd")];
+    let answer = site.get("/trust/team/1.root.json", &headers).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.header(CONTENT_ENCODING), "zstd");
+    let opened = tamer_release::patch::decompress(&answer.body, 1 << 20).unwrap();
+    assert_eq!(opened, text.as_bytes());
 }

@@ -1,0 +1,196 @@
+//! Small blobs and metadata in another coding, for whoever asks for it: as a difference from a blob that the
+//! caller has (RFC 9842: `Available-Dictionary`, `dcz`), or compressed (`zstd`).
+//!
+//! A fleet asks for the same difference at once: it is made once, one at a time, and kept for a while.
+
+use crate::artifacts::{BlobError, Blobs};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
+use http::header::{ACCEPT_ENCODING, RANGE};
+use http::{HeaderMap, Method};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tamer_core::digest::Digest;
+use tamer_kit::hash::sha256;
+use tamer_release::patch;
+use tokio::sync::Mutex;
+
+/// The header that names the dictionary.
+pub(super) const AVAILABLE_DICTIONARY: &str = "available-dictionary";
+
+/// What an answer that might have been coded depends on.
+pub(super) const VARY: &str = "accept-encoding, available-dictionary";
+
+/// So many bytes of codings are kept.
+const KEPT: usize = 8 << 20;
+
+/// A coding that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// A difference from the blob with this digest.
+    From(Digest),
+    /// By itself.
+    Alone,
+}
+
+impl Coding {
+    /// Its name in `Content-Encoding`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::From(_) => "dcz",
+            Self::Alone => "zstd",
+        }
+    }
+}
+
+/// The codings that a request takes, the best first; a range is one of the bytes as they are.
+pub(super) fn asked(method: &Method, headers: &HeaderMap) -> Vec<Coding> {
+    if *method != Method::GET || headers.contains_key(RANGE) {
+        return Vec::new();
+    }
+    let dictionary = headers
+        .get(AVAILABLE_DICTIONARY)
+        .and_then(|it| {
+            it.to_str()
+                .ok()?
+                .trim()
+                .strip_prefix(':')?
+                .strip_suffix(':')
+        })
+        .and_then(|text| <[u8; 32]>::try_from(STANDARD.decode(text).ok()?).ok())
+        .map(Digest::new);
+    let from = dictionary
+        .filter(|_| accepts(headers, "dcz"))
+        .map(Coding::From);
+    let alone = accepts(headers, "zstd").then_some(Coding::Alone);
+    from.into_iter().chain(alone).collect()
+}
+
+/// Whether `Accept-Encoding` names a coding, and does not do so to forbid it (RFC 9110, 12.5.3).
+pub(super) fn accepts(headers: &HeaderMap, coding: &str) -> bool {
+    let all = headers.get_all(ACCEPT_ENCODING).iter();
+    all.filter_map(|it| it.to_str().ok())
+        .flat_map(|it| it.split(','))
+        .any(|it| {
+            let mut words = it.split(';').map(str::trim);
+            let named = words
+                .next()
+                .is_some_and(|it| it.eq_ignore_ascii_case(coding));
+            let forbidden = |it: &str| {
+                let weight = it.strip_prefix("q=");
+                weight.is_some_and(|it| it.parse::<f32>().is_ok_and(|it| it == 0.0))
+            };
+            named && !words.any(forbidden)
+        })
+}
+
+/// A blob, and how it is coded.
+type Key = (Digest, Coding);
+
+/// Codings that were made, the newest last.
+#[derive(Debug, Default)]
+pub struct Codings(Mutex<VecDeque<(Key, Bytes)>>);
+
+impl Codings {
+    /// A blob in the best of these codings; `None` if it goes as it is: it is not there or large, or so is what
+    /// it is to differ from.
+    pub(super) async fn get(
+        &self,
+        blobs: &Arc<Blobs>,
+        digest: Digest,
+        codings: &[Coding],
+    ) -> Result<Option<(Coding, Bytes)>, BlobError> {
+        if codings.is_empty() {
+            return Ok(None);
+        }
+        // Held while one is made: whoever wants the same finds it then, and only one takes memory.
+        let mut kept = self.0.lock().await;
+        for coding in codings {
+            if let Some((_, bytes)) = kept.iter().find(|(key, _)| *key == (digest, *coding)) {
+                return Ok(Some((*coding, bytes.clone())));
+            }
+        }
+        let Some(new) = small(blobs, &digest).await? else {
+            return Ok(None);
+        };
+        for coding in codings {
+            let old = match coding {
+                Coding::Alone => None,
+                Coding::From(old) => match small(blobs, old).await? {
+                    Some(old) => Some(old),
+                    None => continue,
+                },
+            };
+            let new = new.clone();
+            let made = tokio::task::spawn_blocking(move || match old {
+                None => patch::compress(&new),
+                Some(old) => patch::make(&new, &old),
+            });
+            // One that cannot be made is no reason to give nothing.
+            let Ok(Ok(made)) = made.await else {
+                tracing::warn!(%digest, coding = coding.name(), "a blob could not be coded");
+                continue;
+            };
+            let made = Bytes::from(made);
+            kept.push_back(((digest, *coding), made.clone()));
+            while kept.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > KEPT {
+                kept.pop_front();
+            }
+            return Ok(Some((*coding, made)));
+        }
+        Ok(None)
+    }
+}
+
+/// All of a blob, if it is there, not large, and whole.
+async fn small(blobs: &Blobs, digest: &Digest) -> Result<Option<Bytes>, BlobError> {
+    match blobs.head(digest).await? {
+        Some(length) if length <= patch::MAX => {}
+        _ => return Ok(None),
+    }
+    let Some(stream) = blobs.get(digest, None).await? else {
+        return Ok(None);
+    };
+    let whole = stream.try_collect::<BytesMut>().await;
+    let whole = whole.map_err(|source| BlobError::Store {
+        operation: "read",
+        digest: *digest,
+        source: source.into(),
+    })?;
+    // A damaged one would be made into differences that outlive its repair.
+    Ok((sha256(&whole) == *digest).then(|| whole.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codings_are_asked_for_in_so_many_words() {
+        let digest = Digest::new([7; 32]);
+        let named = format!(":{}:", STANDARD.encode([7; 32]));
+        let asks = |encoding: &str, dictionary: &str, range: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_ENCODING, encoding.parse().unwrap());
+            headers.insert(AVAILABLE_DICTIONARY, dictionary.parse().unwrap());
+            if range {
+                headers.insert(RANGE, "bytes=0-1".parse().unwrap());
+            }
+            asked(&Method::GET, &headers)
+        };
+        let from = Coding::From(digest);
+        assert_eq!(asks("gzip, dcz", &named, false), [from]);
+        assert_eq!(
+            asks("zstd, DCZ;q=0.5", &named, false),
+            [from, Coding::Alone]
+        );
+        assert_eq!(asks("dcz, zstd", "nonsense", false), [Coding::Alone]);
+        assert_eq!(asks("dcz", ":AAAA:", false), []);
+        assert_eq!(asks("dcz;q=0, zstd; q=0.0", &named, false), []);
+        assert_eq!(asks("dcz, zstd", &named, true), []);
+        assert_eq!(asks("*", &named, false), []);
+        assert_eq!(asked(&Method::HEAD, &HeaderMap::new()), []);
+    }
+}
