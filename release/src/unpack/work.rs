@@ -234,8 +234,11 @@ impl<'a> Worker<'a> {
         if hasher.finish() != wanted {
             return Err(NotCopied::Spoilt);
         }
-        new.set_len(size)
-            .map_err(|e| NotCopied::Failed(tree.failed("write", entry, e)))?;
+        // Zeros at its end may be left out, and an old file that is longer be shared.
+        if shared || size >= HOLE as u64 {
+            new.set_len(size)
+                .map_err(|e| NotCopied::Failed(tree.failed("write", entry, e)))?;
+        }
         Ok(new)
     }
 
