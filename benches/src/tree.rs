@@ -3,8 +3,10 @@
 use anyhow::{Context as _, ensure};
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tamer_kit::hash::sha256;
 
 /// How many files two releases differ by where an update is measured.
 pub const CHANGED: usize = 150;
@@ -65,7 +67,33 @@ pub fn copy(tree: &Path, to: &Path) -> anyhow::Result<()> {
 pub fn change(tree: &Path, line: &str) -> anyhow::Result<()> {
     let files = files(tree)?;
     let step = files.len().div_ceil(CHANGED).max(1);
-    for path in files.iter().step_by(step) {
+    let changed: Vec<&PathBuf> = files.iter().step_by(step).collect();
+    append(&changed, line)
+}
+
+/// Changes so many percent of the files, as by lot but always the same ones: each gets a line more. Gives them.
+///
+/// # Errors
+/// It cannot be changed.
+pub fn change_some(tree: &Path, percent: usize, line: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = files(tree)?;
+    let count = files.len() * percent / 100;
+    let lot = |path: &PathBuf| {
+        sha256(
+            path.strip_prefix(tree)
+                .unwrap_or(path)
+                .as_os_str()
+                .as_bytes(),
+        )
+    };
+    files.sort_by_cached_key(lot);
+    files.truncate(count);
+    append(&files.iter().collect::<Vec<_>>(), line)?;
+    Ok(files)
+}
+
+fn append(files: &[&PathBuf], line: &str) -> anyhow::Result<()> {
+    for path in files {
         let file = fs::File::options().append(true).open(path);
         file.and_then(|mut file| writeln!(file, "{line}"))
             .with_context(|| format!("cannot change {}", path.display()))?;

@@ -13,7 +13,7 @@ use tamer_bench::tree;
 use tamer_core::application::Application;
 use tamer_release::pack::{PackSpec, pack};
 use tamer_release::tree::remove_release;
-use tamer_release::unpack::unpack_signed;
+use tamer_release::unpack::unpack;
 
 const RUNS: usize = 9;
 
@@ -51,8 +51,8 @@ fn pack_one(tree: &Path, archive: &Path, manifest: &str) -> anyhow::Result<()> {
 
 /// Tamer's side of unpacking: every frame and every file is verified, the tree is synced and renamed.
 fn unpack_one(archive: &str, manifest: &str, parent: &Path, name: &str) -> anyhow::Result<()> {
-    let manifest = fs::read(manifest)?;
-    unpack_signed(File::open(archive)?, &manifest, parent, name, None)?;
+    let manifest = tamer_release::manifest::parse(&fs::read(manifest)?)?;
+    unpack(&File::open(archive)?, &manifest, parent, name, None)?;
     Ok(())
 }
 
@@ -117,7 +117,7 @@ fn compare(tree: &Path, directory: &Path) -> anyhow::Result<()> {
 
     let mut packers = [
         Side::new(
-            "Tamer: digests, manifest, level 6",
+            "Tamer: digests, manifest, small frames",
             &[&own, "pack", &source, &archive, &manifest],
             archive.clone().into(),
         ),
