@@ -1,15 +1,16 @@
 //! What a release is made of on this host: planned from the manifests that are on disk, and made as planned.
 
+use super::stage::{StageJob, Stager, Way, downloads, known, leave_room};
 use crate::allowed::failure;
-use crate::host::chain;
 use crate::host::layout::{self, Installed};
+use crate::host::{blocking, chain, file_failure};
 use crate::source::Verified;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tamer_core::desired::{Failure, FailureKind};
-use tamer_core::release::Manifest;
-use tamer_kit::durable::FileError;
+use tamer_core::release::{Manifest, ReleaseRef};
+use tamer_kit::durable::{self, FileError};
 use tamer_release::delta::{self, Delta, Spoilt};
 use tamer_release::layout::Layout;
 use tamer_release::manifest;
@@ -124,5 +125,112 @@ impl Plan {
             "an older release is not what was deployed: this is fetched instead of copied"
         );
         self.delta.instead(&verified.manifest, &self.layout, spoilt)
+    }
+}
+
+impl Stager {
+    /// The manifest on disk that is likeliest to be much like the new one.
+    pub(super) async fn known_manifest(&self, job: &StageJob) -> Result<Option<Vec<u8>>, Failure> {
+        let journal = self.journal.get();
+        let root = journal.slot(&job.slot).and_then(|it| it.root.clone());
+        let (Some(root), Some(first)) = (root, job.older.first().cloned()) else {
+            return Ok(None);
+        };
+        let place = layout::releases(&root).join(&first.name);
+        blocking(move || Ok(tamer_release::unpack::read_manifest(&place).ok())).await
+    }
+
+    fn download(&self, release: &ReleaseRef) -> PathBuf {
+        let name = format!("{}.tar.zst", release.manifest);
+        downloads(&self.config.state).join(name)
+    }
+
+    /// Plans what the release is made of, and fetches what is not on disk.
+    pub(super) async fn fetch(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
+        let verified = Arc::clone(known(way.verified.as_ref())?);
+        let root = known(way.place.as_ref())?.root.clone();
+        let older = job.older.clone();
+        let (for_plan, at) = (Arc::clone(&verified), root.clone());
+        let plan = blocking(move || Plan::new(&for_plan.manifest, &at, &older)).await?;
+        let (state, reserve) = (self.config.state.clone(), self.config.disk_reserve);
+        let unpacked = verified.manifest.archive.unpacked;
+        blocking(move || {
+            durable::create_dir_all(&downloads(&state), 0o700).map_err(|e| file_failure(&e))?;
+            leave_room(&root, unpacked, reserve)
+        })
+        .await?;
+        tracing::info!(
+            release = %job.release,
+            frames = plan.frames().len(),
+            of = verified.manifest.archive.frames.len(),
+            reused = plan.reused(),
+            "fetching what is not on disk"
+        );
+        self.frames(job, &verified, &plan.frames()).await?;
+        way.plan = Some(plan);
+        Ok(())
+    }
+
+    async fn frames(
+        &self,
+        job: &StageJob,
+        verified: &Verified,
+        wanted: &[usize],
+    ) -> Result<(), Failure> {
+        let frames = &verified.manifest.archive.frames;
+        let bytes = wanted.iter().map(|n| frames[*n].length).sum();
+        let (state, reserve) = (self.config.state.clone(), self.config.disk_reserve);
+        blocking(move || leave_room(&state, bytes, reserve)).await?;
+        let into = self.download(&job.release);
+        self.source.frames(&verified.manifest, wanted, &into).await
+    }
+
+    /// Makes the release. What older ones do not give after all is fetched, as often as it takes: each time it is
+    /// less that is taken from them.
+    pub(super) async fn unpack(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
+        let verified = Arc::clone(known(way.verified.as_ref())?);
+        let parent = layout::releases(&known(way.place.as_ref())?.root);
+        let name = layout::name_of(job.next_seq, &job.release);
+        way.name = Some(name.clone());
+        let mut plan = way.plan.take();
+        loop {
+            let Some(mut this) = plan.take() else {
+                return known::<()>(None).copied();
+            };
+            let archive = self.download(&job.release);
+            let (verified_, parent, name) = (Arc::clone(&verified), parent.clone(), name.clone());
+            let release = job.release.clone();
+            let made = blocking(move || {
+                let made = this.make(&verified_, &archive, &parent, &name);
+                let again = match &made {
+                    Ok(Made::Lacks(_)) => true,
+                    // Whole or refused, it has served; only a full disk is worth a second try with it.
+                    made => made.as_ref().is_err_and(UnpackError::is_disk_full),
+                };
+                if !again {
+                    let _ = fs::remove_file(&archive);
+                }
+                made.map(|made| (made, this)).map_err(|e| {
+                    let kind = match &e {
+                        e if e.is_disk_full() => FailureKind::Disk,
+                        e if e.is_refusal() => FailureKind::Trust,
+                        UnpackError::Read(_) | UnpackError::Truncated { .. } => FailureKind::Fetch,
+                        _ => FailureKind::Host,
+                    };
+                    failure(kind, format!("{release} was not unpacked: {}", chain(&e)))
+                })
+            });
+            let lacking = match made.await? {
+                (Made::Whole, _) => return Ok(()),
+                (Made::Lacks(frames), this) => {
+                    plan = Some(this);
+                    frames
+                }
+            };
+            tokio::select! {
+                done = self.frames(job, &verified, &lacking) => done?,
+                () = job.withdrawn.cancelled() => return Ok(()),
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Makes a release ready on disk, without any grant: verified, fetched, unpacked, linked, and noted in
 //! the acceptance record. What is half done is of no consequence: it is not ready, and done again.
 
-use super::material::{Made, Plan};
+use super::material::Plan;
 use super::user;
 use crate::allowed::{self, Place, failure};
 use crate::config::Config;
@@ -19,9 +19,7 @@ use tamer_core::check::Room;
 use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
-use tamer_kit::durable;
 use tamer_kit::hash::sha256;
-use tamer_release::unpack::UnpackError;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -72,12 +70,12 @@ pub struct Staged {
 
 /// What is known on the way.
 #[derive(Default)]
-struct Way {
-    verified: Option<Arc<Verified>>,
-    plan: Option<Plan>,
-    place: Option<Place>,
+pub(super) struct Way {
+    pub(super) verified: Option<Arc<Verified>>,
+    pub(super) plan: Option<Plan>,
+    pub(super) place: Option<Place>,
     owner: Option<(u32, u32)>,
-    name: Option<String>,
+    pub(super) name: Option<String>,
     drift: Vec<String>,
 }
 
@@ -170,17 +168,6 @@ impl Stager {
         Ok(())
     }
 
-    /// The manifest on disk that is likeliest to be much like the new one.
-    async fn known_manifest(&self, job: &StageJob) -> Result<Option<Vec<u8>>, Failure> {
-        let journal = self.journal.get();
-        let root = journal.slot(&job.slot).and_then(|it| it.root.clone());
-        let (Some(root), Some(first)) = (root, job.older.first().cloned()) else {
-            return Ok(None);
-        };
-        let place = layout::releases(&root).join(&first.name);
-        blocking(move || Ok(tamer_release::unpack::read_manifest(&place).ok())).await
-    }
-
     /// Where the release may live, and the directories there.
     async fn take_place(
         &self,
@@ -235,100 +222,6 @@ impl Stager {
             .await
             .map(drop)
             .map_err(|e| failure(FailureKind::Disk, chain(&e)))
-    }
-
-    fn download(&self, release: &ReleaseRef) -> PathBuf {
-        let name = format!("{}.tar.zst", release.manifest);
-        downloads(&self.config.state).join(name)
-    }
-
-    /// Plans what the release is made of, and fetches what is not on disk.
-    async fn fetch(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
-        let verified = Arc::clone(known(way.verified.as_ref())?);
-        let root = known(way.place.as_ref())?.root.clone();
-        let older = job.older.clone();
-        let (for_plan, at) = (Arc::clone(&verified), root.clone());
-        let plan = blocking(move || Plan::new(&for_plan.manifest, &at, &older)).await?;
-        let (state, reserve) = (self.config.state.clone(), self.config.disk_reserve);
-        let unpacked = verified.manifest.archive.unpacked;
-        blocking(move || {
-            durable::create_dir_all(&downloads(&state), 0o700).map_err(|e| file_failure(&e))?;
-            leave_room(&root, unpacked, reserve)
-        })
-        .await?;
-        tracing::info!(
-            release = %job.release,
-            frames = plan.frames().len(),
-            of = verified.manifest.archive.frames.len(),
-            reused = plan.reused(),
-            "fetching what is not on disk"
-        );
-        self.frames(job, &verified, &plan.frames()).await?;
-        way.plan = Some(plan);
-        Ok(())
-    }
-
-    async fn frames(
-        &self,
-        job: &StageJob,
-        verified: &Verified,
-        wanted: &[usize],
-    ) -> Result<(), Failure> {
-        let frames = &verified.manifest.archive.frames;
-        let bytes = wanted.iter().map(|n| frames[*n].length).sum();
-        let (state, reserve) = (self.config.state.clone(), self.config.disk_reserve);
-        blocking(move || leave_room(&state, bytes, reserve)).await?;
-        let into = self.download(&job.release);
-        self.source.frames(&verified.manifest, wanted, &into).await
-    }
-
-    /// Makes the release. What older ones do not give after all is fetched, as often as it takes: each time it is
-    /// less that is taken from them.
-    async fn unpack(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
-        let verified = Arc::clone(known(way.verified.as_ref())?);
-        let parent = layout::releases(&known(way.place.as_ref())?.root);
-        let name = layout::name_of(job.next_seq, &job.release);
-        way.name = Some(name.clone());
-        let mut plan = way.plan.take();
-        loop {
-            let Some(mut this) = plan.take() else {
-                return known::<()>(None).copied();
-            };
-            let archive = self.download(&job.release);
-            let (verified_, parent, name) = (Arc::clone(&verified), parent.clone(), name.clone());
-            let release = job.release.clone();
-            let made = blocking(move || {
-                let made = this.make(&verified_, &archive, &parent, &name);
-                let again = match &made {
-                    Ok(Made::Lacks(_)) => true,
-                    // Whole or refused, it has served; only a full disk is worth a second try with it.
-                    made => made.as_ref().is_err_and(UnpackError::is_disk_full),
-                };
-                if !again {
-                    let _ = fs::remove_file(&archive);
-                }
-                made.map(|made| (made, this)).map_err(|e| {
-                    let kind = match &e {
-                        e if e.is_disk_full() => FailureKind::Disk,
-                        e if e.is_refusal() => FailureKind::Trust,
-                        UnpackError::Read(_) | UnpackError::Truncated { .. } => FailureKind::Fetch,
-                        _ => FailureKind::Host,
-                    };
-                    failure(kind, format!("{release} was not unpacked: {}", chain(&e)))
-                })
-            });
-            let lacking = match made.await? {
-                (Made::Whole, _) => return Ok(()),
-                (Made::Lacks(frames), this) => {
-                    plan = Some(this);
-                    frames
-                }
-            };
-            tokio::select! {
-                done = self.frames(job, &verified, &lacking) => done?,
-                () = job.withdrawn.cancelled() => return Ok(()),
-            }
-        }
     }
 
     async fn link(&self, job: &StageJob, way: &Way) -> Result<(), Failure> {
@@ -410,7 +303,7 @@ async fn remove(dir: PathBuf) -> Result<(), Failure> {
     blocking(move || tamer_release::tree::remove_release(&dir).map_err(|e| file_failure(&e))).await
 }
 
-fn known<T>(it: Option<&T>) -> Result<&T, Failure> {
+pub(super) fn known<T>(it: Option<&T>) -> Result<&T, Failure> {
     it.ok_or_else(|| {
         failure(
             FailureKind::Host,
@@ -420,7 +313,7 @@ fn known<T>(it: Option<&T>) -> Result<&T, Failure> {
 }
 
 /// Refuses to fill the file system of `path` beyond what is to stay free.
-fn leave_room(path: &Path, needed: u64, reserve: Room) -> Result<(), Failure> {
+pub(super) fn leave_room(path: &Path, needed: u64, reserve: Room) -> Result<(), Failure> {
     let (free, size) = room(path).map_err(|e| file_failure(&e))?;
     let reserved = match reserve {
         Room::Bytes(bytes) => bytes,
