@@ -4,6 +4,8 @@ use crate::check::Checks;
 use crate::id::{ApplicationName, ComponentName};
 use crate::limits::{Limits, Umask};
 use crate::moment::Span;
+use crate::schema::range::WorksWith;
+use crate::schema::spec::{self, Schemas};
 use crate::text::{self, BadText};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +20,9 @@ pub struct Application {
     /// Its components by name; at least one.
     #[serde(rename = "component")]
     pub components: BTreeMap<ComponentName, ComponentSpec>,
+    /// Its databases by name.
+    #[serde(rename = "schema", default)]
+    pub schemas: Schemas,
 }
 
 /// A component as `tamer.toml` describes it; carried, signed, in every manifest.
@@ -55,6 +60,13 @@ pub struct ComponentSpec {
     /// Components of the same application that roll out before this one.
     #[serde(default)]
     pub needs: BTreeSet<ComponentName>,
+    /// The databases that it uses, and the versions of each that it can live with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub works_with: WorksWith,
+    /// The databases whose programs its releases carry. Not written here by people: [`Application::spec`]
+    /// puts the application's into the manifest of the component that carries them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schemas: Schemas,
     /// Checks that must hold after the switch.
     #[serde(default)]
     pub checks: Checks,
@@ -144,8 +156,35 @@ impl Application {
                     ));
                 }
             }
+            if let Some(schema) = spec.schemas.keys().next() {
+                return Err(format!(
+                    "component `{name}` has a schema of its own, and databases belong to the application: write [schema.{schema}]"
+                ));
+            }
         }
+        let works_with = |(name, spec): (_, _)| -> (&ComponentName, &WorksWith) {
+            let spec: &ComponentSpec = spec;
+            (name, &spec.works_with)
+        };
+        spec::validate(
+            &self.schemas,
+            &self.components.iter().map(works_with).collect(),
+        )?;
         self.order().map(drop)
+    }
+
+    /// A component as its manifests carry it: with the databases whose programs its releases bring along.
+    pub fn spec(&self, name: &ComponentName) -> Option<ComponentSpec> {
+        let mut component = self.components.get(name)?.clone();
+        for (schema, spec) in &self.schemas {
+            let carrier = spec::carrier(spec, self.components.keys());
+            if carrier.as_ref() == Ok(name) {
+                let mut spec = spec.clone();
+                spec.component = carrier.ok();
+                component.schemas.insert(schema.clone(), spec);
+            }
+        }
+        Some(component)
     }
 
     /// The components in the order in which they roll out: each after all that it needs, else by name.
@@ -245,7 +284,10 @@ impl ComponentSpec {
                 ));
             }
         }
-        Ok(())
+        self.schemas.iter().try_for_each(|(name, spec)| {
+            spec.validate()
+                .map_err(|why| format!("schema `{name}`: {why}"))
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::generation::Generation;
 use crate::id::{ApplicationName, CheckName, ComponentName, EnvironmentName, PoolName};
 use crate::moment::Moment;
 use crate::release::ReleaseRef;
+use crate::schema::{MigrationOrder, MigrationReport};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -61,6 +62,9 @@ pub struct DesiredComponent {
     pub keep: Vec<Digest>,
     /// Leave to switch to `run`. Without one the host stays with what it runs.
     pub grant: Option<Grant>,
+    /// What to do to a database: the host holds its lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate: Option<MigrationOrder>,
 }
 
 /// Leave to switch one component of one host, once.
@@ -125,6 +129,8 @@ pub struct ComponentReport {
     pub hold: Option<String>,
     /// Paths that differ from what was deployed, at most 20.
     pub drift: Vec<String>,
+    /// The newest order to migrate that the agent knows, and how far it is.
+    pub migration: Option<MigrationReport>,
 }
 
 /// How far a granted switch went.
@@ -219,6 +225,8 @@ pub enum FailureKind {
     Hook,
     /// The service did not start or did not stay.
     Service,
+    /// A database was not read or migrated.
+    Migration,
     /// The agent or the server stopped in the middle.
     Interrupted,
     /// Anything else on the host.

@@ -12,6 +12,7 @@
 //! | [`environment`], [`policy`], [`selector`] | where, how carefully, and on what evidence |
 //! | [`check`], [`evidence`] | what must hold on a host; what must be proven of a release |
 //! | [`desired`] | the whole of what one host should be |
+//! | [`schema`] | databases: what may be deployed over them, and how far back is safe |
 //! | [`rollout`] | the engine: plan, apply, decide, invariants |
 
 pub mod application;
@@ -27,6 +28,7 @@ pub mod moment;
 pub mod policy;
 pub mod release;
 pub mod rollout;
+pub mod schema;
 pub mod selector;
 pub mod text;
 pub mod version;

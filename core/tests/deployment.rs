@@ -127,6 +127,7 @@ fn deployment(purpose: Purpose, on_failure: OnFailure, unchanged: &[bool]) -> De
         started_at: Moment(0),
         on_failure,
         steps: unchanged.iter().enumerate().map(step).collect(),
+        migrations: Vec::new(),
         ended: None,
     }
 }
@@ -169,6 +170,7 @@ impl Story {
                         ending,
                     };
                 }
+                Next::Migrate(_) => panic!("there is no database"),
                 Next::Wait => panic!("it waits, and nothing runs"),
             }
         }

@@ -53,6 +53,7 @@ enum Op {
     Add,
     Remove(usize),
     Rebuild(usize),
+    Line(bool),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -84,6 +85,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Add),
         1 => n.clone().prop_map(Op::Remove),
         1 => n.prop_map(Op::Rebuild),
+        2 => any::<bool>().prop_map(Op::Line),
     ]
 }
 
@@ -158,6 +160,7 @@ fn play(world: &mut World, op: &Op) {
         Op::Add => world.add(),
         Op::Remove(n) => world.remove(*n),
         Op::Rebuild(n) => world.rebuild(*n),
+        Op::Line(drawn) => world.draw_line(*drawn),
     }
 }
 

@@ -15,6 +15,7 @@ use tamer_core::digest::Digest;
 use tamer_core::generation::Generation;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
+use tamer_core::schema::{MigrationOrder, MigrationReport, MigrationStatus, Task};
 use tamer_proto::convert::{BadMessage, MAX_COMPONENTS, MAX_DRIFT, MAX_OUTPUT, MAX_TEXT};
 use tamer_proto::v1;
 
@@ -94,14 +95,16 @@ fn desired() -> impl Strategy<Value = Desired> {
         vec(release(), 0..3),
         vec(digest(), 0..3),
         option::of(grant),
+        option::of(order()),
     );
     let components = btree_map(slot(), of_slot, 0..4).prop_map(|by_slot| {
-        let component = |(slot, (run, stage, keep, grant))| DesiredComponent {
+        let component = |(slot, (run, stage, keep, grant, migrate))| DesiredComponent {
             slot,
             run,
             stage,
             keep,
             grant,
+            migrate,
         };
         by_slot.into_iter().map(component).collect::<Vec<_>>()
     });
@@ -142,27 +145,62 @@ fn report() -> impl Strategy<Value = HostReport> {
         results(),
         option::of(".{1,20}"),
         vec(".{1,20}", 0..4),
+        option::of(migration()),
     );
     let components = btree_map(slot(), of_slot, 0..4).prop_map(|by_slot| {
-        let component =
-            |(slot, (running, staged, staging_failure, activation, checks, hold, drift))| {
-                ComponentReport {
-                    slot,
-                    running,
-                    staged,
-                    staging_failure,
-                    activation,
-                    checks,
-                    hold,
-                    drift,
-                }
-            };
+        let component = |(
+            slot,
+            (running, staged, staging_failure, activation, checks, hold, drift, migration),
+        )| {
+            ComponentReport {
+                slot,
+                running,
+                staged,
+                staging_failure,
+                activation,
+                checks,
+                hold,
+                drift,
+                migration,
+            }
+        };
         by_slot.into_iter().map(component).collect::<Vec<_>>()
     });
     (generation(), components, results()).prop_map(|(generation, components, checks)| HostReport {
         generation,
         components,
         checks,
+    })
+}
+
+fn migration() -> impl Strategy<Value = MigrationReport> {
+    let version = || option::of(any::<u64>());
+    let status = prop_oneof![
+        Just(MigrationStatus::Working),
+        any::<u64>().prop_map(MigrationStatus::Done),
+        (version(), failure())
+            .prop_map(|(found, failure)| MigrationStatus::NotBegun { found, failure }),
+        (any::<u64>(), failure())
+            .prop_map(|(version, failure)| MigrationStatus::Failed { version, failure }),
+        (version(), failure())
+            .prop_map(|(version, failure)| MigrationStatus::Unknown { version, failure }),
+    ];
+    (generation(), status).prop_map(|(id, status)| MigrationReport { id, status })
+}
+
+fn order() -> impl Strategy<Value = MigrationOrder> {
+    let task = prop_oneof![Just(Task::Read), Just(Task::Up), Just(Task::Down)];
+    let numbers = any::<(u64, u64, u64)>();
+    (generation(), task, release(), numbers).prop_map(|(id, task, release, (from, to, at))| {
+        MigrationOrder {
+            id,
+            schema: "main".parse().unwrap(),
+            task,
+            release,
+            from,
+            to,
+            start_by: Moment(at),
+        }
     })
 }
 

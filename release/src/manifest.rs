@@ -12,7 +12,10 @@ use tamer_core::application::is_inside;
 use tamer_core::release::{Entry, EntryKind, FORMAT, Frame, MAX_MANIFEST, Manifest};
 
 /// The features that this code knows: what a manifest may demand in `requires`.
-pub const SUPPORTED_FEATURES: &[&str] = &[];
+pub const SUPPORTED_FEATURES: &[&str] = &[SCHEMA];
+
+/// The release carries the programs of a database.
+pub const SCHEMA: &str = "schema";
 
 /// The most entries that a release may have.
 pub const MAX_ENTRIES: usize = 500_000;

@@ -34,6 +34,13 @@ impl Target {
                 self.policy = policy.clone();
                 Ok(Touched::head())
             }
+            Event::Line(line) => {
+                if self.line == *line {
+                    return Ok(Touched::default());
+                }
+                self.line.clone_from(line);
+                Ok(Touched::head())
+            }
             Event::Restored => Ok(self.restored(at)),
             Event::Adopted => Ok(self.adopt()),
             Event::Settled => self.settled(),
@@ -47,7 +54,7 @@ impl Target {
             }),
             Event::Reported(name, seen) => self.observe(name, seen, at),
             Event::Started(new) => self.start(new),
-            Event::Paused { by, reason } => self.pause(by, reason, at),
+            Event::Paused { by, reason } => self.pause(by, reason, false, at),
             Event::Resumed => self.resume(at),
             Event::Aborted { by, reason } => self.abort(by, reason, at),
             Event::RollbackAsked { by, reason } => {
@@ -56,6 +63,9 @@ impl Target {
                     || matches!(rollout.stage, Stage::RollingBack { .. })
                 {
                     return Err(Illegal::AlreadyGoingBack);
+                }
+                if let Some(line) = &self.line {
+                    return Err(Illegal::Line(line.clone()));
                 }
                 self.turn_back(
                     Cause::Asked {
@@ -70,7 +80,8 @@ impl Target {
             Event::WaveStarted(wave) => self.start_wave(*wave, at),
             Event::WaveBaking(wave) => self.bake(*wave, at),
             Event::TurnedBack(cause) => self.turn_back(cause.clone(), at),
-            Event::PausedByPolicy(cause) => self.pause("the policy", &cause.to_string(), at),
+            Event::PausedByPolicy(cause) => self.pause("the policy", &cause.to_string(), false, at),
+            Event::Frozen(cause) => self.freeze(cause, at),
             Event::Ended(outcome) => self.end(outcome, at),
         }
     }
@@ -186,6 +197,7 @@ impl Target {
                 by: "the restore".to_owned(),
                 reason: "hosts may have moved on since the backup".to_owned(),
                 at,
+                frozen: false,
             });
         }
         touched
@@ -266,7 +278,21 @@ impl Target {
         Ok(touched)
     }
 
-    fn pause(&mut self, by: &str, reason: &str, at: Moment) -> Result<Touched, Illegal> {
+    /// What would have gone back stays where it is, for what it would go back to does not work with the
+    /// database any more.
+    fn freeze(&mut self, cause: &Cause, at: Moment) -> Result<Touched, Illegal> {
+        let line = self.line.clone().ok_or(Illegal::OutOfOrder)?;
+        let reason = format!("{cause}; it does not go back, for {line}");
+        self.pause("the database", &reason, true, at)
+    }
+
+    fn pause(
+        &mut self,
+        by: &str,
+        reason: &str,
+        frozen: bool,
+        at: Moment,
+    ) -> Result<Touched, Illegal> {
         let rollout = self.running()?;
         if let Some(pause) = &rollout.paused {
             return Err(Illegal::AlreadyPaused(pause.by.clone()));
@@ -275,6 +301,7 @@ impl Target {
             by: by.to_owned(),
             reason: reason.to_owned(),
             at,
+            frozen,
         });
         Ok(Touched::head())
     }
@@ -393,13 +420,16 @@ impl Target {
     }
 
     fn turn_back(&mut self, cause: Cause, at: Moment) -> Result<Touched, Illegal> {
-        let current = self.release.clone();
+        let (current, line) = (self.release.clone(), self.line.clone());
         let ran_and_failed = self
             .parts()
             .any(|(_, _, part)| matches!(part.status, PartStatus::Failed(_)));
         let rollout = self.running()?;
         if rollout.wave().is_none() {
             return Err(Illegal::AlreadyGoingBack);
+        }
+        if let Some(line) = line {
+            return Err(Illegal::Line(line));
         }
         // Only what ran and failed is bad; a host that refused it, or fell silent, says nothing of it.
         let verdict = matches!(cause, Cause::TooManyFailures { .. }) && ran_and_failed;

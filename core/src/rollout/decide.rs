@@ -44,6 +44,8 @@ pub enum Waiting {
         /// Until when.
         until: Moment,
     },
+    /// The release that they should be brought to does not work with a database.
+    Line(String),
     /// It is paused.
     Paused {
         /// By whom.
@@ -72,6 +74,7 @@ impl fmt::Display for Waiting {
                 )
             }
             Self::Bake { .. } => f.write_str("the bake to end"),
+            Self::Line(why) => write!(f, "the database: {why}"),
             Self::Paused { by, reason } if reason.is_empty() => {
                 write!(f, "a resume: paused by {by}")
             }
@@ -165,6 +168,9 @@ impl Target {
             None => true,
             Some(cause) => {
                 decision.events.push(match rollout.policy.on_failure {
+                    crate::policy::OnFailure::Rollback if self.line.is_some() => {
+                        Event::Frozen(cause)
+                    }
                     crate::policy::OnFailure::Rollback => Event::TurnedBack(cause),
                     crate::policy::OnFailure::Pause => Event::PausedByPolicy(cause),
                 });
@@ -261,6 +267,11 @@ impl Target {
             }));
             return;
         }
+        // Drawn while it was going back: whoever has not moved yet stays.
+        if let Some(line) = &self.line {
+            decision.waiting_on.push(Waiting::Line(line.clone()));
+            return;
+        }
         self.grant_some(
             &waiting,
             self.release.as_ref(),
@@ -278,7 +289,7 @@ impl Target {
             decision.events.push(Event::Settled);
             return;
         }
-        if !self.converges() {
+        if !self.converges() || self.line.is_some() {
             return;
         }
         let (back, forward): (Vec<_>, Vec<_>) = self

@@ -7,6 +7,8 @@ use crate::id::{ApplicationName, EnvironmentName, TargetKey};
 use crate::moment::Moment;
 use crate::policy::OnFailure;
 use crate::release::ReleaseRef;
+use crate::schema::Migration;
+use crate::schema::migration::State;
 use crate::version::Version;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -47,6 +49,9 @@ pub struct Deployment {
     pub on_failure: OnFailure,
     /// Its rollouts, in order. Those that take earlier ones back are appended.
     pub steps: Vec<Step>,
+    /// The databases that it reads and migrates, each in front of one of its rollouts.
+    #[serde(default)]
+    pub migrations: Vec<Migration>,
     /// When it ended, and how.
     pub ended: Option<(Moment, Ending)>,
 }
@@ -124,15 +129,29 @@ pub enum Next {
     TakeBack(Vec<Step>),
     /// It is over.
     End(Ending),
-    /// A rollout runs.
+    /// Have this database read, migrated, or looked for a host that can.
+    Migrate(usize),
+    /// A rollout or a migration is under way.
     Wait,
 }
 
 impl Deployment {
-    /// What follows from how its steps stand.
+    /// What follows from how its steps and migrations stand.
     pub fn next(&self) -> Next {
         if self.ended.is_some() {
             return Next::Wait;
+        }
+        // While it is under way nothing else is: what runs must work with whatever comes of it.
+        if let Some(number) = self.migrations.iter().position(Migration::is_under_way) {
+            return match self.migrations[number].state {
+                State::Asks { .. } => Next::Wait,
+                _ => Next::Migrate(number),
+            };
+        }
+        // What frees the way back of a rollout that is frozen is asked for while that stands still.
+        let frees = |it: &Migration| it.frees.is_some() && it.state == State::Waiting;
+        if let Some(number) = self.migrations.iter().position(frees) {
+            return Next::Migrate(number);
         }
         if self
             .steps
@@ -145,22 +164,21 @@ impl Deployment {
             .steps
             .iter()
             .position(|step| !step.has_succeeded() && step.status != StepStatus::Waiting);
+        let failed = match self.failed_migration() {
+            // It comes in front of its rollout, which is then not to be.
+            Some(migration) => Some(failed.map_or(migration.before, |at| at.min(migration.before))),
+            None => failed,
+        };
         let Some(failed) = failed else {
-            return match self
-                .steps
-                .iter()
-                .position(|step| step.status == StepStatus::Waiting)
-            {
-                Some(next) => Next::Start(next),
-                None => Next::End(self.ending(None)),
-            };
+            return self.forward();
         };
         let taken_back = self.steps.iter().any(|step| step.purpose == Purpose::Back)
             || self.purpose == Purpose::Back;
-        let failed_step = &self.steps[failed];
         // A policy that pauses speaks of failures; who asks for a rollback means the whole deployment.
-        let stays = self.on_failure == OnFailure::Pause && !failed_step.was_asked_back();
-        if taken_back || stays || failed_step.was_aborted() {
+        let stays = |step: &Step| {
+            self.on_failure == OnFailure::Pause && !step.was_asked_back() || step.was_aborted()
+        };
+        if taken_back || self.steps.get(failed).is_some_and(stays) {
             let next = self
                 .steps
                 .iter()
@@ -183,6 +201,26 @@ impl Deployment {
         }
     }
 
+    /// The next rollout, and in front of it whatever its database needs. Every database is read before
+    /// anything changes: then it is known whether all of it is possible.
+    fn forward(&self) -> Next {
+        let waits = |migration: &Migration| migration.state == State::Waiting;
+        let unread = |it: &Migration| waits(it) && it.from.is_none();
+        if let Some(number) = self.migrations.iter().position(unread) {
+            return Next::Migrate(number);
+        }
+        let next = self
+            .steps
+            .iter()
+            .position(|step| step.status == StepStatus::Waiting);
+        let due = |it: &Migration| waits(it) && next.is_none_or(|next| it.before <= next);
+        match (self.migrations.iter().position(due), next) {
+            (Some(number), _) => Next::Migrate(number),
+            (None, Some(next)) => Next::Start(next),
+            (None, None) => Next::End(self.ending(None)),
+        }
+    }
+
     fn ending(&self, failed: Option<usize>) -> Ending {
         let summaries = || self.steps.iter().filter_map(Step::summary);
         let Some(failed) = failed else {
@@ -198,7 +236,19 @@ impl Deployment {
         // Of a deployment that goes back, what went back stays there, and the rest does not follow.
         let earlier_stay =
             earlier().any(|step| self.purpose == Purpose::Back || !self.has_taken_back(step));
-        let Some(summary) = self.steps[failed].summary() else {
+        if let Some(migration) = self.failed_migration() {
+            let moved = match &migration.state {
+                State::Failed { version, .. } => version.is_some() && migration.from != *version,
+                _ => false,
+            };
+            return match migration.state {
+                _ if moved || earlier_stay => Ending::NotRolledBack,
+                _ if earlier().next().is_some() => Ending::RolledBack,
+                State::Refused(_) => Ending::Refused,
+                _ => Ending::PreChecksFailed,
+            };
+        }
+        let Some(summary) = self.steps.get(failed).and_then(Step::summary) else {
             // It could not even be planned.
             return if earlier_stay {
                 Ending::NotRolledBack
@@ -228,6 +278,14 @@ impl Deployment {
             },
             _ => Ending::RolledBack,
         }
+    }
+
+    /// The migration that the deployment fails with. What was to free the way back of a rollout that is
+    /// frozen is none of these: that rollout stands where it stood.
+    fn failed_migration(&self) -> Option<&Migration> {
+        self.migrations
+            .iter()
+            .find(|it| it.frees.is_none() && it.has_failed())
     }
 
     fn has_taken_back(&self, step: &Step) -> bool {

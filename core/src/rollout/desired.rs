@@ -28,6 +28,7 @@ impl Target {
                 start_by: grant.start_by,
                 purpose: grant.purpose,
             }),
+            migrate: None,
         })
     }
 

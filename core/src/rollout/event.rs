@@ -25,6 +25,8 @@ pub enum Event {
     HostReset(HostName),
     /// The environment's policy changed; a running rollout keeps its own.
     PolicyChanged(Policy),
+    /// The target's release does not work with a database as that is now, and why; or it does again.
+    Line(Option<String>),
     /// The state is that of a backup: whatever it says of hosts is old, and what it wants of them may be.
     Restored,
 
@@ -94,6 +96,8 @@ pub enum Event {
     TurnedBack(Cause),
     /// The rollout has failed; it pauses.
     PausedByPolicy(Cause),
+    /// The rollout has failed, and going back would cross the line that a database draws: it pauses.
+    Frozen(Cause),
     /// The rollout is over.
     Ended(Outcome),
 }
@@ -124,6 +128,9 @@ pub enum Illegal {
     /// There is one already.
     #[error("rollout {0} is running")]
     AlreadyRunning(super::RolloutId),
+    /// What it would go back to does not work with a database.
+    #[error("going back would cross the line that the database draws: {0}")]
+    Line(String),
     /// It is not paused.
     #[error("the rollout is not paused")]
     NotPaused,

@@ -42,6 +42,8 @@ pub struct Witness {
     taken_back: Option<ReleaseRef>,
     /// Whether the last rollout was aborted: everything stays as it is.
     stopped: bool,
+    /// Whether the target's release does not work with the database.
+    line: bool,
     /// The hosts that were heard since a restore, until somebody decides or all of them agree.
     since_restore: Option<BTreeSet<HostName>>,
 }
@@ -124,7 +126,11 @@ impl Witness {
                 None => return broken("a wave without a rollout"),
             },
             Event::Paused { .. } => self.books(|books| books.paused = true),
-            Event::PausedByPolicy(_) => {
+            Event::Line(line) => self.line = line.is_some(),
+            Event::Frozen(_) if !self.line => {
+                return broken("it froze, and what it would go back to works");
+            }
+            Event::PausedByPolicy(_) | Event::Frozen(_) => {
                 if let Some(books) = &mut self.rollout {
                     books.judge_failing(event)?;
                     books.paused = true;
@@ -134,6 +140,9 @@ impl Witness {
                 books.paused = false;
                 books.forgiven = books.failures.len();
             }),
+            Event::RollbackAsked { .. } | Event::TurnedBack(_) if self.line => {
+                return broken("it goes back to what does not work with the database");
+            }
             Event::RollbackAsked { .. } => self.books(|books| {
                 books.going_back = true;
                 books.paused = false;
@@ -309,6 +318,11 @@ impl Witness {
             && purpose == Purpose::Back
         {
             return broken(format!("{name} was sent back to a release known bad"));
+        }
+        if self.line && self.rollout.as_ref().is_none_or(|books| books.going_back) {
+            return broken(format!(
+                "{name} was brought to a release that does not work with the database"
+            ));
         }
         let policy = self
             .rollout

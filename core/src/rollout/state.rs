@@ -48,6 +48,10 @@ pub struct Target {
     /// every host was heard to run `release`.
     #[serde(default)]
     pub unsettled: bool,
+    /// Set while `release` does not work with a database as that is now, and why: nothing is brought to
+    /// it, neither back nor otherwise, until the database has changed.
+    #[serde(default)]
+    pub line: Option<String>,
     /// The rollout that runs, or the last one that ended.
     pub rollout: Option<Rollout>,
     /// Its hosts.
@@ -308,6 +312,9 @@ pub struct Pause {
     pub reason: String,
     /// Since when.
     pub at: Moment,
+    /// Whether it would have gone back, and stopped at the line that the database draws.
+    #[serde(default)]
+    pub frozen: bool,
 }
 
 // === impl Target ===
@@ -323,6 +330,7 @@ impl Target {
             bad: BTreeSet::new(),
             converging: true,
             unsettled: false,
+            line: None,
             rollout: None,
             hosts: BTreeMap::new(),
         }

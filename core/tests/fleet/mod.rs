@@ -392,10 +392,17 @@ impl World {
         self.happen(&Event::HostReset(name));
     }
 
+    /// The database has come to where the target's release does not work with it, or is back.
+    pub(crate) fn draw_line(&mut self, drawn: bool) {
+        let line = drawn.then(|| "1.0.0 works with main 41, and the database has 42".to_owned());
+        self.happen(&Event::Line(line));
+    }
+
     // === liveness ===
 
     /// Every host comes back, gets well, and does what it is told; messages arrive; paused rollouts are resumed.
     pub(crate) fn turn_friendly(&mut self) {
+        self.draw_line(false);
         for n in 0..self.agents.len() {
             self.sicken(n, false);
             self.unstageable(n, false);

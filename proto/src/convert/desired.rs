@@ -7,6 +7,7 @@ use super::{
 use crate::v1;
 use tamer_core::desired::{Desired, DesiredComponent, Grant, Purpose};
 use tamer_core::moment::Moment;
+use tamer_core::schema::{MigrationOrder, Task};
 
 impl From<&Desired> for v1::Desired {
     fn from(desired: &Desired) -> Self {
@@ -46,6 +47,7 @@ impl From<&DesiredComponent> for v1::DesiredComponent {
             stage: component.stage.iter().map(Into::into).collect(),
             keep: component.keep.iter().map(digest_bytes).collect(),
             grant: component.grant.as_ref().map(Into::into),
+            migrate: component.migrate.as_ref().map(Into::into),
         }
     }
 }
@@ -59,6 +61,7 @@ impl TryFrom<v1::DesiredComponent> for DesiredComponent {
             stage: list("stage", MAX_RELEASES, component.stage, TryInto::try_into)?,
             keep: digests("keep", &component.keep)?,
             grant: optional("grant", component.grant)?,
+            migrate: optional("migrate", component.migrate)?,
         })
     }
 }
@@ -106,5 +109,47 @@ impl TryFrom<v1::Purpose> for Purpose {
                 "it says neither forward nor back",
             )),
         }
+    }
+}
+
+impl From<&MigrationOrder> for v1::MigrationOrder {
+    fn from(order: &MigrationOrder) -> Self {
+        let task = match order.task {
+            Task::Read => v1::Task::Read,
+            Task::Up => v1::Task::Up,
+            Task::Down => v1::Task::Down,
+        };
+        Self {
+            id: Some((&order.id).into()),
+            schema: order.schema.to_string(),
+            task: task.into(),
+            release: Some((&order.release).into()),
+            from: order.from,
+            to: order.to,
+            start_by_ms: order.start_by.0,
+        }
+    }
+}
+
+impl TryFrom<v1::MigrationOrder> for MigrationOrder {
+    type Error = BadMessage;
+    fn try_from(order: v1::MigrationOrder) -> Result<Self, BadMessage> {
+        let task = v1::Task::try_from(order.task).map_err(|e| BadMessage::new("task", e))?;
+        Ok(Self {
+            id: needed("id", order.id)?,
+            schema: parsed("schema", order.schema)?,
+            task: match task {
+                v1::Task::Read => Task::Read,
+                v1::Task::Up => Task::Up,
+                v1::Task::Down => Task::Down,
+                v1::Task::Unspecified => {
+                    return Err(BadMessage::new("task", "it does not say what to do"));
+                }
+            },
+            release: needed("release", order.release)?,
+            from: order.from,
+            to: order.to,
+            start_by: Moment(order.start_by_ms),
+        })
     }
 }

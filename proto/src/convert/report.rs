@@ -13,6 +13,7 @@ use tamer_core::check::{CheckResult, Results};
 use tamer_core::desired::{
     ActivationReport, ActivationStatus, ComponentReport, Failure, FailureKind, HostReport,
 };
+use tamer_core::schema::{MigrationReport, MigrationStatus};
 
 impl From<&HostReport> for v1::HostReport {
     fn from(report: &HostReport) -> Self {
@@ -58,6 +59,7 @@ impl From<&ComponentReport> for v1::ComponentReport {
                 .take(MAX_DRIFT)
                 .map(|path| head(path, MAX_TEXT))
                 .collect(),
+            migration: report.migration.as_ref().map(Into::into),
         }
     }
 }
@@ -77,6 +79,72 @@ impl TryFrom<v1::ComponentReport> for ComponentReport {
             drift: list("drift", MAX_DRIFT, report.drift, |path| {
                 text("path", MAX_TEXT, path)
             })?,
+            migration: optional("migration", report.migration)?,
+        })
+    }
+}
+
+impl From<&MigrationReport> for v1::MigrationReport {
+    fn from(report: &MigrationReport) -> Self {
+        use v1::migration_report::Status;
+        let end = |version: Option<u64>, failure: Option<&Failure>| v1::MigrationEnd {
+            version,
+            failure: failure.map(Into::into),
+        };
+        let status = match &report.status {
+            MigrationStatus::Working => Status::Working(v1::MigrationWorking {}),
+            MigrationStatus::Done(version) => Status::Done(end(Some(*version), None)),
+            MigrationStatus::NotBegun { found, failure } => {
+                Status::NotBegun(end(*found, Some(failure)))
+            }
+            MigrationStatus::Failed { version, failure } => {
+                Status::Failed(end(Some(*version), Some(failure)))
+            }
+            MigrationStatus::Unknown { version, failure } => {
+                Status::Unknown(end(*version, Some(failure)))
+            }
+        };
+        Self {
+            id: Some((&report.id).into()),
+            status: Some(status),
+        }
+    }
+}
+
+impl TryFrom<v1::MigrationReport> for MigrationReport {
+    type Error = BadMessage;
+    fn try_from(report: v1::MigrationReport) -> Result<Self, BadMessage> {
+        Ok(Self {
+            id: needed("id", report.id)?,
+            status: needed("status", report.status)?,
+        })
+    }
+}
+
+impl TryFrom<v1::migration_report::Status> for MigrationStatus {
+    type Error = BadMessage;
+    fn try_from(status: v1::migration_report::Status) -> Result<Self, BadMessage> {
+        use v1::migration_report::Status;
+        let version = |end: &v1::MigrationEnd| {
+            let missing = || BadMessage::new("version", "it is missing");
+            end.version.ok_or_else(missing)
+        };
+        let failure = |end: v1::MigrationEnd| needed("failure", end.failure);
+        Ok(match status {
+            Status::Working(v1::MigrationWorking {}) => Self::Working,
+            Status::Done(end) => Self::Done(version(&end)?),
+            Status::NotBegun(end) => Self::NotBegun {
+                found: end.version,
+                failure: failure(end)?,
+            },
+            Status::Failed(end) => Self::Failed {
+                version: version(&end)?,
+                failure: failure(end)?,
+            },
+            Status::Unknown(end) => Self::Unknown {
+                version: end.version,
+                failure: failure(end)?,
+            },
         })
     }
 }

@@ -127,6 +127,31 @@ pub struct DesiredComponent {
     /// absent: stay with what runs
     #[prost(message, optional, tag = "5")]
     pub grant: ::core::option::Option<Grant>,
+    /// the host holds the lease of a database; manifests with one require `schema`
+    #[prost(message, optional, tag = "6")]
+    pub migrate: ::core::option::Option<MigrationOrder>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MigrationOrder {
+    /// begun once, or never
+    #[prost(message, optional, tag = "1")]
+    pub id: ::core::option::Option<Generation>,
+    #[prost(string, tag = "2")]
+    pub schema: ::prost::alloc::string::String,
+    #[prost(enumeration = "Task", tag = "3")]
+    pub task: i32,
+    /// whose programs
+    #[prost(message, optional, tag = "4")]
+    pub release: ::core::option::Option<ReleaseRef>,
+    /// the version that the database must have
+    #[prost(uint64, tag = "5")]
+    pub from: u64,
+    #[prost(uint64, tag = "6")]
+    pub to: u64,
+    /// by the controller's clock
+    #[prost(uint64, tag = "7")]
+    pub start_by_ms: u64,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -179,6 +204,50 @@ pub struct ComponentReport {
     /// paths that differ from what was deployed, at most 20
     #[prost(string, repeated, tag = "8")]
     pub drift: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// the newest order that the agent knows
+    #[prost(message, optional, tag = "9")]
+    pub migration: ::core::option::Option<MigrationReport>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MigrationReport {
+    #[prost(message, optional, tag = "1")]
+    pub id: ::core::option::Option<Generation>,
+    #[prost(oneof = "migration_report::Status", tags = "2, 3, 4, 5, 6")]
+    pub status: ::core::option::Option<migration_report::Status>,
+}
+/// Nested message and enum types in `MigrationReport`.
+pub mod migration_report {
+    #[derive(serde::Serialize)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Status {
+        #[prost(message, tag = "2")]
+        Working(super::MigrationWorking),
+        /// with the version that the database has
+        #[prost(message, tag = "3")]
+        Done(super::MigrationEnd),
+        /// nothing was done to it
+        #[prost(message, tag = "4")]
+        NotBegun(super::MigrationEnd),
+        /// ended by itself, and not well; with the version
+        #[prost(message, tag = "5")]
+        Failed(super::MigrationEnd),
+        /// begun, and how it ended is not known
+        #[prost(message, tag = "6")]
+        Unknown(super::MigrationEnd),
+    }
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MigrationWorking {}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MigrationEnd {
+    /// of the database, where it is known
+    #[prost(uint64, optional, tag = "1")]
+    pub version: ::core::option::Option<u64>,
+    #[prost(message, optional, tag = "2")]
+    pub failure: ::core::option::Option<Failure>,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -230,6 +299,40 @@ pub struct Failure {
     /// at most 4 KiB
     #[prost(string, tag = "4")]
     pub output: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Task {
+    /// refused
+    Unspecified = 0,
+    Read = 1,
+    Up = 2,
+    Down = 3,
+}
+impl Task {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TASK_UNSPECIFIED",
+            Self::Read => "TASK_READ",
+            Self::Up => "TASK_UP",
+            Self::Down => "TASK_DOWN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TASK_UNSPECIFIED" => Some(Self::Unspecified),
+            "TASK_READ" => Some(Self::Read),
+            "TASK_UP" => Some(Self::Up),
+            "TASK_DOWN" => Some(Self::Down),
+            _ => None,
+        }
+    }
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1256,6 +1359,89 @@ pub struct DeployRequest {
     /// wait for the rollout that is in the way
     #[prost(bool, tag = "6")]
     pub wait: bool,
+    /// although what runs does not work with the database that it brings
+    #[prost(bool, tag = "7")]
+    pub no_way_back: bool,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlanResponse {
+    #[prost(string, tag = "1")]
+    pub application: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// in order
+    #[prost(message, repeated, tag = "3")]
+    pub rollouts: ::prost::alloc::vec::Vec<PlannedRollout>,
+    #[prost(message, repeated, tag = "4")]
+    pub databases: ::prost::alloc::vec::Vec<DatabaseLine>,
+    /// what stands in the way, each with what to do about it
+    #[prost(string, repeated, tag = "5")]
+    pub obstacles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "6")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlannedRollout {
+    #[prost(string, tag = "1")]
+    pub component: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub pool: ::prost::alloc::string::String,
+    /// version; empty: nothing
+    #[prost(string, tag = "3")]
+    pub from: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub to: ::prost::alloc::string::String,
+    /// it is there already: no rollout
+    #[prost(bool, tag = "5")]
+    pub unchanged: bool,
+    #[prost(message, repeated, tag = "6")]
+    pub waves: ::prost::alloc::vec::Vec<PlannedWave>,
+    /// hosts that are away or held
+    #[prost(string, repeated, tag = "7")]
+    pub left_out: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlannedWave {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A database in a plan or a deployment.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DatabaseLine {
+    #[prost(string, tag = "1")]
+    pub schema: ::prost::alloc::string::String,
+    /// absent: it is not known yet
+    #[prost(uint64, optional, tag = "2")]
+    pub from: ::core::option::Option<u64>,
+    /// the same as `from`: it stays as it is
+    #[prost(uint64, tag = "3")]
+    pub to: u64,
+    /// `1.4.0`, or `web 1.4.0, worker 1.3.0`; empty: nothing ran before
+    #[prost(string, tag = "4")]
+    pub safe_back: ::prost::alloc::string::String,
+    /// why not even the release before is safe; empty: it is
+    #[prost(string, tag = "5")]
+    pub no_way_back: ::prost::alloc::string::String,
+    /// waiting, reading, up, down, done, failed, unknown, refused; in a plan: planned
+    #[prost(string, tag = "6")]
+    pub state: ::prost::alloc::string::String,
+    /// which has the lease
+    #[prost(string, tag = "7")]
+    pub host: ::prost::alloc::string::String,
+    /// the component in front of whose rollout it is migrated
+    #[prost(string, tag = "8")]
+    pub before: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "9")]
+    pub failure: ::core::option::Option<Failure>,
+    /// since when the host has the lease
+    #[prost(uint64, tag = "10")]
+    pub since_ms: u64,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1271,6 +1457,9 @@ pub struct RollbackRequest {
     pub version: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
+    /// bring the database down first, where that is needed
+    #[prost(bool, tag = "6")]
+    pub with_down: bool,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1294,6 +1483,9 @@ pub struct ControlRequest {
     pub action: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
+    /// as for a rollback
+    #[prost(bool, tag = "5")]
+    pub with_down: bool,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1348,10 +1540,10 @@ pub struct DeploymentStatus {
     /// 0: it goes on
     #[prost(uint64, tag = "9")]
     pub ended_ms: u64,
-    /// running, paused, rolling back, succeeded, rolled back, failed, aborted, refused
+    /// running, migrating, paused, frozen, unknown, rolling back, succeeded, rolled back, failed, aborted, refused
     #[prost(string, tag = "10")]
     pub state: ::prost::alloc::string::String,
-    /// once it has ended
+    /// once it has ended, or waits for a person to decide
     #[prost(uint32, tag = "11")]
     pub exit_code: u32,
     #[prost(message, repeated, tag = "12")]
@@ -1359,6 +1551,11 @@ pub struct DeploymentStatus {
     /// the controller's clock
     #[prost(uint64, tag = "13")]
     pub now_ms: u64,
+    #[prost(message, repeated, tag = "14")]
+    pub databases: ::prost::alloc::vec::Vec<DatabaseLine>,
+    /// what a person may type; empty: nothing waits for one
+    #[prost(string, tag = "15")]
+    pub next: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1444,6 +1641,80 @@ pub struct HistoryRequest {
 pub struct HistoryResponse {
     #[prost(message, repeated, tag = "1")]
     pub deployments: ::prost::alloc::vec::Vec<DeploymentStatus>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSchemasRequest {
+    #[prost(string, tag = "1")]
+    pub environment: ::prost::alloc::string::String,
+    /// empty: all
+    #[prost(string, tag = "2")]
+    pub application: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSchemasResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub schemas: ::prost::alloc::vec::Vec<SchemaRow>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SchemaRow {
+    #[prost(string, tag = "1")]
+    pub environment: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub application: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub schema: ::prost::alloc::string::String,
+    /// what the database was last known to have
+    #[prost(uint64, optional, tag = "4")]
+    pub version: ::core::option::Option<u64>,
+    /// since when
+    #[prost(uint64, tag = "5")]
+    pub known_ms: u64,
+    /// an order whose end is not known, and all that is known of it; empty: none
+    #[prost(string, tag = "6")]
+    pub open: ::prost::alloc::string::String,
+    /// nobody will ever say how that ended: a person must look
+    #[prost(bool, tag = "7")]
+    pub unknown: bool,
+    /// the newest last
+    #[prost(message, repeated, tag = "8")]
+    pub past: ::prost::alloc::vec::Vec<SchemaEvent>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SchemaEvent {
+    #[prost(uint64, tag = "1")]
+    pub at_ms: u64,
+    #[prost(string, tag = "2")]
+    pub what: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SettleSchemaRequest {
+    #[prost(string, tag = "1")]
+    pub environment: ::prost::alloc::string::String,
+    /// empty: the only one that the environment places
+    #[prost(string, tag = "2")]
+    pub application: ::prost::alloc::string::String,
+    /// empty: the only one that waits
+    #[prost(string, tag = "3")]
+    pub schema: ::prost::alloc::string::String,
+    /// what the database has, as somebody saw
+    #[prost(uint64, tag = "4")]
+    pub version: u64,
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SettleSchemaResponse {
+    #[prost(string, tag = "1")]
+    pub schema: ::prost::alloc::string::String,
+    /// which goes on; 0: none waits
+    #[prost(uint64, tag = "2")]
+    pub deployment: u64,
 }
 /// Generated client implementations.
 pub mod operators_client {
@@ -1780,6 +2051,25 @@ pub mod operators_client {
             req.extensions_mut().insert(GrpcMethod::new("tamer.v1.Operators", "Deploy"));
             self.inner.unary(req, path, codec).await
         }
+        /// What a deployment would do; nothing is changed.
+        pub async fn plan(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeployRequest>,
+        ) -> std::result::Result<tonic::Response<super::PlanResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/tamer.v1.Operators/Plan");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("tamer.v1.Operators", "Plan"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn rollback(
             &mut self,
             request: impl tonic::IntoRequest<super::RollbackRequest>,
@@ -1895,6 +2185,56 @@ pub mod operators_client {
                 .insert(GrpcMethod::new("tamer.v1.Operators", "History"));
             self.inner.unary(req, path, codec).await
         }
+        /// Databases.
+        pub async fn list_schemas(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListSchemasRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSchemasResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tamer.v1.Operators/ListSchemas",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tamer.v1.Operators", "ListSchemas"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Somebody has looked at a database of which it is not known how a migration ended.
+        pub async fn settle_schema(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SettleSchemaRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SettleSchemaResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tamer.v1.Operators/SettleSchema",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tamer.v1.Operators", "SettleSchema"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1981,6 +2321,11 @@ pub mod operators_server {
             &self,
             request: tonic::Request<super::DeployRequest>,
         ) -> std::result::Result<tonic::Response<super::DeployResponse>, tonic::Status>;
+        /// What a deployment would do; nothing is changed.
+        async fn plan(
+            &self,
+            request: tonic::Request<super::DeployRequest>,
+        ) -> std::result::Result<tonic::Response<super::PlanResponse>, tonic::Status>;
         async fn rollback(
             &self,
             request: tonic::Request<super::RollbackRequest>,
@@ -2011,6 +2356,22 @@ pub mod operators_server {
             &self,
             request: tonic::Request<super::HistoryRequest>,
         ) -> std::result::Result<tonic::Response<super::HistoryResponse>, tonic::Status>;
+        /// Databases.
+        async fn list_schemas(
+            &self,
+            request: tonic::Request<super::ListSchemasRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSchemasResponse>,
+            tonic::Status,
+        >;
+        /// Somebody has looked at a database of which it is not known how a migration ended.
+        async fn settle_schema(
+            &self,
+            request: tonic::Request<super::SettleSchemaRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SettleSchemaResponse>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct OperatorsServer<T> {
@@ -2577,6 +2938,49 @@ pub mod operators_server {
                     };
                     Box::pin(fut)
                 }
+                "/tamer.v1.Operators/Plan" => {
+                    #[allow(non_camel_case_types)]
+                    struct PlanSvc<T: Operators>(pub Arc<T>);
+                    impl<T: Operators> tonic::server::UnaryService<super::DeployRequest>
+                    for PlanSvc<T> {
+                        type Response = super::PlanResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeployRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::plan(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PlanSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/tamer.v1.Operators/Rollback" => {
                     #[allow(non_camel_case_types)]
                     struct RollbackSvc<T: Operators>(pub Arc<T>);
@@ -2784,6 +3188,96 @@ pub mod operators_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HistorySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tamer.v1.Operators/ListSchemas" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSchemasSvc<T: Operators>(pub Arc<T>);
+                    impl<
+                        T: Operators,
+                    > tonic::server::UnaryService<super::ListSchemasRequest>
+                    for ListSchemasSvc<T> {
+                        type Response = super::ListSchemasResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListSchemasRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::list_schemas(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSchemasSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tamer.v1.Operators/SettleSchema" => {
+                    #[allow(non_camel_case_types)]
+                    struct SettleSchemaSvc<T: Operators>(pub Arc<T>);
+                    impl<
+                        T: Operators,
+                    > tonic::server::UnaryService<super::SettleSchemaRequest>
+                    for SettleSchemaSvc<T> {
+                        type Response = super::SettleSchemaResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SettleSchemaRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::settle_schema(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SettleSchemaSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -11,12 +11,13 @@ pub(crate) use stream::overlap;
 
 use crate::frames;
 use crate::manifest::{self, ManifestError};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use tamer_core::application::ComponentSpec;
 use tamer_core::digest::Digest;
-use tamer_core::id::{ApplicationName, ComponentName};
+use tamer_core::id::{ApplicationName, ComponentName, SchemaName};
 use tamer_core::release::{Archive, Entry, EntryKind, FORMAT, Manifest};
 use tamer_core::version::Version;
 use tamer_kit::durable::{self, FileError};
@@ -68,6 +69,18 @@ pub enum PackError {
         /// What it names.
         path: String,
     },
+    /// A program of a database is no executable file of the tree.
+    #[error(
+        "schema `{schema}`: `{key}` names `{path}`, which is not an executable file in the tree"
+    )]
+    Program {
+        /// The database.
+        schema: SchemaName,
+        /// The key that it stands under.
+        key: &'static str,
+        /// What it names.
+        path: String,
+    },
     /// The release would be refused by every agent.
     #[error("the tree makes no release")]
     Manifest(#[from] ManifestError),
@@ -79,6 +92,12 @@ pub enum PackError {
     Compress(#[source] io::Error),
 }
 
+/// What an agent must know to run a release: each feature only where it is used.
+fn requires(spec: &ComponentSpec) -> BTreeSet<String> {
+    let schema = (!spec.schemas.is_empty()).then(|| manifest::SCHEMA.to_owned());
+    schema.into_iter().collect()
+}
+
 /// Packs the tree into the file `archive_out`, which is replaced durably, and gives the manifest.
 ///
 /// # Errors
@@ -86,7 +105,7 @@ pub enum PackError {
 pub fn pack(tree: &Path, what: &PackSpec, archive_out: &Path) -> Result<Packed, PackError> {
     let mut manifest = Manifest {
         format: FORMAT,
-        requires: std::collections::BTreeSet::new(),
+        requires: requires(&what.spec),
         application: what.application.clone(),
         component: what.component.clone(),
         version: what.version.clone(),
@@ -100,7 +119,7 @@ pub fn pack(tree: &Path, what: &PackSpec, archive_out: &Path) -> Result<Packed, 
         files: walk::entries(tree)?,
         spec: what.spec.clone(),
     };
-    judge_hooks(&manifest)?;
+    judge_programs(&manifest)?;
     let layout = manifest::layout(&manifest)?;
     let parts = frames::cut(&manifest.files, &layout);
 
@@ -140,23 +159,39 @@ pub fn pack(tree: &Path, what: &PackSpec, archive_out: &Path) -> Result<Packed, 
 }
 
 /// A hook that no agent could run is told now, not on the servers.
-fn judge_hooks(manifest: &Manifest) -> Result<(), PackError> {
+fn judge_programs(manifest: &Manifest) -> Result<(), PackError> {
     for (hook, path) in &manifest.spec.hooks {
-        let runs = |entry: &Entry| match entry.kind {
-            EntryKind::File { mode, .. } => mode & 0o111 != 0,
-            // What it leads to may lie in `shared`, and then only the server knows.
-            EntryKind::Link { .. } => true,
-            EntryKind::Directory { .. } => false,
-        };
-        let found = manifest
-            .files
-            .binary_search_by(|entry| entry.path.as_str().cmp(path));
-        if !found.is_ok_and(|n| runs(&manifest.files[n])) {
+        if !runs(manifest, path) {
             return Err(PackError::Hook {
                 hook: hook.name(),
                 path: path.clone(),
             });
         }
     }
+    for (schema, spec) in &manifest.spec.schemas {
+        for (key, program) in spec.programs() {
+            if !runs(manifest, program.path()) {
+                return Err(PackError::Program {
+                    schema: schema.clone(),
+                    key,
+                    path: program.path().to_owned(),
+                });
+            }
+        }
+    }
     Ok(())
+}
+
+/// Whether the path can be an executable file.
+fn runs(manifest: &Manifest, path: &str) -> bool {
+    let runs = |entry: &Entry| match entry.kind {
+        EntryKind::File { mode, .. } => mode & 0o111 != 0,
+        // What it leads to may lie in `shared`, and then only the server knows.
+        EntryKind::Link { .. } => true,
+        EntryKind::Directory { .. } => false,
+    };
+    let found = manifest
+        .files
+        .binary_search_by(|entry| entry.path.as_str().cmp(path));
+    found.is_ok_and(|n| runs(&manifest.files[n]))
 }

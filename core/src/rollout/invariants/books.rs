@@ -215,7 +215,9 @@ impl Books {
     pub(super) fn judge_failing(&self, event: &Event) -> Result<(), Broken> {
         let as_agreed = match event {
             Event::TurnedBack(Cause::Asked { .. }) => return Ok(()),
-            Event::TurnedBack(_) => self.policy.on_failure == OnFailure::Rollback,
+            Event::TurnedBack(_) | Event::Frozen(_) => {
+                self.policy.on_failure == OnFailure::Rollback
+            }
             _ => self.policy.on_failure == OnFailure::Pause,
         };
         if !as_agreed {

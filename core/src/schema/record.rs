@@ -1,0 +1,227 @@
+//! What was ever started and how it ended. The controller writes every record down, outside its database,
+//! before anything is done because of it; what is known of an application's databases is the sum of the
+//! records, and of nothing else.
+
+use super::order::Task;
+use crate::generation::Generation;
+use crate::id::{ApplicationName, EnvironmentName, HostName, SchemaName};
+use crate::moment::Moment;
+use crate::release::ReleaseRef;
+use crate::rollout::deployment::DeploymentId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How many records of one database are remembered for people.
+pub const REMEMBERED: usize = 20;
+
+/// One thing that happened to a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// When.
+    pub at: Moment,
+    /// Which environment's.
+    pub environment: EnvironmentName,
+    /// Which application's.
+    pub application: ApplicationName,
+    /// Which database.
+    pub schema: SchemaName,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened to a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum What {
+    /// A host read its version.
+    Read {
+        /// Which version.
+        version: u64,
+        /// Which host.
+        host: HostName,
+    },
+    /// A host was given the lease, and the order to migrate. From here on it counts as begun.
+    Started(Started),
+    /// The order was carried out.
+    Done {
+        /// Which order.
+        id: Generation,
+        /// The version that the database has.
+        version: u64,
+    },
+    /// It ended, and not well.
+    Failed {
+        /// Which order.
+        id: Generation,
+        /// The version that the database has.
+        version: u64,
+        /// One sentence.
+        why: String,
+    },
+    /// Nothing was done to the database.
+    NotBegun {
+        /// Which order.
+        id: Generation,
+        /// One sentence.
+        why: String,
+    },
+    /// It was begun, and how it ended is not known.
+    Unknown {
+        /// Which order.
+        id: Generation,
+        /// The version that was read afterwards, if it could be.
+        version: Option<u64>,
+        /// What is known of it.
+        why: String,
+    },
+    /// A person has looked, and says what the database has.
+    Settled {
+        /// Which version.
+        version: u64,
+        /// Who says so.
+        by: String,
+        /// Why they think so.
+        reason: String,
+    },
+}
+
+/// An order that was given to a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Started {
+    /// Which order.
+    pub id: Generation,
+    /// For which deployment.
+    pub deployment: DeploymentId,
+    /// To which host.
+    pub host: HostName,
+    /// Whose programs.
+    pub release: ReleaseRef,
+    /// Up or down.
+    pub task: Task,
+    /// From which version.
+    pub from: u64,
+    /// To which version.
+    pub to: u64,
+}
+
+/// What is known of every database.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Book {
+    entries: BTreeMap<(EnvironmentName, ApplicationName), BTreeMap<SchemaName, Known>>,
+}
+
+/// What is known of one database.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Known {
+    /// The version that it has, and since when that is known.
+    pub version: Option<(u64, Moment)>,
+    /// The order that was given and whose end is not known.
+    pub open: Option<Open>,
+    /// What happened, the newest last, at most [`REMEMBERED`].
+    pub past: Vec<Record>,
+}
+
+/// An order whose end is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// The order.
+    pub started: Started,
+    /// When it was given.
+    pub at: Moment,
+    /// Set once it is certain that nobody will ever say how it ended: what is known of it.
+    pub unknown: Option<String>,
+}
+
+// === impl Book ===
+
+impl Book {
+    /// Takes a record in.
+    pub fn apply(&mut self, record: &Record) {
+        let place = (record.environment.clone(), record.application.clone());
+        let known = self.entries.entry(place).or_default();
+        let known = known.entry(record.schema.clone()).or_default();
+        known.apply(record);
+    }
+
+    /// The databases of an application in an environment.
+    pub fn of(
+        &self,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+    ) -> Option<&BTreeMap<SchemaName, Known>> {
+        self.entries
+            .get(&(environment.clone(), application.clone()))
+    }
+
+    /// One database.
+    pub fn get(
+        &self,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+        schema: &SchemaName,
+    ) -> Option<&Known> {
+        self.of(environment, application)?.get(schema)
+    }
+
+    /// Every database, with whose it is.
+    pub fn all(
+        &self,
+    ) -> impl Iterator<Item = (&EnvironmentName, &ApplicationName, &SchemaName, &Known)> {
+        self.entries
+            .iter()
+            .flat_map(|((environment, application), known)| {
+                known
+                    .iter()
+                    .map(move |(schema, known)| (environment, application, schema, known))
+            })
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn apply(&mut self, record: &Record) {
+        let mut has = |version: u64| self.version = Some((version, record.at));
+        match &record.what {
+            What::Read { version, .. } => has(*version),
+            What::Started(started) => {
+                self.open = Some(Open {
+                    started: started.clone(),
+                    at: record.at,
+                    unknown: None,
+                });
+            }
+            What::Done { id, version } | What::Failed { id, version, .. } => {
+                has(*version);
+                self.close(*id);
+            }
+            What::NotBegun { id, .. } => self.close(*id),
+            What::Unknown { id, version, why } => {
+                if let Some(version) = version {
+                    has(*version);
+                }
+                if let Some(open) = self.open.as_mut().filter(|open| open.started.id == *id) {
+                    open.unknown = Some(why.clone());
+                }
+            }
+            What::Settled { version, .. } => {
+                has(*version);
+                self.open = None;
+            }
+        }
+        // What is read at every deployment tells people nothing about the past.
+        if !matches!(record.what, What::Read { .. }) {
+            self.past.push(record.clone());
+            let surplus = self.past.len().saturating_sub(REMEMBERED);
+            self.past.drain(..surplus);
+        }
+    }
+
+    fn close(&mut self, id: Generation) {
+        if self.open.as_ref().is_some_and(|open| open.started.id == id) {
+            self.open = None;
+        }
+    }
+}
