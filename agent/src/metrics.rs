@@ -232,6 +232,7 @@ mod tests {
             checks: Results::from([("home".parse().unwrap(), result)]),
             hold: None,
             drift: Vec::new(),
+            migration: None,
         };
         HostReport {
             generation: grant,

@@ -11,6 +11,8 @@ use site::granted;
 use site::scenario::Scenario;
 use std::os::unix::process::ExitStatusExt;
 use tamer_core::desired::{ActivationStatus, Desired, FailureKind, Purpose};
+use tamer_core::moment::Moment;
+use tamer_core::schema::{MigrationOrder, MigrationStatus, Task};
 
 #[tokio::test]
 async fn child() {
@@ -86,6 +88,49 @@ fn kill_at_every_step_of_a_rollback() {
     }
     assert!(scenario.run(&desired, None).success());
     scenario.check("start:before, four times", Some("1.0.0"), &done);
+}
+
+#[test]
+fn kill_in_the_middle_of_a_migration_and_it_is_never_run_again() {
+    let scenario = Scenario::with_database();
+    let release = &scenario.good[0];
+    let mut desired = granted(5, None, Purpose::Forward);
+    let component = &mut desired.components[0];
+    component.grant = None;
+    component.stage = vec![release.clone()];
+    component.migrate = Some(MigrationOrder {
+        id: desired.generation,
+        schema: "main".parse().unwrap(),
+        task: Task::Up,
+        release: release.clone(),
+        from: 41,
+        to: 42,
+        start_by: Moment(site::now().0 + 600_000),
+    });
+    let status = || scenario.report().migration.unwrap().status;
+    let ups = || scenario.site.shared("ups").unwrap_or_default();
+    for (at, version, calls) in [
+        ("migrate:before", 41, ""),
+        ("migrate:after", 42, "now main 41 42\n"),
+    ] {
+        scenario.reset();
+        assert_eq!(scenario.run(&desired, Some(at)).signal(), Some(9), "{at}");
+        for _ in 0..2 {
+            assert!(scenario.run(&desired, None).success());
+            let said = status();
+            assert!(
+                matches!(&said, MigrationStatus::Unknown { version: Some(found), .. } if *found == version),
+                "{at}: {said:?}"
+            );
+            assert_eq!(ups(), calls, "{at}");
+        }
+    }
+    scenario.reset();
+    for _ in 0..2 {
+        assert!(scenario.run(&desired, None).success());
+        assert_eq!(status(), MigrationStatus::Done(42));
+        assert_eq!(ups(), "now main 41 42\n");
+    }
 }
 
 #[test]

@@ -106,6 +106,7 @@ prop_compose! {
             }),
             last: last.map(|(counter, status)| ActivationReport { grant: generation(counter), release: None, status }),
             hold,
+            migration: None,
         }
     }
 }
@@ -119,6 +120,7 @@ prop_compose! {
                 id: generation(counter), start_by: Moment(start_by),
                 purpose: if back { Purpose::Back } else { Purpose::Forward },
             }),
+            migrate: None,
         }
     }
 }

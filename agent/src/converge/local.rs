@@ -85,6 +85,12 @@ impl Converge {
                 "{slot} is being switched: that is ended now; ask again"
             ));
         }
+        if self.state(slot).migration.working.is_some() {
+            return Err(format!(
+                "a database of {} is being migrated by {slot}: ask again when that has ended",
+                slot.application
+            ));
+        }
         self.rescan(slot).await;
         let running = self.state(slot).running().map(|it| it.release.clone());
         if let Some(target) = known.previous(running.as_ref()) {

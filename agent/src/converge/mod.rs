@@ -7,6 +7,7 @@
 mod confirm;
 mod launch;
 mod local;
+mod migrating;
 mod report;
 mod round;
 mod slot;
@@ -30,7 +31,9 @@ use std::sync::Arc;
 use tamer_core::check::Results;
 use tamer_core::desired::{ActivationStatus, Desired, Failure, FailureKind, HostReport, Slot};
 use tamer_core::digest::Digest;
+use tamer_core::generation::Generation;
 use tamer_core::moment::Moment;
+use tamer_core::schema::MigrationStatus;
 use tokio::sync::{Mutex, mpsc, watch as channel};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +65,8 @@ enum Event {
     At(Slot, Step),
     /// An activation ended.
     Activated(Slot, ActivationStatus),
+    /// An order to migrate a database ended.
+    Migrated(Slot, Generation, MigrationStatus),
     /// A staging ended.
     Staged(Slot, Digest, Result<Staged, Failure>),
     /// A directory was pruned, or was not.
@@ -226,6 +231,7 @@ impl Converge {
     pub async fn run(mut self, stop: CancellationToken) {
         self.started();
         self.resume_interrupted().await;
+        self.resume_migrations().await;
         self.incoming.mark_changed();
         loop {
             self.round().await;
@@ -303,6 +309,7 @@ impl Converge {
                 }
             }
             Event::Activated(slot, status) => self.activated(&slot, status).await,
+            Event::Migrated(slot, id, status) => self.note_migration(&slot, id, status),
             Event::Staged(slot, release, outcome) => {
                 self.staging = None;
                 self.rescan(&slot).await;

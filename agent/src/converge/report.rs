@@ -72,6 +72,7 @@ impl Converge {
             checks: state.checks.clone(),
             hold: known.and_then(|it| it.hold.clone()),
             drift: drift.unwrap_or_default(),
+            migration: state.migration.report(known),
             slot,
         }
     }

@@ -28,7 +28,10 @@ impl Converge {
         self.ask_for_environment(&desired);
         let mut written_soon = false;
         for wanted in &desired.components {
-            written_soon |= self.decide(&desired, wanted).await;
+            // A database is migrated by what is staged, while nothing is switched here.
+            if !self.migrate(wanted).await {
+                written_soon |= self.decide(&desired, wanted).await;
+            }
         }
         if !written_soon {
             self.settle().await;
@@ -226,7 +229,8 @@ impl Converge {
             .is_some_and(|it| it.slot == wanted.slot);
         let keep = self.hands.config.keep;
         let state = self.state(&wanted.slot);
-        if staging || state.working.is_some() || !state.pruning.is_empty() {
+        let busy = state.working.is_some() || state.migration.working.is_some();
+        if staging || busy || !state.pruning.is_empty() {
             return;
         }
         let facts = state.facts(None, None);
@@ -309,6 +313,12 @@ impl Converge {
                 && grant.start_by >= clock
             {
                 let left = grant.start_by.since(clock) + std::time::Duration::from_millis(1);
+                wake = wake.min(now + left);
+            }
+            if let Some(order) = &wanted.migrate
+                && order.start_by >= clock
+            {
+                let left = order.start_by.since(clock) + std::time::Duration::from_millis(1);
                 wake = wake.min(now + left);
             }
         }

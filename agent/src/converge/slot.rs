@@ -1,6 +1,7 @@
 //! What is known of one component while the agent runs; all of it can be found out again.
 
 use super::Retry;
+use super::migrating::Migration;
 use crate::execute::stage::Staged;
 use crate::host::layout::Installed;
 use crate::journal::Acceptance;
@@ -35,6 +36,8 @@ pub(super) struct SlotState {
     pub(super) inspect_at: Option<Instant>,
     /// The activation under way.
     pub(super) working: Option<Working>,
+    /// The order to migrate a database that is under way, or ended.
+    pub(super) migration: Migration,
     /// How an activation ended that the journal could not be told of.
     pub(super) ended: Option<ActivationReport>,
     /// Why releases could not be staged, and when it is tried again.
@@ -66,6 +69,7 @@ impl Default for SlotState {
             drift: BTreeMap::new(),
             inspect_at: None,
             working: None,
+            migration: Migration::default(),
             ended: None,
             failed: BTreeMap::new(),
             pruning: BTreeSet::new(),

@@ -8,6 +8,7 @@ pub mod drive;
 pub mod environment;
 mod hooks;
 mod material;
+mod migrate;
 pub mod stage;
 mod step;
 pub mod underway;

@@ -20,6 +20,7 @@ use tamer_core::check::Results;
 use tamer_core::desired::{ActivationReport, Desired, Failure, Purpose, Slot};
 use tamer_core::generation::Generation;
 use tamer_core::release::ReleaseRef;
+use tamer_core::schema::{MigrationOrder, MigrationStatus};
 
 /// How many releases that ran well are remembered a component: more than ever stay on disk.
 const MAX_GOOD: usize = 20;
@@ -58,8 +59,20 @@ pub struct SlotJournal {
     pub activation: Option<Activation>,
     /// How the newest grant ended.
     pub last: Option<ActivationReport>,
+    /// The newest order to migrate a database, and how it ended or that it was begun.
+    pub migration: Option<Migrating>,
     /// Why it stays where it is, set by a person on the server.
     pub hold: Option<String>,
+}
+
+/// An order to migrate a database that was begun or has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Migrating {
+    /// The order.
+    pub order: MigrationOrder,
+    /// How far it is; [`MigrationStatus::Working`] is written before the database is changed.
+    pub status: MigrationStatus,
 }
 
 /// An activation that has begun to change something.
@@ -132,6 +145,7 @@ impl SlotJournal {
             good: Vec::new(),
             activation: None,
             last: None,
+            migration: None,
             hold: None,
         }
     }

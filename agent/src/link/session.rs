@@ -211,6 +211,7 @@ mod tests {
                 checks: Results::new(),
                 hold: None,
                 drift: Vec::new(),
+                migration: None,
             }],
             checks: Results::new(),
         }

@@ -218,6 +218,7 @@ pub fn is_lasting(kind: FailureKind) -> bool {
         | FailureKind::Check
         | FailureKind::Hook
         | FailureKind::Service
+        | FailureKind::Migration
         | FailureKind::Interrupted
         | FailureKind::Host => false,
     }

@@ -124,6 +124,7 @@ mod tests {
             stage: wanted.iter().map(|n| release(*n)).collect(),
             keep: vec![Digest::new([9; 32]), Digest::new([8; 32])],
             grant: None,
+            migrate: None,
         };
         let facts = Facts {
             on_disk,

@@ -38,6 +38,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const QUICK: &str = "[policy]\nmin_healthy = \"0s\"\nhealthy_deadline = \"500ms\"\n";
 
+/// A database that is a file: `up` counts its calls in another one.
+const SCHEMA: &str = "[schema.main]\ncurrent = \"bin/current\"\ntarget = 42\nup = \"bin/up now\"\n";
+pub(crate) const DATABASE: [(&str, &str); 2] = [
+    (
+        "bin/current",
+        "#!/bin/sh\ncat $TAMER_SHARED/version 2>/dev/null || echo 41\n",
+    ),
+    (
+        "bin/up",
+        "#!/bin/sh\necho $1 $TAMER_SCHEMA $TAMER_SCHEMA_FROM $TAMER_SCHEMA_TARGET >> $TAMER_SHARED/ups\n\
+         echo $TAMER_SCHEMA_TARGET > $TAMER_SHARED/version\n",
+    ),
+];
+
 /// The directories of one host.
 pub(crate) struct Site {
     pub(crate) dir: PathBuf,
@@ -49,6 +63,8 @@ pub(crate) struct Site {
     pub(crate) more: &'static str,
     /// Releases get no hooks and no checks.
     pub(crate) bare: bool,
+    /// Releases carry the programs of a database.
+    pub(crate) schema: bool,
     /// Releases are the agent itself: they name its unit, and have a `validate` hook alone.
     pub(crate) agent: bool,
 }
@@ -72,6 +88,7 @@ impl Site {
             user: None,
             more: "",
             bare: false,
+            schema: false,
             agent: false,
         }
     }
@@ -164,12 +181,22 @@ impl Site {
             ),
             _ => text,
         };
+        let text = match self.schema {
+            true => {
+                text.replacen(
+                    "hook_timeout",
+                    "works_with = { main = \"41..=42\" }\nhook_timeout",
+                    1,
+                ) + SCHEMA
+            }
+            false => text,
+        };
         let application = Application::parse("tamer.toml", &text).unwrap();
         let what = pack::PackSpec {
             application: application.application.clone(),
             component: slot().component,
             version: version.parse().unwrap(),
-            spec: application.components[&slot().component].clone(),
+            spec: application.spec(&slot().component).unwrap(),
             mtime: 1_700_000_000,
         };
         let archive = tree.path().with_extension("tar.zst");
@@ -243,6 +270,7 @@ pub(crate) fn granted(counter: u64, run: Option<&ReleaseRef>, purpose: Purpose) 
                 start_by: Moment(now().0 + 600_000),
                 purpose,
             }),
+            migrate: None,
         }],
     }
 }
@@ -376,6 +404,16 @@ impl Agent {
         self.desired
             .send_replace(Some(granted(counter, run, purpose)));
         self.ended(counter).await
+    }
+
+    /// Waits until the order to migrate has ended.
+    pub(crate) async fn migrated(&mut self, counter: u64) -> ComponentReport {
+        self.until(&format!("order {counter} ended"), |it| {
+            it.migration.as_ref().is_some_and(|migration| {
+                migration.id.counter == counter && migration.status.is_final()
+            })
+        })
+        .await
     }
 
     pub(crate) async fn ended(&mut self, counter: u64) -> ComponentReport {

@@ -1,6 +1,6 @@
 //! A grant that an agent of its own process carries out, again and again from the same beginning.
 
-use super::{Agent, QUICK, Site, granted};
+use super::{Agent, DATABASE, QUICK, Site, granted};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -24,8 +24,12 @@ pub(crate) async fn child() {
 pub(crate) async fn carry_out(site: &Site, desired: Desired) {
     let counter = desired.generation.counter;
     let mut agent = Agent::start(site.hands()).await;
+    let migrates = desired.components[0].migrate.is_some();
     agent.desired.send_replace(Some(desired));
-    let report = agent.ended(counter).await;
+    let report = match migrates {
+        true => agent.migrated(counter).await,
+        false => agent.ended(counter).await,
+    };
     fs::write(
         site.dir.join("report.json"),
         serde_json::to_vec(&report).unwrap(),
@@ -87,6 +91,22 @@ impl Scenario {
         }
         cp(&this.site.dir.join("host"), &this.site.dir.join("before"));
         this
+    }
+
+    /// A release in the store that carries the programs of a database; nothing has been run.
+    pub(crate) fn with_database() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut site = Site::at(dir.path());
+        site.environment(QUICK);
+        site.schema = true;
+        let release = site.publish("1.0.0", &DATABASE);
+        cp(&site.dir.join("host"), &site.dir.join("before"));
+        Self {
+            site,
+            _dir: dir,
+            good: [release.clone(), release.clone()],
+            bad: release,
+        }
     }
 
     pub(crate) fn reset(&self) {
