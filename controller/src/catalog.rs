@@ -12,6 +12,7 @@ use tamer_core::digest::Digest;
 use tamer_core::environment::{Environment, MAX_ENVIRONMENT};
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName};
 use tamer_core::release::{ApplicationVersion, MAX_MANIFEST, Manifest, ReleaseRef};
+use tamer_core::schema::Declared;
 use tamer_core::version::Version;
 use tamer_kit::hash::sha256;
 use tamer_release::manifest;
@@ -199,12 +200,13 @@ impl Catalog {
                 BTreeMap::from([(component.clone(), release)])
             }
         };
-        let mut needs = BTreeMap::new();
+        let (mut needs, mut declared) = (BTreeMap::new(), BTreeMap::new());
         for (component, release) in &releases {
             let name = release_target(&application, component, &release.version);
             let manifest = self
                 .manifest(&name, targets.get(&name), &release.manifest)
                 .await?;
+            declared.insert(release.manifest, Declared::from(&manifest.spec));
             needs.insert(component.clone(), manifest.spec.needs);
         }
         let circle = |reason| NotFound::Unusable {
@@ -223,6 +225,8 @@ impl Catalog {
             version,
             releases,
             proven: BTreeSet::new(),
+            declared,
+            no_way_back: false,
         })
     }
 

@@ -82,6 +82,8 @@ pub struct Paths {
     pub incoming: PathBuf,
     /// The keys that were shut out.
     pub revocations: PathBuf,
+    /// What was done to databases.
+    pub migrations: PathBuf,
     /// The backups.
     pub backups: PathBuf,
     /// The copy of what the store does not hold.
@@ -139,6 +141,7 @@ impl Config {
             online,
             audit: data.join("audit.log"),
             revocations: data.join("revocations.log"),
+            migrations: data.join("migrations.log"),
             artifacts: match &self.artifacts {
                 Place::Directory(directory) => Some(directory.clone()),
                 Place::S3(_) | Place::Http(_) => None,

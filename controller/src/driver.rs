@@ -8,6 +8,7 @@
 use crate::audit::AuditLog;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
+use crate::migrations::Migrations;
 use crate::mirror::Mirror;
 use crate::revocations::{Revocation, Revocations};
 use crate::server::Connections;
@@ -59,6 +60,8 @@ pub struct Parts {
     pub audit: AuditLog,
     /// Where revoked keys are kept.
     pub revocations: Revocations,
+    /// Where it is kept what was done to databases.
+    pub migrations: Migrations,
     /// Where the epoch is kept, and which one is there.
     pub epoch: (PathBuf, u64),
     /// The copy of these.
@@ -214,12 +217,19 @@ impl Parts {
     /// Makes everything durable: revoked keys and what people did in their logs, the rest in the store.
     async fn commit(&mut self, shut_out: &[Revocation]) -> anyhow::Result<()> {
         let entries = self.fleet.take_audit();
+        let records = self.fleet.take_records();
         let risen = self.fleet.epoch > self.epoch.1;
         // A few lines and one fsync, seldom: people are slow.
         if !shut_out.is_empty() {
             self.revocations
                 .append(shut_out)
                 .context("cannot write down what was revoked")?;
+        }
+        // Before the order is sent that it speaks of, and before the deployment knows of it.
+        if !records.is_empty() {
+            self.migrations
+                .append(&records)
+                .context("cannot write down what is done to a database")?;
         }
         if !entries.is_empty() {
             self.audit
@@ -230,7 +240,7 @@ impl Parts {
             epoch::raise(&self.epoch.0, self.fleet.epoch).context("cannot note the epoch")?;
             self.epoch.1 = self.fleet.epoch;
         }
-        if risen || !shut_out.is_empty() || !entries.is_empty() {
+        if risen || !shut_out.is_empty() || !entries.is_empty() || !records.is_empty() {
             self.mirror.records().await;
         }
         self.fleet.mirror_trouble = self.mirror.trouble();

@@ -16,7 +16,7 @@
 //! | [`sessions`], [`server`] | who is connected; the one port |
 //! | [`identity`] | the CA, join tokens, who may do what |
 //! | [`publications`], [`artifacts`], [`catalog`] | signed metadata, blobs, and looking things up in both |
-//! | [`store`], [`audit`], [`revocations`] | what must not be forgotten; logs that are [`chain`]s |
+//! | [`store`], [`audit`], [`revocations`], [`migrations`] | what must not be forgotten; logs that are [`chain`]s |
 //! | [`backups`], [`mirror`] | copies of all of it |
 //! | [`config`], [`metrics`] | |
 
@@ -31,6 +31,7 @@ pub mod driver;
 pub mod fleet;
 pub mod identity;
 pub mod metrics;
+pub mod migrations;
 pub mod mirror;
 pub mod notes;
 pub mod publications;

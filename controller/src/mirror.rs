@@ -4,7 +4,7 @@
 //! ```text
 //! <backups>/<time>-r<revision>.tamer-backup     the store, now and then
 //! <backups>/mirror/ca/ online/ trust/           keys and signed metadata
-//! <backups>/mirror/audit.log revocations.log    continued line by line
+//! <backups>/mirror/audit.log revocations.log migrations.log    continued line by line
 //! <backups>/mirror/epoch controller.toml        replaced
 //! <backups>/mirror/artifacts/blobs/             copied once
 //! <backups>/mirror/as-of                        when all of it was whole
@@ -219,6 +219,7 @@ impl Plan {
     pub fn records(&self) -> Result<(), MirrorError> {
         self.check_ours()?;
         copy::log(&self.paths.revocations, &self.to("revocations.log"))?;
+        copy::log(&self.paths.migrations, &self.to("migrations.log"))?;
         copy::log(&self.paths.audit, &self.to("audit.log"))?;
         copy::file(&self.paths.state.join("epoch"), &self.to("epoch"))?;
         Ok(())
@@ -278,6 +279,7 @@ impl Plan {
         let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
         for (from, name) in [
             (&self.paths.revocations, "revocations.log"),
+            (&self.paths.migrations, "migrations.log"),
             (&self.paths.audit, "audit.log"),
         ] {
             let to = self.to(name);

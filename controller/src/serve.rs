@@ -15,6 +15,7 @@ use crate::identity::ca::{Ca, SERVER_LIFE};
 use crate::identity::peer::{Caller, Identity};
 use crate::identity::registry::{Denied, Role};
 use crate::metrics::Metrics;
+use crate::migrations;
 use crate::mirror::Mirror;
 use crate::publications::Publications;
 use crate::revocations;
@@ -93,6 +94,13 @@ pub async fn serve(
         )
     })?;
     fleet.keep_out(&revoked, now);
+    let (migrations, records) = migrations::open(&paths.migrations).with_context(|| {
+        format!(
+            "cannot tell what was begun on databases, so nothing is migrated: put the copy of it in {} in place",
+            paths.mirror.display()
+        )
+    })?;
+    fleet.remember(&records);
     take_in_environments(&mut fleet, &catalog).await?;
     let metrics = Metrics::new();
     let mirror = Mirror::new(&config, metrics.clone());
@@ -105,6 +113,7 @@ pub async fn serve(
             store: Arc::clone(&store),
             audit: AuditLog::open(&paths.audit).context("cannot open the audit log")?,
             revocations,
+            migrations,
             epoch: (paths.state.clone(), epoch::read(&paths.state)?),
             mirror: mirror.clone(),
             sessions: Arc::clone(&sessions),

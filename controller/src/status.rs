@@ -5,6 +5,10 @@ mod sight;
 
 pub use sight::Sight;
 
+mod databases;
+
+pub use databases::database;
+
 use crate::fleet::Fleet;
 use crate::fleet::hosts::Seat;
 use std::collections::BTreeMap;
@@ -26,6 +30,8 @@ fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::Deploy
         .iter()
         .map(|step| rollout(fleet, deployment, step, now))
         .collect();
+    let seen = fleet.databases(deployment);
+    let stuck = databases::stuck(deployment, &rollouts, &seen);
     let running = rollouts.iter().find(|r| {
         !matches!(
             r.state.as_str(),
@@ -41,6 +47,10 @@ fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::Deploy
             "failed".to_owned()
         }
         Some((_, ending)) => ended(ending).to_owned(),
+        None if stuck.is_some() => stuck
+            .as_ref()
+            .map_or_else(String::new, |(state, _)| (*state).to_owned()),
+        None if running.is_none() && seen.iter().any(databases::is_at_it) => "migrating".to_owned(),
         None => running.map_or_else(|| "running".to_owned(), |rollout| rollout.state.clone()),
     };
     v1::DeploymentStatus {
@@ -62,9 +72,13 @@ fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::Deploy
         state,
         exit_code: deployment
             .ended
-            .map_or(0, |(_, ending)| u32::from(ending.exit_code())),
+            .map_or(u32::from(stuck.is_some()) * 7, |(_, ending)| {
+                u32::from(ending.exit_code())
+            }),
         rollouts,
         now_ms: now.0,
+        databases: seen.iter().map(database).collect(),
+        next: stuck.map_or_else(String::new, |(_, next)| next),
     }
 }
 
@@ -150,8 +164,10 @@ fn details(
     epoch: u64,
 ) {
     let paused = rollout.paused.is_some();
+    let frozen = rollout.paused.as_ref().is_some_and(|pause| pause.frozen);
     status.state = match &rollout.stage {
         Stage::Ended { outcome: how, .. } => outcome(how).to_owned(),
+        _ if frozen => "frozen".to_owned(),
         _ if paused => "paused".to_owned(),
         Stage::RollingBack { .. } => "rolling back".to_owned(),
         Stage::Rolling { .. } | Stage::Baking { .. } => "running".to_owned(),
@@ -165,6 +181,10 @@ fn details(
         .iter()
         .map(Waiting::to_string)
         .collect();
+    if let Some(pause) = rollout.paused.as_ref().filter(|pause| pause.frozen) {
+        status.cause.clone_from(&pause.reason);
+        status.waiting_on = vec!["a person to decide".to_owned()];
+    }
     status.total = rollout.total;
     status.waves = rollout
         .waves

@@ -279,7 +279,7 @@ fn check_names_everything_that_is_wrong() {
     let (site, _) = Site::started();
     let paths = site.config().paths();
     let whole = site.run(&["check"]).done();
-    assert_eq!(whole.matches("ok    ").count(), 9, "{whole}");
+    assert_eq!(whole.matches("ok    ").count(), 10, "{whole}");
     let log = std::fs::read_to_string(&paths.audit).unwrap();
     std::fs::write(&paths.audit, log.replace("init", "exit")).unwrap();
     std::fs::set_permissions(&paths.snapshot_key, PermissionsExt::from_mode(0o644)).unwrap();

@@ -33,9 +33,10 @@ impl OperatorApi {
         let version: Version = parse(&request.version)?;
         let component: Option<ComponentName> = parse_option(&request.component)?;
         let application = self.application(&environment, &request.application).await?;
-        let wanted = self
+        let mut wanted = self
             .wanted(environment, application, component.as_ref(), version)
             .await?;
+        wanted.no_way_back = request.no_way_back;
         loop {
             let mut changes = self.driver.changes();
             changes.mark_unchanged();
@@ -82,10 +83,10 @@ impl OperatorApi {
         let by = by_whom(&by, &request.reason);
         let change = self.driver.change(move |fleet, now| {
             fleet.go_back(
-                &environment,
-                &application,
+                (&environment, &application),
                 component.as_ref(),
                 to.as_ref(),
+                request.with_down,
                 &by,
                 now,
             )
@@ -107,7 +108,9 @@ impl OperatorApi {
             "pause" => Control::Pause,
             "resume" => Control::Resume,
             "abort" => Control::Abort,
-            "rollback" => Control::Rollback,
+            "rollback" => Control::Rollback {
+                with_down: request.with_down,
+            },
             other => {
                 return Err(Status::invalid_argument(format!(
                     "`{other}` cannot be done to a deployment"
@@ -247,7 +250,7 @@ impl OperatorApi {
         Ok(Response::new(v1::HistoryResponse { deployments }))
     }
 
-    async fn application(
+    pub(super) async fn application(
         &self,
         environment: &EnvironmentName,
         given: &str,
@@ -274,7 +277,7 @@ impl OperatorApi {
         })
     }
 
-    async fn wanted(
+    pub(super) async fn wanted(
         &self,
         environment: EnvironmentName,
         application: ApplicationName,
@@ -335,7 +338,7 @@ impl OperatorApi {
     }
 }
 
-fn by_whom(name: &OperatorName, reason: &str) -> By {
+pub(super) fn by_whom(name: &OperatorName, reason: &str) -> By {
     By {
         who: name.to_string(),
         reason: reason.to_owned(),

@@ -7,6 +7,7 @@ pub mod enrolment;
 mod inviting;
 pub mod operator;
 mod publishing;
+mod schemas;
 
 use crate::catalog::NotFound;
 use crate::driver::{Driver, Stopped};
@@ -99,8 +100,9 @@ fn refused(error: &Refused) -> Status {
         Refused::NotAdmitted(_)
         | Refused::Evidence { .. }
         | Refused::NothingBack { .. }
+        | Refused::Schema(_)
         | Refused::Illegal(_) => Status::failed_precondition(message),
-        Refused::Locked { .. } | Refused::Held(_) => Status::aborted(message),
+        Refused::Locked { .. } | Refused::Held(_) | Refused::Open(_) => Status::aborted(message),
         Refused::Unreachable { .. } => Status::out_of_range(message),
     }
 }

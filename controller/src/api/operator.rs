@@ -210,6 +210,24 @@ impl Operators for OperatorApi {
         self.follow(request).await
     }
 
+    async fn plan(&self, request: Request<v1::DeployRequest>) -> Answer<v1::PlanResponse> {
+        self.outlook(request).await
+    }
+
+    async fn list_schemas(
+        &self,
+        request: Request<v1::ListSchemasRequest>,
+    ) -> Answer<v1::ListSchemasResponse> {
+        self.schemas(request).await
+    }
+
+    async fn settle_schema(
+        &self,
+        request: Request<v1::SettleSchemaRequest>,
+    ) -> Answer<v1::SettleSchemaResponse> {
+        self.settle(request).await
+    }
+
     async fn history(&self, request: Request<v1::HistoryRequest>) -> Answer<v1::HistoryResponse> {
         self.past(request).await
     }

@@ -10,6 +10,7 @@ use tamer_controller::revocations::Revocation;
 use tamer_controller::store::sled::SledStore;
 use tamer_controller::store::{StoreError, backup as files, epoch, maintain};
 use tamer_controller::{audit, backups, chain, utc};
+use tamer_core::schema::Record;
 use tamer_kit::clock;
 use tamer_release::trust::{PublishedTeam, SigningKey};
 
@@ -124,6 +125,14 @@ fn findings(config: &Config) -> Vec<Finding> {
         }
         Ok(format!("every link holds, {keys} keys are shut out"))
     };
+    let migrations = || {
+        let mut records = 0;
+        let count = &mut |_: Record| records += 1;
+        if paths.migrations.exists() {
+            chain::read(&paths.migrations, None, count)?;
+        }
+        Ok(format!("every link holds, {records} records"))
+    };
     let mirror = || {
         Ok(match Plan::new(config).check()? {
             Some(as_of) => format!("{} was whole at {}", paths.mirror.display(), utc(as_of)),
@@ -144,6 +153,7 @@ fn findings(config: &Config) -> Vec<Finding> {
         ("trust", trust()),
         ("audit log", audit()),
         ("revocations", revocations()),
+        ("migrations", migrations()),
         ("backups", backup()),
         ("mirror", mirror()),
     ]

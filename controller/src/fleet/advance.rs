@@ -5,8 +5,10 @@ use super::persist::Object;
 use tamer_core::desired::{FailureKind, Purpose};
 use tamer_core::id::TargetKey;
 use tamer_core::moment::Moment;
-use tamer_core::rollout::deployment::{DeploymentId, Next, StepStatus, Summary};
+use tamer_core::rollout::deployment::{Deployment, DeploymentId, Next, StepStatus, Summary};
 use tamer_core::rollout::{Event, PartStatus, RolloutId, Stage, Target};
+use tamer_core::schema::Task;
+use tamer_core::schema::migration::State;
 
 /// A target that has not come to rest after so many decisions is a mistake of ours, and is left alone
 /// until something happens to it.
@@ -17,6 +19,9 @@ impl Fleet {
     pub fn advance(&mut self, now: Moment) {
         if self.held.is_some() {
             return;
+        }
+        if now >= self.patient_until {
+            self.awaited.clear();
         }
         let due = self
             .wakes
@@ -36,6 +41,7 @@ impl Fleet {
 
     fn settle(&mut self, key: &TargetKey, now: Moment) {
         for _ in 0..MOST_DECISIONS {
+            self.draw_line(key, now);
             let Some(target) = self.targets.get(key) else {
                 return;
             };
@@ -107,10 +113,17 @@ impl Fleet {
     }
 
     fn next_step(&mut self, id: DeploymentId, now: Moment) -> bool {
+        let Some(deployment) = self.deployments.get(&id) else {
+            return false;
+        };
+        let next = deployment.next();
+        if self.awaits_hosts(deployment, &next) {
+            return false;
+        }
         let Some(deployment) = self.deployments.get_mut(&id) else {
             return false;
         };
-        match deployment.next() {
+        match next {
             Next::Wait => return false,
             Next::TakeBack(steps) => deployment.steps.extend(steps),
             Next::End(ending) => {
@@ -120,9 +133,29 @@ impl Fleet {
                 self.note(now, "controller", "deployment.ended", object, &what);
             }
             Next::Start(number) => self.start_step(id, number, now),
+            Next::Migrate(number) => return self.migrate(id, number, now),
         }
         self.dirty.insert(Object::Deployment(id));
         true
+    }
+
+    /// Whether hosts are awaited that were there when the controller stopped: what counts them as away
+    /// would leave them out.
+    fn awaits_hosts(&self, deployment: &Deployment, next: &Next) -> bool {
+        let counts = match next {
+            Next::Start(_) => true,
+            Next::Migrate(number) => {
+                let migration = deployment.migrations.get(*number);
+                migration.is_some_and(|it| match &it.state {
+                    State::Ordered(lease) => lease.task == Task::Read,
+                    _ => true,
+                })
+            }
+            Next::TakeBack(_) | Next::End(_) | Next::Wait => false,
+        };
+        let site = (&deployment.environment, &deployment.application);
+        let mut hosts = self.sited(site).flat_map(|target| target.hosts.keys());
+        counts && hosts.any(|host| self.awaited.contains(host))
     }
 
     fn start_step(&mut self, id: DeploymentId, number: usize, now: Moment) {
@@ -135,7 +168,12 @@ impl Fleet {
             return;
         };
         let rollout = RolloutId(self.numbers.rollout + 1);
+        let crosses = step
+            .release
+            .as_ref()
+            .and_then(|release| self.crosses_line(&step.target, release));
         let planned = match self.targets.get(&step.target) {
+            _ if crosses.is_some() => Err(crosses.unwrap_or_default()),
             None => Err("the environment has no place for it any more".to_owned()),
             Some(target) => target
                 .plan(rollout, step.release.clone(), step.purpose, now)

@@ -2,13 +2,15 @@
 
 use super::Fleet;
 use super::deploy::{Asked, By, Control, Refused, Wanted};
-use std::collections::BTreeSet;
+use super::migrate::migration;
+use std::collections::{BTreeMap, BTreeSet};
 use tamer_core::desired::Purpose;
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName, TargetKey};
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::Illegal;
 use tamer_core::rollout::deployment::{Deployment, DeploymentId, Ending, Step};
+use tamer_core::schema::Task;
 use tamer_core::version::Version;
 
 impl Fleet {
@@ -19,20 +21,24 @@ impl Fleet {
     /// [`Refused`]; nothing has changed then.
     pub fn go_back(
         &mut self,
-        environment: &EnvironmentName,
-        application: &ApplicationName,
+        site: (&EnvironmentName, &ApplicationName),
         component: Option<&ComponentName>,
         to: Option<&Wanted>,
+        with_down: bool,
         by: &By,
         now: Moment,
     ) -> Result<Asked, Refused> {
         self.refuse_held()?;
+        let (environment, application) = site;
+        if let Some(to) = to {
+            self.declare(&to.declared);
+        }
         if !self.environments.contains_key(environment) {
             return Err(Refused::NoEnvironment(environment.clone()));
         }
         let running = self.running_in(environment, application);
         if let Some(id) = running.filter(|_| to.is_none() && component.is_none()) {
-            self.control(id, Control::Rollback, by, now)?;
+            self.control(id, Control::Rollback { with_down }, by, now)?;
             return Ok(Asked::Started(id));
         }
         let steps: Vec<(TargetKey, Option<ReleaseRef>)> = match to {
@@ -65,6 +71,12 @@ impl Fleet {
                 return Err(Illegal::KnownBad(bad.clone()).into());
             }
         }
+        self.refuse_open(site)?;
+        let migrations: Vec<_> = self
+            .way_down(site, &steps, with_down)?
+            .into_iter()
+            .map(|(schema, to, carrier)| migration(schema, Task::Down, to, carrier))
+            .collect();
         let steps: Vec<_> = steps
             .into_iter()
             .filter(|(key, release)| {
@@ -99,6 +111,7 @@ impl Fleet {
                 started_at: now,
                 on_failure: tamer_core::policy::OnFailure::Pause,
                 steps,
+                migrations,
                 ended: None,
             },
             now,
@@ -134,6 +147,8 @@ impl Fleet {
             version: version.clone(),
             releases: releases.collect::<Option<_>>()?,
             proven: BTreeSet::new(),
+            declared: BTreeMap::new(),
+            no_way_back: false,
         })
     }
 

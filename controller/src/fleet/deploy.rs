@@ -1,10 +1,12 @@
-//! Deployments: asking for them, and steering them.
+//! Deployments: asking for them.
 
 use super::Fleet;
 use super::persist::Object;
-use std::collections::BTreeSet;
+pub use super::refused::Refused;
+pub use super::steer::Control;
+use std::collections::{BTreeMap, BTreeSet};
 use tamer_core::desired::Purpose;
-use tamer_core::environment::NotAdmitted;
+use tamer_core::digest::Digest;
 use tamer_core::evidence::EvidenceKind;
 use tamer_core::id::{
     ApplicationName, ComponentName, ComponentPath, EnvironmentName, PoolName, TargetKey,
@@ -12,7 +14,8 @@ use tamer_core::id::{
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::deployment::{Deployment, DeploymentId, Step, StepStatus};
-use tamer_core::rollout::{Event, Illegal, NoPlan, RolloutId, Target};
+use tamer_core::rollout::{RolloutId, Target};
+use tamer_core::schema::Declared;
 use tamer_core::version::Version;
 
 /// How many ended deployments are kept, for history and for going back.
@@ -31,88 +34,10 @@ pub struct Wanted {
     pub releases: Vec<(ComponentName, ReleaseRef)>,
     /// What is proven of all of them.
     pub proven: BTreeSet<EvidenceKind>,
-}
-
-/// Why a deployment was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// No such environment.
-    #[error(
-        "there is no environment `{0}`: `tamer env list` shows those that are signed, `tamer env apply` adds one"
-    )]
-    NoEnvironment(EnvironmentName),
-    /// The environment places nothing of the application.
-    #[error("`{environment}` has no place for {what}: add it to [place] and run `tamer env apply`")]
-    NoPlace {
-        /// Where.
-        environment: EnvironmentName,
-        /// What.
-        what: String,
-    },
-    /// No host has the labels.
-    #[error(
-        "no host of `{environment}` has the labels that {what} is placed by: `tamer hosts --environment {environment}` shows them, `tamer host invite` adds one"
-    )]
-    NoHosts {
-        /// Where.
-        environment: EnvironmentName,
-        /// What.
-        what: String,
-    },
-    /// There are hosts, and none can be reached.
-    #[error(
-        "cannot deploy {what} to `{environment}`: {why}; `tamer hosts --environment {environment}` shows them"
-    )]
-    Unreachable {
-        /// Where.
-        environment: EnvironmentName,
-        /// What.
-        what: String,
-        /// Why not.
-        why: NoPlan,
-    },
-    /// The environment's signed file does not admit a release.
-    #[error(transparent)]
-    NotAdmitted(#[from] NotAdmitted),
-    /// Evidence is missing; nothing overrides that.
-    #[error("{environment} demands evidence that is missing: {missing}")]
-    Evidence {
-        /// Where.
-        environment: EnvironmentName,
-        /// What is missing.
-        missing: String,
-    },
-    /// Another one is in the way.
-    #[error(
-        "deployment {id} of {what} by {by} is running since {since}: `tamer watch {id}` follows it, --wait waits for it"
-    )]
-    Locked {
-        /// Which one.
-        id: DeploymentId,
-        /// What it deploys.
-        what: String,
-        /// Who asked for it.
-        by: String,
-        /// Since when, as a length of time.
-        since: String,
-    },
-    /// The controller was restored and is held.
-    #[error("the controller was restored from a backup and is held: {0}")]
-    Held(String),
-    /// There is nothing to go back to.
-    #[error("there is nothing to go back to in `{environment}`: {why}")]
-    NothingBack {
-        /// Where.
-        environment: EnvironmentName,
-        /// Why.
-        why: String,
-    },
-    /// There is no such deployment, or it is over.
-    #[error("{0}")]
-    NoDeployment(String),
-    /// Its state does not allow it.
-    #[error(transparent)]
-    Illegal(#[from] Illegal),
+    /// What they say of databases, by manifest.
+    pub declared: BTreeMap<Digest, Declared>,
+    /// Whether the database may be brought to where what runs does not work with it: nothing leads back then.
+    pub no_way_back: bool,
 }
 
 /// Who asks for something, and why.
@@ -133,25 +58,57 @@ pub enum Asked {
     NothingToDo,
 }
 
-/// What may be done to a running deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Control {
-    /// Grant nothing more.
-    Pause,
-    /// Go on.
-    Resume,
-    /// Stop where it is.
-    Abort,
-    /// Go back.
-    Rollback,
-}
-
 impl Fleet {
     /// Starts a deployment.
     ///
     /// # Errors
     /// [`Refused`]; nothing has changed then.
     pub fn deploy(&mut self, wanted: &Wanted, by: &By, now: Moment) -> Result<Asked, Refused> {
+        self.declare(&wanted.declared);
+        let steps = self.rollouts(wanted, now)?;
+        let (environment, application) = (&wanted.environment, &wanted.application);
+        let site = (environment, application);
+        let migrations = self.migrations(site, &steps, wanted.no_way_back);
+        let on_failure = self
+            .environments
+            .get(environment)
+            .map_or_else(Default::default, |place| place.file.policy.on_failure);
+        self.adopt(steps.iter().map(|(key, _)| key), now);
+        let steps: Vec<Step> = steps
+            .into_iter()
+            .map(|(target, release)| self.step(target, Some(release), Purpose::Forward))
+            .collect();
+        if steps.is_empty() {
+            return Ok(Asked::NothingToDo);
+        }
+        Ok(Asked::Started(self.begin(
+            Deployment {
+                id: DeploymentId::default(),
+                environment: environment.clone(),
+                application: wanted.application.clone(),
+                version: Some(wanted.version.clone()),
+                purpose: Purpose::Forward,
+                by: by.who.clone(),
+                reason: by.reason.clone(),
+                started_at: now,
+                on_failure,
+                steps,
+                migrations,
+                ended: None,
+            },
+            now,
+        )))
+    }
+
+    /// The rollouts that a version takes here: none where everything is there already.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub(super) fn rollouts(
+        &self,
+        wanted: &Wanted,
+        now: Moment,
+    ) -> Result<Vec<(TargetKey, ReleaseRef)>, Refused> {
         self.refuse_held()?;
         let environment = &wanted.environment;
         let place = self
@@ -194,8 +151,14 @@ impl Fleet {
                 missing,
             });
         }
-        let keys: BTreeSet<TargetKey> = steps.iter().map(|(key, _)| key.clone()).collect();
+        let mut keys: BTreeSet<TargetKey> = steps.iter().map(|(key, _)| key.clone()).collect();
+        let site = (environment, &wanted.application);
+        if !self.carriers(site, &steps).is_empty() {
+            // A database is everybody's who uses it.
+            keys.extend(self.sited(site).map(|target| target.key.clone()));
+        }
         self.refuse_locked(&keys, now)?;
+        self.refuse_open(site)?;
         for (key, _) in &steps {
             if self
                 .targets
@@ -223,92 +186,8 @@ impl Fleet {
                 });
             }
         }
-        let steps: Vec<_> = steps
-            .into_iter()
-            .filter(|(key, release)| !self.is_there(key, release))
-            .collect();
-        let on_failure = place.file.policy.on_failure;
-        self.adopt(steps.iter().map(|(key, _)| key), now);
-        let steps: Vec<Step> = steps
-            .into_iter()
-            .map(|(target, release)| self.step(target, Some(release), Purpose::Forward))
-            .collect();
-        if steps.is_empty() {
-            return Ok(Asked::NothingToDo);
-        }
-        Ok(Asked::Started(self.begin(
-            Deployment {
-                id: DeploymentId::default(),
-                environment: environment.clone(),
-                application: wanted.application.clone(),
-                version: Some(wanted.version.clone()),
-                purpose: Purpose::Forward,
-                by: by.who.clone(),
-                reason: by.reason.clone(),
-                started_at: now,
-                on_failure,
-                steps,
-                ended: None,
-            },
-            now,
-        )))
-    }
-
-    /// Pauses, resumes, aborts or turns around a running deployment.
-    ///
-    /// # Errors
-    /// [`Refused`]; nothing has changed then.
-    pub fn control(
-        &mut self,
-        id: DeploymentId,
-        what: Control,
-        by: &By,
-        now: Moment,
-    ) -> Result<(), Refused> {
-        let deployment = self.deployments.get(&id).ok_or_else(|| {
-            Refused::NoDeployment(format!(
-                "there is no deployment {id}: `tamer history` lists them"
-            ))
-        })?;
-        let running = deployment
-            .steps
-            .iter()
-            .find(|step| matches!(step.status, StepStatus::Running(_)));
-        let Some(key) = running.map(|step| step.target.clone()) else {
-            return Err(Refused::NoDeployment(format!(
-                "deployment {id} is over: `tamer status {id}` says how it ended"
-            )));
-        };
-        let environment = deployment.environment.clone();
-        let (by_text, reason_text) = (by.who.clone(), by.reason.clone());
-        let (event, action) = match what {
-            Control::Pause => (
-                Event::Paused {
-                    by: by_text,
-                    reason: reason_text,
-                },
-                "pause",
-            ),
-            Control::Resume => (Event::Resumed, "resume"),
-            Control::Abort => (
-                Event::Aborted {
-                    by: by_text,
-                    reason: reason_text,
-                },
-                "abort",
-            ),
-            Control::Rollback => (
-                Event::RollbackAsked {
-                    by: by_text,
-                    reason: reason_text,
-                },
-                "rollback",
-            ),
-        };
-        self.apply(&key, &event, now)?;
-        let object = format!("{environment} deployment {id}");
-        self.note(now, &by.who, action, object, &by.reason);
-        Ok(())
+        steps.retain(|(key, release)| !self.is_there(key, release));
+        Ok(steps)
     }
 
     /// The deployment that runs for an application in an environment.

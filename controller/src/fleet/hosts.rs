@@ -1,6 +1,7 @@
 //! What hosts say of themselves, and what they are told to be.
 
 use super::Fleet;
+use super::migrate::Told;
 use super::observation::observation;
 use super::persist::Object;
 use crate::identity::peer::Caller;
@@ -97,6 +98,7 @@ impl Fleet {
         report: HostReport,
         now: Moment,
     ) -> Result<Option<Desired>, String> {
+        self.awaited.remove(name);
         let seat = self.seats.entry(name.clone()).or_default();
         if let Some(old) = seat.session.replace(session) {
             let current = seat.session.as_ref().map(|session| session.run_id.clone());
@@ -197,9 +199,10 @@ impl Fleet {
     /// What must be sent now: hosts whose desired state has changed, with a newer generation.
     pub fn dispatch(&mut self) -> Vec<(HostName, Desired)> {
         let stale = std::mem::take(&mut self.stale);
+        let databases = self.told_of_databases();
         let mut changed = Vec::new();
         for name in stale {
-            if let Some(desired) = self.new_desired(&name) {
+            if let Some(desired) = self.new_desired(&name, &databases) {
                 self.dirty.insert(Object::Desired(name.clone()));
                 if let Some(seat) = self.seats.get_mut(&name) {
                     seat.desired = Some(desired.clone());
@@ -210,14 +213,26 @@ impl Fleet {
         changed
     }
 
-    fn new_desired(&self, name: &HostName) -> Option<Desired> {
+    fn new_desired(&self, name: &HostName, databases: &[Told]) -> Option<Desired> {
         let host = self.registry.hosts.get(name).filter(|host| !host.revoked)?;
         let place = self.environments.get(&host.environment)?;
         let before = self.seats.get(name).and_then(|seat| seat.desired.as_ref());
         let components = self
             .targets_of(name)
             .iter()
-            .filter_map(|key| self.targets[key].desired(name))
+            .filter_map(|key| {
+                let mut component = self.targets[key].desired(name)?;
+                let ours = databases
+                    .iter()
+                    .filter(|(host, carrier, ..)| (host, carrier) == (name, key));
+                for (_, _, release, order) in ours {
+                    if !component.stage.contains(release) {
+                        component.stage.push(release.clone());
+                    }
+                    component.migrate.clone_from(order);
+                }
+                Some(component)
+            })
             .collect();
         let told = before.map_or_else(Default::default, |before| before.generation);
         // What the host has seen is never newer, unless this controller has lost what it told.
@@ -252,9 +267,15 @@ pub(super) fn spoken_of(report: &HostReport) -> impl Iterator<Item = Generation>
         .components
         .iter()
         .filter_map(|component| component.activation.as_ref());
-    std::iter::once(report.generation).chain(grants.map(|activation| activation.grant))
+    let orders = report
+        .components
+        .iter()
+        .filter_map(|component| component.migration.as_ref());
+    std::iter::once(report.generation)
+        .chain(grants.map(|activation| activation.grant))
+        .chain(orders.map(|migration| migration.id))
 }
 
-fn is_of(slot: &Slot, key: &TargetKey) -> bool {
+pub(super) fn is_of(slot: &Slot, key: &TargetKey) -> bool {
     slot.application == key.application && slot.component == key.component && slot.pool == key.pool
 }

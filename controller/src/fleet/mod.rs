@@ -10,18 +10,26 @@
 //! | [`restored`] | what a controller does that was restored from a backup |
 //! | [`hosts`], `observation` | what hosts say, and what they should be |
 //! | [`places`] | environment files, and which host belongs to which target |
-//! | [`deploy`], `back` | deployments: asking for them, steering them, going back |
+//! | [`deploy`], `steer`, `back` | deployments: asking for them, steering them, going back |
+//! | `databases`, `migrate`, `settle` | what is known of databases; who reads and migrates them; what a person saw |
+//! | [`outlook`] | what a deployment would do |
 //! | [`advance`] | what follows by itself |
 
 pub mod advance;
 mod back;
+mod databases;
 pub mod deploy;
 pub mod hosts;
+mod migrate;
 mod observation;
+pub mod outlook;
 pub mod people;
 pub mod persist;
 pub mod places;
+mod refused;
 pub mod restored;
+mod settle;
+mod steer;
 
 use crate::identity::peer::Identity;
 use crate::identity::registry::Registry;
@@ -29,11 +37,13 @@ use crate::identity::tokens::Tokens;
 use crate::revocations::Revocation;
 use persist::Object;
 use std::collections::{BTreeMap, BTreeSet};
+use tamer_core::digest::Digest;
 use tamer_core::environment::Environment;
 use tamer_core::id::{EnvironmentName, HostName, TargetKey};
 use tamer_core::moment::{Moment, Span};
 use tamer_core::rollout::deployment::{Deployment, DeploymentId};
 use tamer_core::rollout::{Event, Illegal, Target};
+use tamer_core::schema::{Book, Declared, Record};
 
 /// Everything the controller knows.
 #[derive(Debug, Default)]
@@ -54,10 +64,16 @@ pub struct Fleet {
     pub deployments: BTreeMap<DeploymentId, Deployment>,
     /// What is known of each host beside its targets.
     pub seats: BTreeMap<HostName, hosts::Seat>,
+    /// What releases say of databases, by manifest.
+    pub declared: BTreeMap<Digest, Declared>,
+    /// What is known of databases; the record of it lies outside the store.
+    pub book: Book,
     /// The numbers given out last.
     pub numbers: persist::Numbers,
     /// Until when nobody is given up who has not spoken since the start: see [`GRACE`].
     patient_until: Moment,
+    /// Hosts that were connected when the controller stopped, and have not come back yet.
+    awaited: BTreeSet<HostName>,
     /// What must be made durable.
     dirty: BTreeSet<Object>,
     /// Targets that must be decided anew.
@@ -70,6 +86,8 @@ pub struct Fleet {
     happened: Vec<persist::HistoryEntry>,
     /// What people did since the last commit, for the audit log.
     audit: Vec<crate::audit::Entry>,
+    /// What happened to databases since the last commit, for the record.
+    records: Vec<Record>,
     /// Keys that were revoked since the last commit: their connections must be closed.
     shut_out: Vec<Revocation>,
     /// Of what moment the backup was that the store came from.
@@ -144,13 +162,7 @@ impl Fleet {
     }
 
     /// Revokes these keys for good.
-    pub(crate) fn shut_out(
-        &mut self,
-        keys: &[tamer_core::digest::Digest],
-        whose: &Identity,
-        why: &str,
-        at: Moment,
-    ) {
+    pub(crate) fn shut_out(&mut self, keys: &[Digest], whose: &Identity, why: &str, at: Moment) {
         for key in keys {
             self.registry.shut_out.insert(*key);
             self.shut_out.push(Revocation {
@@ -164,7 +176,8 @@ impl Fleet {
 
     /// When something must be decided although nothing has happened.
     pub fn next_wake(&self) -> Option<Moment> {
-        self.wakes.values().min().copied()
+        let patience = (!self.awaited.is_empty()).then_some(self.patient_until);
+        self.wakes.values().copied().chain(patience).min()
     }
 
     /// Notes who did what, for the audit log.

@@ -50,7 +50,7 @@ pub(super) fn observation(said: &ComponentReport, current: bool) -> Observation 
     }
 }
 
-fn short(failure: &Failure) -> Failure {
+pub(super) fn short(failure: &Failure) -> Failure {
     let mut from = failure.output.len().saturating_sub(MOST_OUTPUT);
     while !failure.output.is_char_boundary(from) {
         from += 1;

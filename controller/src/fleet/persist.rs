@@ -6,6 +6,7 @@
 //! | `target/ID` | a target without its hosts; ID is made from its key |
 //! | `member/ID/HOST` | one host of a target |
 //! | `deployment/N` | a deployment |
+//! | `declared/DIGEST` | what a release says of databases, by its manifest |
 //! | `desired/HOST` | what the host was last told |
 //! | `numbers` | the numbers given out last |
 //! | `event/N` | what happened, for people: never read back into the state |
@@ -50,6 +51,7 @@ pub struct Numbers {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Object {
     Token(Digest),
+    Declared(Digest),
     Host(HostName),
     Operator(OperatorName),
     Member(TargetKey, HostName),
@@ -115,6 +117,9 @@ impl HistoryEntry {
             | Event::Lost(_)
             | Event::Reported(..)
             | Event::PolicyChanged(_) => return None,
+            Event::Line(Some(line)) => format!("the database: {line}"),
+            Event::Line(None) => "it works with the database".to_owned(),
+            Event::Frozen(cause) => format!("failed, and does not go back: {cause}"),
             Event::Restored => "restored from a backup: unsettled".to_owned(),
             Event::Adopted => "what runs counts as wanted".to_owned(),
             Event::Settled => "every host runs what the restored controller wants".to_owned(),
@@ -199,6 +204,10 @@ impl Fleet {
                 format!("token/{secret}").parse()?,
                 self.tokens.0.get(secret).map(json),
             ),
+            Object::Declared(digest) => (
+                format!("declared/{digest}").parse()?,
+                self.declared.get(digest).map(json),
+            ),
             Object::Host(name) => (
                 format!("host/{name}").parse()?,
                 self.registry.hosts.get(name).map(json),
@@ -249,6 +258,7 @@ fn clone_head(target: &Target) -> Target {
         bad: target.bad.clone(),
         converging: target.converging,
         unsettled: target.unsettled,
+        line: target.line.clone(),
         rollout: target.rollout.clone(),
         hosts: BTreeMap::new(),
     }
@@ -348,6 +358,12 @@ impl Fleet {
                     self.tokens.issue(secret, token);
                 }
             }
+            "declared" => {
+                let declared = read(key, value)?;
+                if let Ok(digest) = name.parse() {
+                    self.declared.insert(digest, declared);
+                }
+            }
             "member" => {
                 let member = read(key, value)?;
                 let place = name
@@ -386,6 +402,9 @@ impl Fleet {
         for key in keys {
             let hosts: Vec<HostName> = self.targets[&key].hosts.keys().cloned().collect();
             for host in hosts {
+                if self.targets[&key].hosts[&host].is_connected() {
+                    self.awaited.insert(host.clone());
+                }
                 // The host is the target's: this cannot be refused.
                 let _ = self.apply(&key, &Event::Lost(host), now);
             }

@@ -119,6 +119,7 @@ mod tests {
             started_at: Moment(1),
             on_failure: OnFailure::Rollback,
             steps: Vec::new(),
+            migrations: Vec::new(),
             ended: ended.map(|ending| (Moment(2), ending)),
         };
         (id, deployment)

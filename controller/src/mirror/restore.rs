@@ -88,6 +88,7 @@ impl Source {
         let from = |name: &str| self.mirror.join(name);
         durable::create_dir_all(&paths.data, 0o700)?;
         copy::file(&from("revocations.log"), &paths.revocations)?;
+        copy::file(&from("migrations.log"), &paths.migrations)?;
         copy::file(&from("audit.log"), &paths.audit)?;
         copy::tree(&from("online"), &paths.online)?;
         copy::tree(&from("trust"), &paths.trust)?;
@@ -107,7 +108,7 @@ impl Source {
 }
 
 /// What of a controller lies in its data directory; the artifacts and backups are anybody's.
-fn parts(paths: &Paths) -> [&Path; 7] {
+fn parts(paths: &Paths) -> [&Path; 8] {
     [
         &paths.ca,
         &paths.store,
@@ -116,6 +117,7 @@ fn parts(paths: &Paths) -> [&Path; 7] {
         &paths.online,
         &paths.audit,
         &paths.revocations,
+        &paths.migrations,
     ]
 }
 

@@ -58,11 +58,11 @@ proptest! {
                 Op::Deploy(n) => drop(world.run(*n)),
                 Op::Back => {
                     // Refused where there is nothing to go back to.
-                    let _ = world.fleet.go_back(&environment, &application, None, None, &anna(), world.now);
+                    let _ = world.fleet.go_back((&environment, &application), None, None, false, &anna(), world.now);
                     world.turn();
                 }
                 Op::Control(what) => {
-                    let what = [Control::Pause, Control::Resume, Control::Abort, Control::Rollback][usize::from(*what)];
+                    let what = [Control::Pause, Control::Resume, Control::Abort, Control::Rollback { with_down: false }][usize::from(*what)];
                     if let Some(id) = world.fleet.running_in(&environment, &application) {
                         let _ = world.fleet.control(id, what, &anna(), world.now);
                         world.turn();
@@ -106,7 +106,14 @@ fn a_version_goes_out_component_by_component_and_back() {
     let (environment, application) = ("production".parse().unwrap(), "shop".parse().unwrap());
     let asked = world
         .fleet
-        .go_back(&environment, &application, None, None, &anna(), world.now)
+        .go_back(
+            (&environment, &application),
+            None,
+            None,
+            false,
+            &anna(),
+            world.now,
+        )
         .unwrap();
     assert!(matches!(asked, Asked::Started(_)));
     world.turn();

@@ -47,6 +47,8 @@ pub(crate) fn wanted(n: u8) -> Wanted {
             .map(|c| (c.parse().unwrap(), release(c, n)))
             .to_vec(),
         proven: BTreeSet::new(),
+        declared: BTreeMap::new(),
+        no_way_back: false,
     }
 }
 
@@ -202,6 +204,7 @@ impl World {
                     checks: Results::from([("home".parse().unwrap(), CheckResult::Passed)]),
                     hold: None,
                     drift: Vec::new(),
+                    migration: None,
                 }
             });
         HostReport {
