@@ -19,6 +19,8 @@ pub struct App {
     hooks: Vec<(String, String)>,
     hook_timeout: String,
     files: Vec<(String, Vec<u8>)>,
+    programs: Vec<(String, String)>,
+    last: String,
 }
 
 impl App {
@@ -31,6 +33,8 @@ impl App {
             hooks: Vec::new(),
             hook_timeout: "10s".to_owned(),
             files: Vec::new(),
+            programs: Vec::new(),
+            last: String::new(),
         }
         .hook("start", START)
         .hook("stop", STOP)
@@ -87,6 +91,42 @@ impl App {
         self
     }
 
+    /// With one more executable file.
+    #[must_use]
+    pub fn program(mut self, path: &str, script: &str) -> Self {
+        self.programs.push((path.to_owned(), script.to_owned()));
+        self
+    }
+
+    /// With these lines at the end of `tamer.toml`.
+    #[must_use]
+    pub fn ends_with(mut self, lines: &str) -> Self {
+        self.last.push_str(lines);
+        self
+    }
+
+    /// With a database that is a file in `dir`, `version`, brought to `target`; `calls` there has a line for
+    /// everything that was done to it. `up` waits as long as there is a file `wait`.
+    #[must_use]
+    pub fn database(self, dir: &Path, target: u64, works_with: &str) -> Self {
+        let dir = dir.display();
+        let done = |what: &str| {
+            format!(
+                "#!/bin/sh\nset -e\necho \"{what} $TAMER_SCHEMA_FROM $TAMER_SCHEMA_TARGET\" >> {dir}/calls\n\
+                 while [ -e {dir}/wait ]; do sleep 0.01; done\n\
+                 [ ! -e {dir}/broken ] || {{ echo 'the disk is full'; exit 3; }}\n\
+                 echo $TAMER_SCHEMA_TARGET > {dir}/version\n"
+            )
+        };
+        self.with(&format!("works_with = {{ main = \"{works_with}\" }}"))
+            .program("bin/current", &format!("#!/bin/sh\ncat {dir}/version\n"))
+            .program("bin/up", &done("up"))
+            .program("bin/down", &done("down"))
+            .ends_with(&format!(
+                "[schema.main]\ncurrent = \"bin/current\"\ntarget = {target}\nup = \"bin/up\"\ndown = \"bin/down\"\n"
+            ))
+    }
+
     /// Writes the repository that this is published from.
     pub(crate) fn write(&self, repository: &Path) {
         let _ = fs::remove_dir_all(repository);
@@ -95,6 +135,11 @@ impl App {
         fs::write(files.join("VERSION"), &self.version).unwrap();
         for (path, content) in &self.files {
             fs::write(files.join(path), content).unwrap();
+        }
+        for (path, script) in &self.programs {
+            let file = files.join(path);
+            fs::write(&file, script).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         }
         let mut hooks = String::new();
         for (name, script) in &self.hooks {
@@ -105,8 +150,8 @@ impl App {
         }
         let toml = format!(
             "application = \"shop\"\n[component.web]\nfiles = \"app\"\nroot = \"{}\"\n\
-             shared = [\"run/\"]\nhook_timeout = \"{}\"\n{}[component.web.hooks]\n{hooks}",
-            self.root, self.hook_timeout, self.more
+             shared = [\"run/\"]\nhook_timeout = \"{}\"\n{}[component.web.hooks]\n{hooks}{}",
+            self.root, self.hook_timeout, self.more, self.last
         );
         fs::write(repository.join("tamer.toml"), toml).unwrap();
     }

@@ -1,6 +1,7 @@
 //! Deploying, watching, going back.
 
 use clap::Args;
+use std::fmt;
 use std::str::FromStr;
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName};
 use tamer_core::version::Version;
@@ -12,6 +13,15 @@ pub struct What {
     pub component: Option<ComponentName>,
     /// The version.
     pub version: Version,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.component {
+            Some(component) => write!(f, "{component}@{}", self.version),
+            None => self.version.fmt(f),
+        }
+    }
 }
 
 impl FromStr for What {
@@ -53,6 +63,9 @@ pub struct Deploy {
     /// Waits for the rollout that is in the way, instead of giving up.
     #[arg(long)]
     pub wait: bool,
+    /// Brings the database to where what runs does not work with it: nothing leads back then.
+    #[arg(long, requires = "reason")]
+    pub no_way_back: bool,
     /// Why, for the log.
     #[arg(
         long,
@@ -72,6 +85,7 @@ Examples:
   tamer rollback production
   tamer rollback production 1.4.0 --reason 'orders are lost'
   tamer rollback production --component web
+  tamer rollback production --with-down --reason 'loses the new addresses'
   tamer rollback --deployment 318           turns this deployment back")]
 pub struct Rollback {
     /// The environment.
@@ -88,6 +102,9 @@ pub struct Rollback {
     /// A deployment that is under way, to turn back.
     #[arg(long, value_name = "N", conflicts_with_all = ["environment", "version", "application", "component"])]
     pub deployment: Option<u64>,
+    /// Brings the database down first, where what would run again needs that.
+    #[arg(long, requires = "reason")]
+    pub with_down: bool,
     /// Starts going back and does not watch it.
     #[arg(long)]
     pub detach: bool,

@@ -4,6 +4,7 @@ mod access;
 mod deploy;
 mod fleet;
 mod release;
+mod schema;
 
 pub use access::{
     HostCommand, InviteHost, InviteOperator, Login, OperatorCommand, Role, TrustCommand,
@@ -11,6 +12,7 @@ pub use access::{
 pub use deploy::{Control, Deploy, History, Rollback, Status, Watch, What};
 pub use fleet::{EnvCommand, Hosts};
 pub use release::{Init, Pack, Publish, Releases};
+pub use schema::{Plan, SchemaCommand, SettleSchema};
 
 use crate::printer::Output;
 use clap::{Args, Parser, Subcommand};
@@ -114,6 +116,8 @@ pub enum Command {
     Publish(Publish),
     /// Lists the versions that can be deployed.
     Releases(Releases),
+    /// Says what a deployment would do, and what stands in its way.
+    Plan(Plan),
     /// Brings a version to an environment, and watches until it is there or back.
     Deploy(Deploy),
     /// Shows what is going on.
@@ -128,6 +132,9 @@ pub enum Command {
     Resume(Control),
     /// Ends a deployment where it is; nothing goes back.
     Abort(Control),
+    /// Databases: what each has, and what was done to it.
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Lists past deployments.
     History(History),
     /// Prints a completion script for your shell.

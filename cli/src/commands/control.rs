@@ -49,6 +49,7 @@ pub(super) async fn run(at: &Context<'_>, args: Control, action: Action) -> Resu
         environment: args.environment.map(String::from).unwrap_or_default(),
         action: action.word().to_owned(),
         reason: args.reason,
+        with_down: false,
     };
     let answer = session.operators().control(request).await?.into_inner();
     at.printer.json(&answer);

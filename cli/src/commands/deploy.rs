@@ -16,6 +16,7 @@ pub(super) async fn run(at: &Context<'_>, args: Deploy) -> Result<Exit> {
         version: args.what.version.to_string(),
         reason: args.reason,
         wait: args.wait,
+        no_way_back: args.no_way_back,
     };
     if args.wait {
         at.printer

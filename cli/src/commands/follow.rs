@@ -186,7 +186,8 @@ impl<'a> Show<'a> {
         self.last = Some((status, Instant::now()));
         self.tick();
         let (status, _) = self.last.as_ref()?;
-        if status.ended_ms == 0 {
+        // It may also stand still until a person has decided.
+        if status.ended_ms == 0 && status.exit_code == 0 {
             return None;
         }
         printer.line(summary(status));

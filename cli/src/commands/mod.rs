@@ -11,11 +11,13 @@ mod invite;
 mod live;
 mod login;
 mod pack;
+mod plan;
 mod project;
 mod publish;
 mod releases;
 mod reuse;
 mod rollback;
+mod schema;
 mod status;
 mod trust;
 mod watch;
@@ -89,6 +91,8 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
         Command::Operator(OperatorCommand::Invite(args)) => invite::operator(at, &args).await,
         Command::Publish(args) => publish::run(at, &args).await,
         Command::Releases(args) => releases::run(at, &args).await,
+        Command::Plan(args) => plan::run(at, args).await,
+        Command::Schema(command) => schema::run(at, command).await,
         Command::Deploy(args) => deploy::run(at, args).await,
         Command::Status(args) => status::run(at, &args).await,
         Command::Watch(args) => watch::run(at, &args).await,

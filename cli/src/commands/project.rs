@@ -69,7 +69,7 @@ impl Project {
         archive: &Path,
     ) -> Result<Packed> {
         let application = &self.application.application;
-        let spec = self.application.components.get(component);
+        let spec = self.application.spec(component);
         let spec = spec
             .ok_or_else(|| Error::usage(format!("{application} has no component `{component}`")))?;
         let tree = self.folder.join(&spec.files);
@@ -84,7 +84,7 @@ impl Project {
             application: application.clone(),
             component: component.clone(),
             version: version.clone(),
-            spec: spec.clone(),
+            spec,
             mtime: self.mtime()?,
         };
         pack(&tree, &what, archive).doing(Exit::Usage, || {

@@ -16,6 +16,7 @@ pub(super) async fn run(at: &Context<'_>, args: Rollback) -> Result<Exit> {
                 environment: String::new(),
                 action: "rollback".to_owned(),
                 reason: args.reason,
+                with_down: args.with_down,
             };
             let answer = operators.control(request).await?.into_inner();
             DeployResponse {
@@ -30,6 +31,7 @@ pub(super) async fn run(at: &Context<'_>, args: Rollback) -> Result<Exit> {
                 component: args.component.map(String::from).unwrap_or_default(),
                 version: args.version.map(String::from).unwrap_or_default(),
                 reason: args.reason,
+                with_down: args.with_down,
             };
             operators.rollback(request).await?.into_inner()
         }

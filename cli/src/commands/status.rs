@@ -36,6 +36,8 @@ fn screen(deployment: &DeploymentStatus, width: usize) -> Vec<String> {
         if deployment.exit_code != 0 {
             lines.extend(failures::explain(deployment, None));
         }
+    } else if deployment.exit_code != 0 {
+        lines.extend(failures::explain(deployment, None));
     }
     lines
 }

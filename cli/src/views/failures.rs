@@ -1,6 +1,7 @@
 //! What failed, on which host, with the last lines of output, and what to type next.
 
 use super::cause::cause;
+use super::databases;
 use super::human::{fit, harmless};
 use tamer_core::environment::AGENTS;
 use tamer_proto::v1::{DeploymentStatus, Failure, RolloutHost};
@@ -54,6 +55,7 @@ pub fn explain(status: &DeploymentStatus, took: Option<u64>) -> Vec<String> {
     if failed.len() > TOLD {
         lines.push(format!("  and {} more hosts", failed.len() - TOLD));
     }
+    lines.extend(databases::failures(&status.databases));
     let causes = status.rollouts.iter().filter_map(|it| cause(it, took));
     lines.extend(causes.map(|cause| format!("  {cause}")));
     lines.push(next(status));
@@ -66,7 +68,10 @@ pub fn next(status: &DeploymentStatus) -> String {
     let mut hosts = status.rollouts.iter().flat_map(|rollout| &rollout.hosts);
     let failed = hosts.find(|host| needs_attention(host));
     next.extend(failed.map(|host| format!("tamer hosts {}", host.host)));
-    next.extend(way_out(status));
+    match status.next.as_str() {
+        "" => next.extend(way_out(status)),
+        said => next.push(harmless(said)),
+    }
     format!("  next: {}", next.join(" · "))
 }
 

@@ -2,11 +2,13 @@
 //! them is tested as a user sees it.
 
 pub mod cause;
+pub mod databases;
 pub mod environments;
 pub mod failures;
 pub mod hosts;
 pub mod human;
 pub mod notes;
+pub mod plan;
 pub mod releases;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -1,5 +1,6 @@
 //! One deployment as a screen: waves, and a row for every host that needs attention.
 
+use super::databases;
 use super::failures::needs_attention;
 use super::human::{bytes, count, fit, harmless, span};
 use tamer_proto::v1::{DeploymentStatus, RolloutStatus, WaveStatus};
@@ -51,6 +52,8 @@ fn size(status: &DeploymentStatus) -> Option<String> {
 pub fn render(status: &DeploymentStatus, width: usize) -> Vec<String> {
     let mut lines = vec![header(status)];
     let many = status.rollouts.len() > 1;
+    let databases = databases::lines(&status.databases);
+    lines.extend(databases.into_iter().map(|line| format!("  {line}")));
     for rollout in &status.rollouts {
         let indent = if many { "    " } else { "  " };
         if many {
@@ -111,7 +114,10 @@ fn waves(rollout: &RolloutStatus, now_ms: u64) -> Vec<String> {
         n => format!("{} each", bytes(n)),
     };
     let mut lines = vec![row("staged", rollout.staged, rollout.total, &size)];
-    let going = matches!(rollout.state.as_str(), "running" | "waiting" | "paused");
+    let going = matches!(
+        rollout.state.as_str(),
+        "running" | "waiting" | "paused" | "frozen"
+    );
     let well = going || rollout.state == "succeeded";
     let mut told = false;
     for wave in &rollout.waves {
@@ -188,7 +194,11 @@ fn hosts(rollout: &RolloutStatus) -> Vec<String> {
 
 /// The one line that ends a deployment.
 pub fn summary(status: &DeploymentStatus) -> String {
-    let took = span(status.ended_ms.saturating_sub(status.started_ms));
+    let end = match status.ended_ms {
+        0 => status.now_ms,
+        end => end,
+    };
+    let took = span(end.saturating_sub(status.started_ms));
     let (what, environment) = (what(status), &status.environment);
     let size = size(status).map_or_else(String::new, |size| format!("{size}, "));
     let sign = if status.exit_code == 0 { '✓' } else { '!' };

@@ -1,6 +1,7 @@
 //! What has happened between two statuses of a deployment: one line each, for logs and CI.
 
 use super::cause::cause;
+use super::databases;
 use super::failures::{host_failure, needs_attention};
 use super::human::{count, harmless, span};
 use super::status::{header, name};
@@ -23,6 +24,15 @@ pub fn transitions(
             }
         }
         Some(_) => {}
+    }
+    let said = |it: &DeploymentStatus| databases::lines(&it.databases);
+    let told = before.map(said).unwrap_or_default();
+    let new = said(after).into_iter().filter(|line| !told.contains(line));
+    lines.extend(new.map(|line| format!("  {line}")));
+    let failed_before = before.map(|it| databases::failures(&it.databases));
+    let failed_now = databases::failures(&after.databases);
+    if failed_before.unwrap_or_default() != failed_now {
+        lines.extend(failed_now.into_iter().map(|line| format!("  {line}")));
     }
     let many = after.rollouts.len() > 1;
     for rollout in &after.rollouts {
@@ -87,7 +97,7 @@ fn verdict(
     let over = |it: &RolloutStatus| {
         matches!(
             it.state.as_str(),
-            "rolled back" | "failed" | "aborted" | "paused"
+            "rolled back" | "failed" | "aborted" | "paused" | "frozen"
         )
     };
     let news = over(rollout) && !old.is_some_and(|old| over(old) && old.state == rollout.state);

@@ -240,6 +240,18 @@ impl Operators for Controller {
         Ok(Response::new(tokio_stream::iter(answers)))
     }
 
+    async fn plan(&self, _: Request<DeployRequest>) -> Answer<PlanResponse> {
+        not_here()
+    }
+
+    async fn list_schemas(&self, _: Request<ListSchemasRequest>) -> Answer<ListSchemasResponse> {
+        not_here()
+    }
+
+    async fn settle_schema(&self, _: Request<SettleSchemaRequest>) -> Answer<SettleSchemaResponse> {
+        not_here()
+    }
+
     async fn history(&self, _: Request<HistoryRequest>) -> Answer<HistoryResponse> {
         Ok(Response::new(HistoryResponse::default()))
     }

@@ -1,0 +1,127 @@
+//! What a deployment would do, before anybody asks for it.
+
+use super::databases;
+use super::human::{count, harmless};
+use tamer_proto::v1::{PlanResponse, PlannedRollout};
+
+/// How many hosts of a wave are named.
+const NAMED: usize = 6;
+
+/// The whole plan.
+pub fn render(plan: &PlanResponse, environment: &str) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} {} → {environment} · a plan: nothing is changed",
+        plan.application, plan.version
+    )];
+    let databases = databases::lines(&plan.databases);
+    lines.extend(databases.into_iter().map(|line| format!("  {line}")));
+    for rollout in &plan.rollouts {
+        lines.push(format!("  {}", head(rollout)));
+        for wave in &rollout.waves {
+            lines.push(format!("    {:<10} {}", wave.name, names(&wave.hosts)));
+        }
+        if !rollout.left_out.is_empty() {
+            let hosts = names(&rollout.left_out);
+            lines.push(format!(
+                "    {:<10} {hosts}: away or held, they follow later",
+                "left out"
+            ));
+        }
+    }
+    let obstacles = plan.obstacles.iter();
+    lines.extend(obstacles.map(|what| format!("✗ {}", harmless(what))));
+    lines.extend(
+        plan.notes
+            .iter()
+            .map(|note| format!("! {}", harmless(note))),
+    );
+    lines
+}
+
+fn head(rollout: &PlannedRollout) -> String {
+    let name = match rollout.pool.as_str() {
+        "" | "main" => rollout.component.clone(),
+        pool => format!("{}/{pool}", rollout.component),
+    };
+    if rollout.unchanged {
+        return format!("{name} {} · unchanged", rollout.to);
+    }
+    let from = match rollout.from.as_str() {
+        "" => "nothing",
+        from => from,
+    };
+    let hosts: usize = rollout.waves.iter().map(|wave| wave.hosts.len()).sum();
+    format!(
+        "{name} {from} → {} · {}",
+        rollout.to,
+        count(hosts as u64, "host")
+    )
+}
+
+fn names(hosts: &[String]) -> String {
+    let mut text = hosts
+        .iter()
+        .take(NAMED)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    if hosts.len() > NAMED {
+        text += &format!(" and {} more", hosts.len() - NAMED);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tamer_proto::v1::{DatabaseLine, PlannedWave};
+
+    #[test]
+    fn a_plan_is_a_screen() {
+        let wave = |name: &str, from: usize, to: usize| PlannedWave {
+            name: name.into(),
+            hosts: (from..=to).map(|n| format!("web-{n}")).collect(),
+        };
+        let plan = PlanResponse {
+            application: "shop".into(),
+            version: "1.4.2".into(),
+            rollouts: vec![
+                PlannedRollout {
+                    component: "worker".into(),
+                    to: "1.4.1".into(),
+                    unchanged: true,
+                    ..Default::default()
+                },
+                PlannedRollout {
+                    component: "web".into(),
+                    from: "1.4.1".into(),
+                    to: "1.4.2".into(),
+                    waves: vec![wave("canary", 1, 1), wave("100 %", 2, 10)],
+                    left_out: vec!["web-11".into()],
+                    ..Default::default()
+                },
+            ],
+            databases: vec![DatabaseLine {
+                schema: "main".into(),
+                from: Some(41),
+                to: 42,
+                safe_back: "1.4.0".into(),
+                state: "planned".into(),
+                before: "web".into(),
+                ..Default::default()
+            }],
+            obstacles: vec!["web 1.3.9 works with main 41, not with 42".into()],
+            notes: Vec::new(),
+        };
+        insta::assert_snapshot!(render(&plan, "production").join("\n"), @r"
+        shop 1.4.2 → production · a plan: nothing is changed
+          database 41 → 42, safe back to 1.4.0 · before web
+          worker 1.4.1 · unchanged
+          web 1.4.1 → 1.4.2 · 10 hosts
+            canary     web-1
+            100 %      web-2, web-3, web-4, web-5, web-6, web-7 and 3 more
+            left out   web-11: away or held, they follow later
+        ✗ web 1.3.9 works with main 41, not with 42
+        ");
+    }
+}
