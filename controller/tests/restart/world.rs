@@ -18,6 +18,9 @@ use tamer_core::generation::Generation;
 use tamer_core::id::HostName;
 use tamer_core::moment::{Moment, Span};
 use tamer_core::release::ReleaseRef;
+use tamer_core::schema::{
+    Declared, MigrationOrder, MigrationReport, MigrationStatus, Record, Task,
+};
 
 pub(crate) const ENVIRONMENT: &str = r#"
 [place]
@@ -52,6 +55,21 @@ pub(crate) fn wanted(n: u8) -> Wanted {
     }
 }
 
+/// What a release says of the database.
+fn declared(component: &str, n: u8) -> Declared {
+    let programs = match component {
+        "worker" => format!(
+            "[schemas.main]\ncurrent = \"bin/current\"\ntarget = {n}\nup = \"bin/up\"\ndown = \"bin/down\"\n"
+        ),
+        _ => String::new(),
+    };
+    let text = format!(
+        "[works_with]\nmain = \"{}..={n}\"\n{programs}",
+        n.saturating_sub(1)
+    );
+    toml::from_str(&text).unwrap()
+}
+
 pub(crate) fn anna() -> By {
     By {
         who: "anna".into(),
@@ -73,6 +91,55 @@ pub(crate) struct Part {
     running: Option<ReleaseRef>,
     staged: BTreeSet<Digest>,
     activation: Option<ActivationReport>,
+    migration: Option<MigrationReport>,
+}
+
+/// A database of the application: version N of it wants N and works with the one before; the worker's
+/// releases carry the programs.
+#[derive(Debug, Default)]
+pub(crate) struct Database {
+    pub(crate) version: u64,
+    /// The orders that were begun.
+    pub(crate) begun: Vec<MigrationOrder>,
+    /// The server that begins next is killed in the middle: whether the database has changed by then.
+    pub(crate) death: Option<bool>,
+}
+
+impl Database {
+    /// A server carries an order out, or is killed in the middle.
+    fn migrate(&mut self, order: &MigrationOrder, now: Moment) -> MigrationStatus {
+        let failure = |kind| Failure {
+            kind,
+            message: "because".into(),
+            check: None,
+            output: String::new(),
+        };
+        let not_begun = |found, kind| MigrationStatus::NotBegun {
+            found,
+            failure: failure(kind),
+        };
+        if now > order.start_by {
+            return not_begun(None, FailureKind::Interrupted);
+        }
+        if order.task == Task::Read || self.version == order.to {
+            return MigrationStatus::Done(self.version);
+        }
+        if self.version != order.from {
+            return not_begun(Some(self.version), FailureKind::Migration);
+        }
+        self.begun.push(order.clone());
+        let death = self.death.take();
+        if death != Some(false) {
+            self.version = order.to;
+        }
+        match death {
+            None => MigrationStatus::Done(self.version),
+            Some(_) => MigrationStatus::Unknown {
+                version: Some(self.version),
+                failure: failure(FailureKind::Interrupted),
+            },
+        }
+    }
 }
 
 pub(crate) struct World {
@@ -82,6 +149,9 @@ pub(crate) struct World {
     pub(crate) servers: BTreeMap<HostName, Server>,
     pub(crate) bad: BTreeSet<Digest>,
     pub(crate) sessions: u64,
+    pub(crate) database: Option<Database>,
+    /// What was written down outside the store.
+    pub(crate) log: Vec<Record>,
 }
 
 impl World {
@@ -93,6 +163,8 @@ impl World {
             servers: BTreeMap::new(),
             bad: BTreeSet::new(),
             sessions: 0,
+            database: None,
+            log: Vec::new(),
         };
         world.publish();
         for n in 0..hosts {
@@ -133,6 +205,7 @@ impl World {
     pub(crate) fn turn(&mut self) {
         self.fleet.advance(self.now);
         let messages = self.fleet.dispatch();
+        self.log.extend(self.fleet.take_records());
         for batch in self.fleet.drain().unwrap() {
             self.store.commit(self.store.revision(), batch).unwrap();
         }
@@ -152,6 +225,7 @@ impl World {
     pub(crate) fn crash(&mut self) {
         let stored = self.store.load("").unwrap();
         self.fleet = Fleet::load(&stored, 1, None, self.now).unwrap();
+        self.fleet.remember(&self.log);
         self.publish();
         self.connect_all();
     }
@@ -204,7 +278,7 @@ impl World {
                     checks: Results::from([("home".parse().unwrap(), CheckResult::Passed)]),
                     hold: None,
                     drift: Vec::new(),
-                    migration: None,
+                    migration: part.migration,
                 }
             });
         HostReport {
@@ -214,8 +288,22 @@ impl World {
         }
     }
 
+    /// A server does what it was told, and says so; the controller is killed when it has written down what
+    /// follows from that for databases, and before anything else is stored.
+    pub(crate) fn work_and_crash(&mut self, n: usize) {
+        self.do_work(n);
+        self.fleet.advance(self.now);
+        self.log.extend(self.fleet.take_records());
+        self.crash();
+    }
+
     /// A server does what it was told, and says so.
     pub(crate) fn work(&mut self, n: usize) {
+        self.do_work(n);
+        self.turn();
+    }
+
+    fn do_work(&mut self, n: usize) {
         let name = self
             .servers
             .keys()
@@ -235,6 +323,17 @@ impl World {
                     .chain(&component.stage)
                     .map(|release| release.manifest),
             );
+            if let (Some(order), Some(database)) = (&component.migrate, &mut self.database)
+                && part
+                    .migration
+                    .as_ref()
+                    .is_none_or(|known| known.id < order.id)
+            {
+                part.migration = Some(MigrationReport {
+                    id: order.id,
+                    status: database.migrate(order, self.now),
+                });
+            }
             let Some(grant) = component.grant else {
                 continue;
             };
@@ -270,11 +369,17 @@ impl World {
         }
         let report = self.report(&name);
         self.fleet.reported(&name, report, self.now);
-        self.turn();
     }
 
     pub(crate) fn run(&mut self, n: u8) -> Option<tamer_core::rollout::deployment::DeploymentId> {
-        match self.fleet.deploy(&wanted(n), &anna(), self.now) {
+        let mut wanted = wanted(n);
+        if self.database.is_some() {
+            let all = wanted.releases.iter();
+            wanted.declared = all
+                .map(|(component, release)| (release.manifest, declared(component.as_str(), n)))
+                .collect();
+        }
+        match self.fleet.deploy(&wanted, &anna(), self.now) {
             Ok(Asked::Started(id)) => {
                 self.turn();
                 Some(id)
@@ -291,6 +396,20 @@ impl World {
             self.now = self.now + Span::secs(7);
             self.turn();
         }
+    }
+
+    /// What every server runs, by the versions of the database that it works with.
+    pub(crate) fn works_with(&self, version: u64) -> bool {
+        let parts = self
+            .servers
+            .values()
+            .flat_map(|server| server.components.iter());
+        let running = parts.filter_map(|(_, part)| part.running.as_ref());
+        let mut numbers = running.map(|release| {
+            let text = release.version.to_string();
+            text.split('.').nth(1).unwrap().parse::<u64>().unwrap()
+        });
+        numbers.all(|n| (n.saturating_sub(1)..=n).contains(&version))
     }
 
     pub(crate) fn running(&self, component: &str) -> BTreeSet<Option<ReleaseRef>> {
