@@ -255,13 +255,6 @@ impl Fleet {
         then: &[(TargetKey, Option<ReleaseRef>)],
         with_down: bool,
     ) -> Result<Vec<(SchemaName, u64, Carrier)>, Refused> {
-        let mut carriers = self.carriers(site, &[]);
-        for target in self.sited(site) {
-            // What is on its way brought the database to where it is, and knows the way back.
-            let newer = target.active().and_then(|rollout| rollout.release.clone());
-            let newer = newer.map(|release| vec![(target.key.clone(), release)]);
-            carriers.extend(self.carriers(site, &newer.unwrap_or_default()));
-        }
         let mut all = Vec::new();
         for (schema, known) in self.known(site) {
             let Some((now, _)) = known.version else {
@@ -278,9 +271,14 @@ impl Fleet {
                     Some(self.needs(&target.key, release, schema))
                 })
                 .collect();
-            let carrier = carriers.get(schema);
+            let carrier = self.knows_the_way_down(site, schema, known);
             let environment = site.0;
-            match back(schema, now, &afterwards, carrier.map(|it| &it.spec)) {
+            match back(
+                schema,
+                now,
+                &afterwards,
+                carrier.as_ref().map(|it| &it.spec),
+            ) {
                 Back::Nothing => {}
                 Back::Impossible(why) => {
                     return Err(Refused::Schema(format!(
@@ -294,13 +292,34 @@ impl Fleet {
                     )));
                 }
                 Back::Down(to) => {
-                    if let Some(carrier) = carrier {
-                        all.push((schema.clone(), to, carrier.clone()));
-                    }
+                    all.extend(carrier.map(|carrier| (schema.clone(), to, carrier)));
                 }
             }
         }
         Ok(all)
+    }
+
+    /// A release that can bring a database down from where it is. An older one than that which brought it there
+    /// would not know the steps, and a migration tool may take that for having nothing to do.
+    fn knows_the_way_down(
+        &self,
+        site: Site<'_>,
+        schema: &SchemaName,
+        known: &Known,
+    ) -> Option<Carrier> {
+        let (now, _) = known.version?;
+        let here = self.carriers(site, &[]).remove(schema);
+        if let Some(carrier) = here.filter(|it| it.spec.target >= now) {
+            return Some(carrier);
+        }
+        let (brought, release) = known.brought_by.clone()?;
+        let spec = self.declared.get(&release.manifest)?.schemas.get(schema)?;
+        let carrier = Carrier {
+            key: self.key(site.0, site.1, spec.component.as_ref()?),
+            release,
+            spec: spec.clone(),
+        };
+        (brought >= now).then_some(carrier)
     }
 
     /// Refuses to go on while it is not known how a migration ended.

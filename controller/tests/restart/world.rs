@@ -59,7 +59,7 @@ pub(crate) fn wanted(n: u8) -> Wanted {
 fn declared(component: &str, n: u8) -> Declared {
     let programs = match component {
         "worker" => format!(
-            "[schemas.main]\ncurrent = \"bin/current\"\ntarget = {n}\nup = \"bin/up\"\ndown = \"bin/down\"\n"
+            "[schemas.main]\ncomponent = \"worker\"\ncurrent = \"bin/current\"\ntarget = {n}\nup = \"bin/up\"\ndown = \"bin/down\"\n"
         ),
         _ => String::new(),
     };

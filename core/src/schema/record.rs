@@ -117,6 +117,8 @@ pub struct Book {
 pub struct Known {
     /// The version that it has, and since when that is known.
     pub version: Option<(u64, Moment)>,
+    /// The release whose `up` brought it to that version, or to a later one: it knows the way down.
+    pub brought_by: Option<(u64, ReleaseRef)>,
     /// The order that was given and whose end is not known.
     pub open: Option<Open>,
     /// What happened, the newest last, at most [`REMEMBERED`].
@@ -195,6 +197,7 @@ impl Known {
             }
             What::Done { id, version } | What::Failed { id, version, .. } => {
                 has(*version);
+                self.note_bringer(*version);
                 self.close(*id);
             }
             What::NotBegun { id, .. } => self.close(*id),
@@ -208,6 +211,7 @@ impl Known {
             }
             What::Settled { version, .. } => {
                 has(*version);
+                self.note_bringer(*version);
                 self.open = None;
             }
         }
@@ -216,6 +220,14 @@ impl Known {
             self.past.push(record.clone());
             let surplus = self.past.len().saturating_sub(REMEMBERED);
             self.past.drain(..surplus);
+        }
+    }
+
+    /// The order that is open has brought the database to this version.
+    fn note_bringer(&mut self, version: u64) {
+        let up = self.open.as_ref().map(|open| &open.started);
+        if let Some(up) = up.filter(|it| it.task == Task::Up && version > it.from) {
+            self.brought_by = Some((version, up.release.clone()));
         }
     }
 
