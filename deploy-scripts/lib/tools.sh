@@ -26,6 +26,7 @@ packages_of() {
         ip) echo iproute2 ;;
         nft) echo nftables ;;
         nginx) echo nginx-light ;;
+        pg_lsclusters) echo postgresql ;;
         strip) echo binutils ;;
         systemd-analyze) echo systemd ;;
         systemd-nspawn) echo systemd-container ;;
@@ -65,6 +66,11 @@ apt_install() {
     # one neither its unit nor its init script starts a mail server.
     if have debconf-set-selections; then
         echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections
+    fi
+    # The tests start a PostgreSQL of their own: no server is made and started here.
+    if [ ! -e /etc/postgresql-common ]; then
+        mkdir -p /etc/postgresql-common/createcluster.d
+        echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/tamer.conf
     fi
     if ! { DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 update &&
         DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 install \
@@ -154,7 +160,7 @@ prepare_tools() {
     mkdir -p "$tools_dir"
     local needed=(cc shellcheck) wanted=()
     if [ "$1" = all ]; then
-        wanted=(zstd postfix nginx strace mmdebstrap systemd-nspawn nft ip dpkg-shlibdeps strip xz lintian systemd-analyze)
+        wanted=(zstd postfix pg_lsclusters nginx strace mmdebstrap systemd-nspawn nft ip dpkg-shlibdeps strip xz lintian systemd-analyze)
     fi
     apt_install "${needed[@]}" "${wanted[@]}"
     need_commands "${needed[@]}"

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 /// `docs/reference/configuration.md`; the templates are what the programs write.
 pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> String {
     let application = Source::read("core/src/application.rs");
+    let schema = Source::read("core/src/schema/spec.rs");
     let environment = Source::read("core/src/environment.rs");
     let policy = Source::read("core/src/policy.rs");
     let evidence = Source::read("core/src/evidence.rs");
@@ -26,6 +27,7 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
          - **room**: bytes (`\"512MiB\"`, `\"2GiB\"`) or a share of the file system (`\"10%\"`).\n\
          - **bytes**: `\"512MiB\"`, `\"2GiB\"`.\n\
          - **labels**: a table such as `{ role = \"web\", zone = \"a\" }`. A host must have all of them; `{}` means every host.\n\
+         - **versions**: `\"41\"`, `\"41..=42\"`, `\"41..\"` or `\"..=42\"`: versions of a database.\n\
          - **name**: small letters, digits and `-`; at most 63 characters.\n\n\
          ## tamer.toml\n\n`tamer init` writes this:\n\n",
     );
@@ -33,7 +35,10 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
     page.push_str("\n### At the top\n\n");
     keys(&mut page, &application.keys("Application"));
     page.push_str("\n### `[component.NAME]`\n\n");
-    keys(&mut page, &application.keys("ComponentSpec"));
+    let component = application.keys("ComponentSpec").into_iter();
+    // Manifests have it, people write [schema.NAME].
+    let component: Vec<_> = component.filter(|key| key.name != "schemas").collect();
+    keys(&mut page, &component);
     page.push_str("\nChecks are described in [Check types](checks.md).\n");
     page.push_str(
         "\n### `[component.NAME.limits]`\n\nWhat each hook may use. `[limits]` in [agent.toml](#agenttoml) takes the same keys: no release may ask for\n\
@@ -43,6 +48,8 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
         &mut page,
         &Source::read("core/src/limits.rs").keys("Limits"),
     );
+    page.push_str("\n### `[schema.NAME]`\n\nA database of the application: see [Databases](../databases.md).\n\n");
+    keys(&mut page, &schema.keys("SchemaSpec"));
     page.push_str("\n### Hooks\n\nIn the order in which they run:\n\n");
     words(&mut page, "hook", &application.variants("Hook"));
     hooks(&mut page);

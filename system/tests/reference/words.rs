@@ -59,6 +59,9 @@ pub(crate) fn value(ty: &Type) -> String {
         "Policy" | "Demanded" | "ComponentSpec" | "Allowed" | "Limits" | "BackupsFile"
         | "PlaceFile" => "table",
         "Checks" => "table: name = check",
+        "Schemas" => "table: name = database",
+        "WorksWith" => "table: name = [versions](configuration.md#values)",
+        "Program" => "path in the release, and arguments",
         other => panic!("the type {other}: say in this test what people write for it"),
     };
     plain.to_owned()

@@ -22,13 +22,26 @@ TEMPLATES = [
         "OPTIONS": {"context_processors": []},
     }
 ]
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": DATA / "notes.sqlite3",
-        "OPTIONS": {"timeout": 5},
+# One database for all servers, where there is one: the host of a PostgreSQL, or the directory of its socket.
+# Hooks and the programs of a schema find it among the host's variables, the service in its unit.
+POSTGRESQL = os.environ.get("NOTES_DATABASE") or os.environ.get("TAMER_VAR_DATABASE")
+if POSTGRESQL:
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": POSTGRESQL,
+            "NAME": "notes",
+            "USER": "notes",
+        }
     }
-}
+else:
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": DATA / "notes.sqlite3",
+            "OPTIONS": {"timeout": 5},
+        }
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_I18N = False
 USE_TZ = True
