@@ -1,6 +1,8 @@
 //! The planner of databases against a witness that knows no rule: it goes through a deployment moment by
 //! moment and looks at everything that runs.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail that way")]
+
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use tamer_core::digest::Digest;

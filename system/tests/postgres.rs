@@ -127,8 +127,8 @@ fn built() -> PathBuf {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/django-notes");
     run(Command::new(example.join("build")).arg("0").arg(&there));
     let driver = there.join("driver");
-    if !driver.exists() {
-        let part = there.join("driver.part");
+    // pip puts it there as a whole.
+    if !driver.join("psycopg_binary").exists() {
         let mut pip = Command::new("python3");
         pip.args([
             "-m",
@@ -145,8 +145,7 @@ fn built() -> PathBuf {
             "--only-binary",
             ":all:",
         ]);
-        run(pip.arg("--target").arg(&part).args(DRIVER));
-        fs::rename(&part, &driver).unwrap();
+        run(pip.arg("--target").arg(&driver).args(DRIVER));
     }
     let vendor = there.join("dist/vendor");
     run(Command::new("cp")

@@ -13,6 +13,8 @@ enum Op {
     Work(usize),
     WorkAndCrash(usize),
     Death(bool),
+    CutOff(usize),
+    Connect,
     Tick(u64),
     Crash,
     Deploy(u8),
@@ -25,7 +27,9 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         16 => (0..16usize).prop_map(Op::Work),
         2 => (0..16usize).prop_map(Op::WorkAndCrash),
-        1 => any::<bool>().prop_map(Op::Death),
+        2 => any::<bool>().prop_map(Op::Death),
+        2 => (0..16usize).prop_map(Op::CutOff),
+        1 => Just(Op::Connect),
         2 => (1..200u64).prop_map(Op::Tick),
         1 => Just(Op::Crash),
         3 => (0..3u8).prop_map(Op::Deploy),
@@ -69,6 +73,8 @@ fn play(world: &mut World, op: &Op) {
         Op::Work(n) => world.work(*n),
         Op::WorkAndCrash(n) => world.work_and_crash(*n),
         Op::Death(moved) => world.database.as_mut().unwrap().death = Some(*moved),
+        Op::CutOff(n) => world.cut_off(*n),
+        Op::Connect => world.connect_all(),
         Op::Tick(seconds) => {
             world.now = world.now + Span::secs(*seconds);
             world.turn();
@@ -120,6 +126,7 @@ proptest! {
         }
         // Whatever stands still until a person has decided is decided over; then everything ends.
         world.database.as_mut().unwrap().death = None;
+        world.connect_all();
         for _ in 0..4 {
             world.settle();
             check(&world)?;

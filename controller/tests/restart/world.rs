@@ -84,6 +84,7 @@ pub(crate) struct Server {
     told: Option<Desired>,
     components: BTreeMap<String, Part>,
     sessions: u64,
+    session: u64,
 }
 
 #[derive(Default, Clone)]
@@ -150,6 +151,8 @@ pub(crate) struct World {
     pub(crate) bad: BTreeSet<Digest>,
     pub(crate) sessions: u64,
     pub(crate) database: Option<Database>,
+    /// Servers that are cut off.
+    pub(crate) away: BTreeSet<HostName>,
     /// What was written down outside the store.
     pub(crate) log: Vec<Record>,
 }
@@ -164,6 +167,7 @@ impl World {
             bad: BTreeSet::new(),
             sessions: 0,
             database: None,
+            away: BTreeSet::new(),
             log: Vec::new(),
         };
         world.publish();
@@ -211,6 +215,9 @@ impl World {
         }
         self.fleet.take_audit();
         for (host, desired) in messages {
+            if self.away.contains(&host) {
+                continue;
+            }
             let server = self.servers.get_mut(&host).unwrap();
             assert!(
                 desired.generation > server.seen,
@@ -233,28 +240,49 @@ impl World {
     pub(crate) fn connect_all(&mut self) {
         let names: Vec<HostName> = self.servers.keys().cloned().collect();
         for name in names {
-            self.sessions += 1;
-            let report = self.report(&name);
-            let server = self.servers.get_mut(&name).unwrap();
-            server.sessions += 1;
-            let session = Session {
-                id: SessionId(self.sessions),
-                run_id: "one".into(),
-                agent_version: "0.1.0".into(),
-            };
-            if let Some(desired) = self
-                .fleet
-                .connected(&name, session, report, self.now)
-                .unwrap()
-            {
-                assert!(
-                    desired.generation >= server.seen,
-                    "{name} was told something older after a restart"
-                );
-                server.told = Some(desired);
-            }
-            self.turn();
+            self.connect(&name);
         }
+    }
+
+    fn connect(&mut self, name: &HostName) {
+        self.sessions += 1;
+        self.away.remove(name);
+        let report = self.report(name);
+        let server = self.servers.get_mut(name).unwrap();
+        server.sessions += 1;
+        server.session = self.sessions;
+        let session = Session {
+            id: SessionId(self.sessions),
+            run_id: "one".into(),
+            agent_version: "0.1.0".into(),
+        };
+        if let Some(desired) = self
+            .fleet
+            .connected(name, session, report, self.now)
+            .unwrap()
+        {
+            assert!(
+                desired.generation >= server.seen,
+                "{name} was told something older after a restart"
+            );
+            server.seen = desired.generation;
+            server.told = Some(desired);
+        }
+        self.turn();
+    }
+
+    /// A server is cut off: it goes on with what it was told, and nobody hears of it.
+    pub(crate) fn cut_off(&mut self, n: usize) {
+        let name = self.nth(n);
+        let session = SessionId(self.servers[&name].session);
+        self.away.insert(name.clone());
+        self.fleet.lost(&name, session, self.now);
+        self.turn();
+    }
+
+    fn nth(&self, n: usize) -> HostName {
+        let mut names = self.servers.keys();
+        names.nth(n % self.servers.len()).unwrap().clone()
     }
 
     pub(crate) fn report(&self, name: &HostName) -> HostReport {
@@ -304,12 +332,7 @@ impl World {
     }
 
     fn do_work(&mut self, n: usize) {
-        let name = self
-            .servers
-            .keys()
-            .nth(n % self.servers.len())
-            .unwrap()
-            .clone();
+        let name = self.nth(n);
         let server = self.servers.get_mut(&name).unwrap();
         for component in server.told.iter().flat_map(|told| &told.components) {
             let part = server
@@ -367,8 +390,10 @@ impl World {
                 status,
             });
         }
-        let report = self.report(&name);
-        self.fleet.reported(&name, report, self.now);
+        if !self.away.contains(&name) {
+            let report = self.report(&name);
+            self.fleet.reported(&name, report, self.now);
+        }
     }
 
     pub(crate) fn run(&mut self, n: u8) -> Option<tamer_core::rollout::deployment::DeploymentId> {
