@@ -92,4 +92,3 @@ pub enum Refused {
     #[error(transparent)]
     Illegal(#[from] Illegal),
 }
-

@@ -85,4 +85,3 @@ fn settled(migration: &Migration, version: u64, by: &By) -> State {
         failure: Failure::seen(FailureKind::Migration, why),
     }
 }
-

@@ -144,12 +144,7 @@ impl Fleet {
     }
 
     /// Ends a deployment that waits for its database. What was begun goes on: its end must be settled then.
-    fn abort_migrating(
-        &mut self,
-        id: DeploymentId,
-        by: &By,
-        now: Moment,
-    ) -> Result<(), Refused> {
+    fn abort_migrating(&mut self, id: DeploymentId, by: &By, now: Moment) -> Result<(), Refused> {
         let Some(deployment) = self.deployments.get_mut(&id) else {
             return Ok(());
         };

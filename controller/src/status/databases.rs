@@ -58,4 +58,3 @@ pub fn database(it: &Database) -> v1::DatabaseLine {
         since_ms: since.map_or(0, |since| since.0),
     }
 }
-
