@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use tamer_controller::fleet::deploy::Control;
 use tamer_core::moment::Span;
+use tamer_core::rollout::deployment::Ending;
 use tamer_core::schema::{Task, What};
 
 #[derive(Debug, Clone)]
@@ -14,6 +15,7 @@ enum Op {
     WorkAndCrash(usize),
     Death(bool),
     CutOff(usize),
+    CutOffLeased,
     Connect,
     Tick(u64),
     Crash,
@@ -29,6 +31,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..16usize).prop_map(Op::WorkAndCrash),
         2 => any::<bool>().prop_map(Op::Death),
         2 => (0..16usize).prop_map(Op::CutOff),
+        6 => Just(Op::CutOffLeased),
         1 => Just(Op::Connect),
         2 => (1..200u64).prop_map(Op::Tick),
         1 => Just(Op::Crash),
@@ -44,9 +47,11 @@ fn check(world: &World) -> Result<(), TestCaseError> {
     let database = world.database.as_ref().unwrap();
     // Begun at most once for each deployment and task, and never without being written down before.
     let mut begun: BTreeMap<_, u32> = BTreeMap::new();
-    for order in &database.begun {
+    for (host, order) in &database.begun {
         let started = world.log.iter().find_map(|record| match &record.what {
-            What::Started(started) if started.id == order.id => Some(started),
+            What::Started(started) if started.id == order.id && started.host == *host => {
+                Some(started)
+            }
             _ => None,
         });
         let started = started.ok_or_else(|| TestCaseError::fail("begun and not written down"))?;
@@ -56,7 +61,10 @@ fn check(world: &World) -> Result<(), TestCaseError> {
     }
     prop_assert!(begun.values().all(|times| *times <= 1), "{begun:?}");
     // What runs works with what is there, unless somebody took the database down under it.
-    let down = database.begun.iter().any(|order| order.task == Task::Down);
+    let down = database
+        .begun
+        .iter()
+        .any(|(_, order)| order.task == Task::Down);
     prop_assert!(
         down || world.works_with(database.version),
         "the database has {}, and runs {:?} and {:?}",
@@ -74,6 +82,11 @@ fn play(world: &mut World, op: &Op) {
         Op::WorkAndCrash(n) => world.work_and_crash(*n),
         Op::Death(moved) => world.database.as_mut().unwrap().death = Some(*moved),
         Op::CutOff(n) => world.cut_off(*n),
+        Op::CutOffLeased => {
+            if let Some(n) = world.leased() {
+                world.cut_off(n);
+            }
+        }
         Op::Connect => world.connect_all(),
         Op::Tick(seconds) => {
             world.now = world.now + Span::secs(*seconds);
@@ -139,4 +152,41 @@ proptest! {
         let running = world.fleet.running_in(&environment, &application);
         prop_assert_eq!(running, None, "{:#?}", running.map(|id| &world.fleet.deployments[&id]));
     }
+}
+
+/// The server with the lease is cut off before it begins, and begins all the same: nobody takes its place, and
+/// a person says what became of it.
+#[test]
+fn a_lease_never_passes_on_by_itself() {
+    let mut world = World::new(3);
+    world.database = Some(Database::default());
+    world.run(0);
+    world.settle();
+    let id = world.run(1).unwrap();
+    world.database.as_mut().unwrap().death = Some(false);
+    let leased = (0..30)
+        .find_map(|n| {
+            let leased = world.leased();
+            if leased.is_none() {
+                world.work(n);
+            }
+            leased
+        })
+        .unwrap();
+    world.cut_off(leased);
+    for n in 0..3 {
+        world.work(n);
+        world.work(n + 1);
+    }
+    world.settle();
+    assert_eq!(world.database.as_ref().unwrap().begun.len(), 1);
+    assert_eq!(world.fleet.deployments[&id].ended, None);
+    world.connect_all();
+    world.settle();
+    assert_eq!(world.database.as_ref().unwrap().begun.len(), 1);
+    assert_eq!(world.fleet.deployments[&id].ended, None);
+    play(&mut world, &Op::Settle);
+    world.settle();
+    let (_, ending) = world.fleet.deployments[&id].ended.unwrap();
+    assert_eq!(ending, Ending::PreChecksFailed);
 }

@@ -63,10 +63,7 @@ fn declared(component: &str, n: u8) -> Declared {
         ),
         _ => String::new(),
     };
-    let text = format!(
-        "[works_with]\nmain = \"{}..={n}\"\n{programs}",
-        n.saturating_sub(1)
-    );
+    let text = format!("[works_with]\nmain = \"{n}..={}\"\n{programs}", n + 1);
     toml::from_str(&text).unwrap()
 }
 
@@ -95,20 +92,20 @@ pub(crate) struct Part {
     migration: Option<MigrationReport>,
 }
 
-/// A database of the application: version N of it wants N and works with the one before; the worker's
+/// A database of the application: version N of it wants N and works with the one after; the worker's
 /// releases carry the programs.
 #[derive(Debug, Default)]
 pub(crate) struct Database {
     pub(crate) version: u64,
-    /// The orders that were begun.
-    pub(crate) begun: Vec<MigrationOrder>,
+    /// The orders that were begun, and where: each host numbers its own.
+    pub(crate) begun: Vec<(HostName, MigrationOrder)>,
     /// The server that begins next is killed in the middle: whether the database has changed by then.
     pub(crate) death: Option<bool>,
 }
 
 impl Database {
     /// A server carries an order out, or is killed in the middle.
-    fn migrate(&mut self, order: &MigrationOrder, now: Moment) -> MigrationStatus {
+    fn migrate(&mut self, name: &HostName, order: &MigrationOrder, now: Moment) -> MigrationStatus {
         let failure = |kind| Failure {
             kind,
             message: "because".into(),
@@ -128,7 +125,7 @@ impl Database {
         if self.version != order.from {
             return not_begun(Some(self.version), FailureKind::Migration);
         }
-        self.begun.push(order.clone());
+        self.begun.push((name.clone(), order.clone()));
         let death = self.death.take();
         if death != Some(false) {
             self.version = order.to;
@@ -280,6 +277,21 @@ impl World {
         self.turn();
     }
 
+    /// The server that was told to migrate, and has not begun.
+    pub(crate) fn leased(&self) -> Option<usize> {
+        self.servers.values().position(|server| {
+            let mut told = server.told.iter().flat_map(|told| &told.components);
+            told.any(|component| {
+                let part = server.components.get(component.slot.component.as_str());
+                let known = part.and_then(|part| part.migration.as_ref());
+                let order = component.migrate.as_ref();
+                order.is_some_and(|order| {
+                    order.task != Task::Read && known.is_none_or(|known| known.id < order.id)
+                })
+            })
+        })
+    }
+
     fn nth(&self, n: usize) -> HostName {
         let mut names = self.servers.keys();
         names.nth(n % self.servers.len()).unwrap().clone()
@@ -354,7 +366,7 @@ impl World {
             {
                 part.migration = Some(MigrationReport {
                     id: order.id,
-                    status: database.migrate(order, self.now),
+                    status: database.migrate(&name, order, self.now),
                 });
             }
             let Some(grant) = component.grant else {
@@ -434,7 +446,7 @@ impl World {
             let text = release.version.to_string();
             text.split('.').nth(1).unwrap().parse::<u64>().unwrap()
         });
-        numbers.all(|n| (n.saturating_sub(1)..=n).contains(&version))
+        numbers.all(|n| (n..=n + 1).contains(&version))
     }
 
     pub(crate) fn running(&self, component: &str) -> BTreeSet<Option<ReleaseRef>> {
