@@ -115,6 +115,9 @@ pub struct Policy {
     /// How many hosts of a component may be out of service at once, hosts already down counted in;
     /// rounded down, at least one.
     pub max_parallel: Quantity,
+    /// How many hosts may fetch and unpack a release at once, ahead of their turn: none of them is out of
+    /// service meanwhile. Rounded down, at least one.
+    pub max_staging: Quantity,
     /// Must be said where `max_parallel` lets every host be down at once.
     pub all_at_once: bool,
     /// How many hosts may fail before the rollout has failed; in the canary none.
@@ -138,6 +141,8 @@ impl Default for Policy {
             canary: None,
             steps: vec![Quantity::Percent(100)],
             max_parallel: Quantity::Percent(25),
+            // More fill the controller's line, and none of them is done sooner.
+            max_staging: Quantity::Hosts(20),
             all_at_once: false,
             max_failures: Quantity::Hosts(0),
             min_healthy: Span::secs(10),
@@ -169,6 +174,11 @@ impl Policy {
         if self.max_parallel.is_zero() {
             return refuse(
                 "`max_parallel` is 0, so no host could ever be changed: write 1 or more",
+            );
+        }
+        if self.max_staging.is_zero() {
+            return refuse(
+                "`max_staging` is 0, so no host could ever fetch a release: write 1 or more",
             );
         }
         if self.max_parallel == Quantity::Percent(100) && !self.all_at_once {
@@ -213,6 +223,11 @@ impl Policy {
     /// How many of `total` hosts may be out of service at once: at least one, or nothing would move.
     pub fn parallel_of(&self, total: u32) -> u32 {
         self.max_parallel.rounded_down(total).max(1)
+    }
+
+    /// How many of `total` hosts may fetch a release at once: at least one, or nothing would move.
+    pub fn staging_of(&self, total: u32) -> u32 {
+        self.max_staging.rounded_down(total).max(1)
     }
 
     /// The size of each wave over `total` hosts; the sum is `total`, no wave is empty.
@@ -263,6 +278,7 @@ mod tests {
         for (text, word) in [
             ("canary = 0", "canary"),
             ("max_parallel = 0", "max_parallel"),
+            ("max_staging = \"0%\"", "max_staging"),
             ("max_parallel = \"100%\"", "all_at_once"),
             ("steps = [\"50%\"]", "100%"),
             ("steps = []", "100%"),

@@ -110,16 +110,18 @@ fn policy() -> impl Strategy<Value = Policy> {
     (
         proptest::option::of(quantity.clone()),
         steps,
+        quantity.clone(),
         quantity,
         budget,
         0..90u64,
         any::<bool>(),
     )
         .prop_map(
-            |(canary, steps, max_parallel, max_failures, bake, pause)| Policy {
+            |(canary, steps, max_parallel, max_staging, max_failures, bake, pause)| Policy {
                 canary,
                 steps,
                 max_parallel,
+                max_staging,
                 max_failures,
                 bake: tamer_core::moment::Span::secs(bake),
                 on_failure: if pause {

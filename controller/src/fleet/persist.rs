@@ -116,7 +116,8 @@ impl HistoryEntry {
             Event::Connected(_)
             | Event::Lost(_)
             | Event::Reported(..)
-            | Event::PolicyChanged(_) => return None,
+            | Event::PolicyChanged(_)
+            | Event::MayStage(_) => return None,
             Event::Line(Some(line)) => format!("the database: {line}"),
             Event::Line(None) => "it works with the database".to_owned(),
             Event::Frozen(cause) => format!("failed, and does not go back: {cause}"),

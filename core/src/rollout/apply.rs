@@ -77,6 +77,7 @@ impl Target {
             }
             Event::Granted { host, .. } => self.grant(host, event, at),
             Event::GaveUp(name) => self.give_up(name),
+            Event::MayStage(name) => self.may_stage(name, at),
             Event::WaveStarted(wave) => self.start_wave(*wave, at),
             Event::WaveBaking(wave) => self.bake(*wave, at),
             Event::TurnedBack(cause) => self.turn_back(cause.clone(), at),
@@ -264,6 +265,7 @@ impl Target {
                 rollout: new.rollout.id,
                 wave: *wave,
                 from: host.running.clone(),
+                may_stage: false,
                 moved: false,
                 status: if host.running == new.rollout.release {
                     PartStatus::Done
@@ -369,6 +371,17 @@ impl Target {
             }
             Err(_) => Ok(touched),
         }
+    }
+
+    fn may_stage(&mut self, name: &HostName, at: Moment) -> Result<Touched, Illegal> {
+        let rollout = self.running()?;
+        let (id, forward) = (rollout.id, rollout.wave().is_some());
+        let part = self.host(name)?.part.as_mut();
+        let part = part.filter(|part| forward && part.rollout == id && !part.may_stage);
+        part.ok_or(Illegal::OutOfOrder)?.may_stage = true;
+        // It needs time of its own from here on.
+        self.running()?.progress_at = at;
+        Ok(Touched::host(name).and_head())
     }
 
     fn give_up(&mut self, name: &HostName) -> Result<Touched, Illegal> {

@@ -183,6 +183,7 @@ impl Target {
         if !self.may_go_on(rollout, wave, decision) {
             return;
         }
+        self.stage_ahead(rollout, decision);
         let open = |part: &Part| part.wave <= wave && part.status == PartStatus::Waiting;
         let waiting: Vec<(&HostName, &Host)> = self
             .parts()
@@ -215,6 +216,7 @@ impl Target {
         if !self.may_go_on(rollout, wave, decision) {
             return;
         }
+        self.stage_ahead(rollout, decision);
         let bake = if rollout.purpose == Purpose::Back {
             Span::secs(0)
         } else {
@@ -432,17 +434,27 @@ impl Target {
         let granting = decision
             .events
             .iter()
-            .any(|event| matches!(event, Event::Granted { .. }));
+            .any(|event| matches!(event, Event::Granted { .. } | Event::MayStage(_)));
         // While a granted host may still answer, the others wait for it and not for nothing.
         let answers_due = self
             .hosts
             .values()
             .any(|host| host.grant.as_ref().is_some_and(|g| !g.overdue));
         if !granting && !answers_due {
-            let stuck = waiting.iter().filter(|(_, host)| host.grant.is_none());
+            // Nor is it the fault of those who wait for others to have fetched it.
+            let mut stuck: Vec<_> = waiting
+                .iter()
+                .filter(|(_, host)| host.grant.is_none())
+                .collect();
+            if stuck
+                .iter()
+                .any(|(_, host)| !self.waits_to_fetch(rollout, host))
+            {
+                stuck.retain(|(_, host)| !self.waits_to_fetch(rollout, host));
+            }
             decision
                 .events
-                .extend(stuck.map(|(name, _)| Event::GaveUp((*name).clone())));
+                .extend(stuck.iter().map(|(name, _)| Event::GaveUp((*name).clone())));
         }
     }
 }

@@ -12,6 +12,8 @@ impl Target {
         let host = self.hosts.get(name)?;
         let run = match &host.grant {
             Some(grant) => grant.release.clone(),
+            // A release in `run` is fetched at once: not before the host may.
+            None if self.must_not_fetch(host) => self.release.clone(),
             None => self.goal(host).cloned(),
         };
         Some(DesiredComponent {
@@ -53,12 +55,21 @@ impl Target {
         }
     }
 
-    /// The rollout's release is staged ahead everywhere, while the canary still bakes.
+    fn must_not_fetch(&self, host: &Host) -> bool {
+        self.active().is_some_and(|rollout| {
+            let part = host.part.as_ref().filter(|part| part.rollout == rollout.id);
+            rollout.wave().is_some()
+                && !host.has(rollout.release.as_ref())
+                && part.is_some_and(|part| !part.may_stage && part.status == PartStatus::Waiting)
+        })
+    }
+
+    /// The rollout's release is staged ahead everywhere, so many hosts at a time, while the canary still bakes.
     fn to_stage(&self, host: &Host) -> Option<&ReleaseRef> {
         let rollout = self.active().filter(|rollout| rollout.wave().is_some())?;
-        host.part
-            .as_ref()
-            .filter(|part| part.rollout == rollout.id)?;
+        host.part.as_ref().filter(|part| {
+            part.rollout == rollout.id && part.may_stage && !part.status.is_failure()
+        })?;
         rollout.release.as_ref()
     }
 

@@ -84,6 +84,8 @@ pub enum Event {
         /// The host counts as silent from then on.
         give_up_at: Moment,
     },
+    /// A host may fetch the rollout's release, ahead of its turn.
+    MayStage(HostName),
     /// A host did not get there in time.
     GaveUp(HostName),
     /// Every host of an unsettled target was heard since, and runs its release.

@@ -22,6 +22,7 @@ mod desired;
 pub mod event;
 pub mod invariants;
 pub mod plan;
+mod staging;
 pub mod state;
 
 pub use decide::{Decision, Waiting};

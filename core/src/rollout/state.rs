@@ -134,6 +134,8 @@ pub struct Part {
     pub wave: u32,
     /// What it ran when the rollout started.
     pub from: Option<ReleaseRef>,
+    /// Whether the host may fetch the rollout's release.
+    pub may_stage: bool,
     /// Whether this rollout has brought its release to the host.
     pub moved: bool,
     /// How far it is.

@@ -8,7 +8,7 @@ use tamer_core::generation::Generation;
 use tamer_core::id::HostName;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
-use tamer_core::rollout::{Event, PartStatus, Stage, Target};
+use tamer_core::rollout::{Event, Host, Part, PartStatus, Rollout, Stage, Target};
 
 /// A grant as it was given.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,6 +97,13 @@ fn check_release(target: &Target, name: &HostName, told: &DesiredComponent) {
         None if target.unsettled => &host.running,
         Some((rollout, Stage::Rolling { wave } | Stage::Baking { wave, .. })) => match &host.part {
             Some(part) if part.rollout != rollout.id || part.wave > *wave => &target.release,
+            Some(part)
+                if part.status == PartStatus::Waiting
+                    && !part.may_stage
+                    && lacks(rollout, host) =>
+            {
+                &target.release
+            }
             Some(part) if matches!(part.status, PartStatus::Waiting | PartStatus::Done) => {
                 &rollout.release
             }
@@ -107,9 +114,19 @@ fn check_release(target: &Target, name: &HostName, told: &DesiredComponent) {
     assert_eq!(&told.run, expected, "{name} at {:?}", target.rollout);
 }
 
-/// All hosts of a rollout that goes forward stage its release ahead; others stage nothing.
+fn lacks(rollout: &Rollout, host: &Host) -> bool {
+    let release = rollout.release.as_ref();
+    release.is_some_and(|release| !host.staged.contains(&release.manifest))
+}
+
+/// Hosts of a rollout that goes forward stage its release ahead once they may; others stage nothing.
 fn check_stage(target: &Target, name: &HostName, told: &DesiredComponent) {
-    let takes_part = target.parts().any(|(part_of, _, _)| part_of == name);
+    let may = |part: &Part| {
+        part.may_stage && matches!(part.status, PartStatus::Waiting | PartStatus::Done)
+    };
+    let takes_part = target
+        .parts()
+        .any(|(part_of, _, part)| part_of == name && may(part));
     let forward = |stage: &Stage| matches!(stage, Stage::Rolling { .. } | Stage::Baking { .. });
     let expected: Vec<ReleaseRef> = match &target.rollout {
         Some(rollout) if takes_part && forward(&rollout.stage) => {

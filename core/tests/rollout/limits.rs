@@ -2,7 +2,7 @@
 
 use crate::fleet::{Act, World, release};
 use tamer_core::policy::{Policy, Quantity};
-use tamer_core::rollout::{Stage, Waiting};
+use tamer_core::rollout::{PartStatus, Stage, Waiting};
 
 /// So many hosts that run release 0.
 fn running(hosts: usize, policy: Policy) -> World {
@@ -110,5 +110,83 @@ fn after_an_abort_the_next_rollout_brings_those_who_were_away() {
         world.target.hosts[&world.name(0)].running,
         Some(release(2)),
         "it followed"
+    );
+}
+
+/// Who is told to fetch the release and does not have it yet.
+fn fetching(world: &World) -> Vec<String> {
+    let hosts = world.target.hosts.iter();
+    let told = hosts.filter(|(name, host)| {
+        let told = world.target.desired(name).unwrap();
+        let wants = told.run.iter().chain(&told.stage);
+        wants
+            .into_iter()
+            .any(|it| !host.staged.contains(&it.manifest))
+    });
+    told.map(|(name, _)| name.to_string()).collect()
+}
+
+#[test]
+fn so_many_hosts_fetch_a_release_at_once_and_those_who_are_away_take_no_place() {
+    let policy = Policy {
+        max_staging: Quantity::Hosts(2),
+        ..canary_and_the_rest(2, 0)
+    };
+    let mut world = running(6, policy);
+    world.disconnect(1);
+    world.start(1);
+    assert_eq!(fetching(&world), ["web-01", "web-03"], "the canary first");
+    world.obey(2, &Act::Work);
+    assert_eq!(
+        fetching(&world),
+        ["web-01", "web-04"],
+        "one has it, the next begins"
+    );
+    world.obey(0, &Act::Work);
+    assert_eq!(fetching(&world), ["web-04", "web-05"]);
+    assert_eq!(
+        granted(&world),
+        ["web-01"],
+        "to fetch is not to be out of service"
+    );
+    world.connect(1);
+    assert_eq!(
+        fetching(&world),
+        ["web-04", "web-05"],
+        "who comes back waits"
+    );
+    world.run_friendly();
+    assert_eq!(world.target.release, Some(release(1)));
+}
+
+#[test]
+fn those_who_wait_to_fetch_are_not_blamed_for_one_who_cannot() {
+    let policy = Policy {
+        max_staging: Quantity::Hosts(1),
+        max_failures: Quantity::Hosts(1),
+        steps: vec![Quantity::Percent(100)],
+        max_parallel: Quantity::Hosts(2),
+        ..Policy::default()
+    };
+    let mut world = running(3, policy);
+    world.start(1);
+    assert_eq!(fetching(&world), ["web-01"]);
+    // It says nothing for as long as the policy waits.
+    world.tick(601);
+    assert_eq!(fetching(&world), ["web-02"], "the next one has its try");
+    for n in [1, 2] {
+        world.obey(n, &Act::Work);
+        world.obey(n, &Act::Finish);
+    }
+    let part = |n| {
+        world.target.hosts[&world.name(n)]
+            .part
+            .clone()
+            .unwrap()
+            .status
+    };
+    assert_eq!(
+        [part(0), part(1), part(2)],
+        [PartStatus::Silent, PartStatus::Done, PartStatus::Done]
     );
 }
