@@ -1,13 +1,11 @@
 //! Hooks: executables inside a release, run as the component's user.
 
 use super::End;
-use super::environment::{About, environment};
-use super::underway::UnderWay;
+use super::program::{enclosed, program};
 use crate::allowed::failure;
 use crate::checks::seconds;
 use crate::config::Config;
-use crate::process::enclosure::{Enclosure, RunName};
-use crate::process::{self, Command, Exit};
+use crate::process::Exit;
 use std::time::Duration;
 use tamer_core::application::Hook;
 use tamer_core::desired::{Failure, FailureKind, Slot};
@@ -43,23 +41,16 @@ pub(super) async fn run(
     let limit = spec.hook_timeout.0;
     let deadline = Instant::now() + limit;
     let mut wait = RETRY.0;
-    let mut scopes = true;
     loop {
-        let name = RunName::unique(&format!(
-            "tamer-hook-{}-{}-{hook}",
-            slot.application, slot.component
-        ));
-        let mut command = command(config, slot, end, hook, previous);
+        let mut command = program(config, slot, end, previous);
         command.program = end.dir.join(path);
+        command
+            .env
+            .insert("TAMER_HOOK".to_owned(), hook.to_string());
+        command.may_leave = spec.may_leave(hook);
         command.time_limit = deadline.saturating_duration_since(Instant::now());
-        command.enclosure = match scopes {
-            true => Enclosure::strongest(name),
-            false => Enclosure::Marked(name),
-        };
-        let noted = UnderWay::note(&config.state, &command.enclosure);
-        let outcome = process::run(command).await;
-        noted.over();
-        let outcome = outcome.map_err(|e| {
+        let name = format!("tamer-hook-{}-{}-{hook}", slot.application, slot.component);
+        let outcome = enclosed(config, &name, command).await.map_err(|e| {
             failure(
                 FailureKind::Hook,
                 format!(
@@ -77,13 +68,6 @@ pub(super) async fn run(
             Exit::Code(TEMPFAIL) if Instant::now() + wait < deadline => {
                 sleep(wait).await;
                 wait = (wait * 2).min(RETRY.1);
-                continue;
-            }
-            Exit::NoScope if scopes => {
-                // A host whose systemd does not answer must still be able to go back.
-                let said = outcome.output.trim();
-                tracing::warn!(%slot, %hook, said, "systemd gave the hook no scope: it is run without one");
-                scopes = false;
                 continue;
             }
             Exit::Code(TEMPFAIL) => {
@@ -113,28 +97,5 @@ pub(super) async fn run(
                 format!("hook `{hook}` of {} {how}", end.installed.release.version),
             )
         });
-    }
-}
-
-/// How every hook of a release is run; what is left to say is which program, in what and how long.
-fn command(
-    config: &Config,
-    slot: &Slot,
-    end: &End,
-    hook: Hook,
-    previous: Option<&ReleaseRef>,
-) -> Command {
-    let spec = &end.installed.spec;
-    let mut env = environment(config, &About::new(slot, end, previous));
-    env.insert("TAMER_HOOK".to_owned(), hook.to_string());
-    Command {
-        dir: end.dir.clone(),
-        env,
-        user: end.user.clone(),
-        umask: spec.umask.bits(),
-        limits: Some(end.place.limits),
-        new_privileges: end.place.new_privileges,
-        may_leave: spec.may_leave(hook),
-        ..Command::new("true")
     }
 }

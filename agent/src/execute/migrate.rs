@@ -1,14 +1,15 @@
 //! Carries out an order to read or migrate a database. Durable are the moment before the program is
 //! started that changes it, and the end; what was begun and has no end is never begun again.
 
-use super::{End, Executor, hooks};
+use super::program::enclosed;
+use super::{End, Executor};
 use crate::allowed::failure;
 use crate::checks::seconds;
 use crate::host::chain;
 use crate::journal::Migrating;
 use crate::journal::progress::fail_at;
 use crate::plan::interrupted;
-use crate::process::{self, Command, Exit, Outcome};
+use crate::process::{Exit, Outcome};
 use std::time::Duration;
 use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::schema::{MigrationOrder, MigrationStatus, Program, SchemaSpec, Task};
@@ -128,7 +129,7 @@ impl Executor {
         let (how, output, by_itself) = match outcome {
             // It could not even be started.
             Err(why) => (why.message, String::new(), true),
-            Ok(Outcome { status, output }) => match status {
+            Ok(Outcome { status, output, .. }) => match status {
                 Exit::Code(0) => (format!("{what} ended well"), output, true),
                 Exit::Code(code) => (format!("{what} ended with exit code {code}"), output, true),
                 Exit::Signal(n) => (format!("{what} was ended by signal {n}"), output, false),
@@ -140,6 +141,7 @@ impl Executor {
                         false,
                     )
                 }
+                Exit::NoScope => (format!("{what} was not started"), output, true),
             },
         };
         let failed = |message: String| Failure {
@@ -200,6 +202,7 @@ impl Executor {
             Exit::Code(code) => format!("ended with exit code {code}"),
             Exit::Signal(signal) => format!("was ended by signal {signal}"),
             Exit::TimedOut => format!("did not end within {}", seconds(limit)),
+            Exit::NoScope => "was not started".to_owned(),
         };
         Err(Failure {
             output: outcome.output,
@@ -216,11 +219,9 @@ impl Executor {
         program: &Program,
         limit: Duration,
     ) -> Result<Outcome, Failure> {
-        let mut command = Command::new(end.dir.join(program.path()));
+        let mut command = super::program::program(&self.config, slot, end, None);
+        command.program = end.dir.join(program.path());
         command.args = program.args().to_vec();
-        command.dir.clone_from(&end.dir);
-        command.user.clone_from(&end.user);
-        command.env = hooks::environment(&self.config, slot, end, None);
         let mut set = |name: &str, value: String| command.env.insert(name.to_owned(), value);
         set("TAMER_SCHEMA", order.schema.to_string());
         if order.task != Task::Read {
@@ -228,7 +229,11 @@ impl Executor {
             set("TAMER_SCHEMA_TARGET", order.to.to_string());
         }
         command.time_limit = limit;
-        process::run(command).await.map_err(|e| {
+        let name = format!(
+            "tamer-hook-{}-{}-{}-{}",
+            slot.application, slot.component, order.task, order.schema
+        );
+        enclosed(&self.config, &name, command).await.map_err(|e| {
             let why = format!(
                 "`{program}` of schema `{}` cannot be run: {e}",
                 order.schema

@@ -9,6 +9,7 @@ pub mod environment;
 mod hooks;
 mod material;
 mod migrate;
+mod program;
 pub mod stage;
 mod step;
 pub mod underway;
