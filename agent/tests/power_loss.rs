@@ -56,6 +56,10 @@ fn lose_power(
         states.all.len(),
         tried.len()
     );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     for state in tried {
         let what = states.what(state);
         let _at = At(&what);
@@ -63,13 +67,7 @@ fn lose_power(
         states.disk(state).write(&host);
         let running = scenario.site.running();
         assert!(between.contains(&running.as_deref()), "{running:?}");
-        // One of its own: when it is dropped, what the agent did beside has ended.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
         runtime.block_on(carry_out(&scenario.site, desired.clone()));
-        drop(runtime);
         scenario.check(&what, end, &ended);
     }
 }

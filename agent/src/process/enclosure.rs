@@ -238,25 +238,32 @@ async fn systemctl(words: &[&str]) {
 /// The directory of the scope's control group, if the process is in it.
 fn control_group(pid: i32, name: &RunName) -> Option<PathBuf> {
     let said = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    parse_control_group(&said, &format!("{name}.scope"))
+    // systemd.io, "Control Group APIs": where both versions are in use, the second one is here.
+    let hybrid = Path::new("/sys/fs/cgroup/unified");
+    let unified = match hybrid.is_dir() {
+        true => hybrid,
+        false => Path::new("/sys/fs/cgroup"),
+    };
+    parse_control_group(&said, &format!("{name}.scope"), unified)
 }
 
-/// Finds the scope among the lines of `/proc/PID/cgroup` (cgroups(7)). The process of a group that is gone
+/// Finds the scope among the lines of `/proc/PID/cgroup` (cgroups(7)); `unified` is where version 2 of
+/// control groups is mounted. The process of a group that is gone
 /// already has ` (deleted)` after the path.
-fn parse_control_group(said: &str, scope: &str) -> Option<PathBuf> {
+fn parse_control_group(said: &str, scope: &str, unified: &Path) -> Option<PathBuf> {
     said.lines().find_map(|line| {
         let (_, rest) = line.split_once(':')?;
         let (controllers, path) = rest.split_once(':')?;
         let path = path.strip_suffix(" (deleted)").unwrap_or(path);
         let mount = match controllers {
-            "" => "/sys/fs/cgroup",
-            "name=systemd" => "/sys/fs/cgroup/systemd",
+            "" => unified,
+            "name=systemd" => Path::new("/sys/fs/cgroup/systemd"),
             _ => return None,
         };
         let path = Path::new(path);
         (path.file_name()? == scope).then(|| {
             let relative = path.strip_prefix("/").unwrap_or(path);
-            Path::new(mount).join(relative)
+            mount.join(relative)
         })
     })
 }
@@ -344,7 +351,8 @@ mod tests {
 
     #[test]
     fn scopes_are_found_in_both_versions_of_control_groups() {
-        let found = |said: &str| parse_control_group(said, "x.scope");
+        let unified = Path::new("/sys/fs/cgroup");
+        let found = |said: &str| parse_control_group(said, "x.scope", unified);
         let two = PathBuf::from("/sys/fs/cgroup/tamer.slice/x.scope");
         assert_eq!(found("0::/tamer.slice/x.scope\n"), Some(two.clone()));
         assert_eq!(found("0::/tamer.slice/x.scope (deleted)\n"), Some(two));

@@ -346,27 +346,40 @@ impl Source for Store {
     }
 }
 
-/// An agent that runs in this process.
+/// An agent that runs in this process, on a thread and a runtime of its own: when it has stopped, nothing of
+/// it goes on.
 pub(crate) struct Agent {
     pub(crate) desired: watch::Sender<Option<Desired>>,
     pub(crate) reports: watch::Receiver<HostReport>,
     pub(crate) requests: tokio::sync::mpsc::Sender<tamer_agent::converge::Request>,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
+    thread: std::thread::JoinHandle<()>,
 }
 
 impl Agent {
     pub(crate) async fn start(hands: Hands) -> Self {
         let (desired, incoming) = watch::channel(None);
-        let (converge, reports, requests) = Converge::open(hands, incoming).await.unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(converge.run(stop.clone()));
+        let (opened, ready) = tokio::sync::oneshot::channel();
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                let (converge, reports, requests) = Converge::open(hands, incoming).await.unwrap();
+                opened.send((reports, requests)).ok().unwrap();
+                converge.run(stopped).await;
+            });
+        });
+        let (reports, requests) = ready.await.expect("the agent opens");
         Self {
             desired,
             reports,
             requests,
             stop,
-            task,
+            thread,
         }
     }
 
@@ -427,7 +440,8 @@ impl Agent {
 
     pub(crate) async fn stop(self) {
         self.stop.cancel();
-        self.task.await.unwrap();
+        let ended = tokio::task::spawn_blocking(|| self.thread.join());
+        ended.await.unwrap().unwrap();
     }
 }
 
