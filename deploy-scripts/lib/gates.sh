@@ -38,13 +38,14 @@ check_vagrant() {
 }
 
 # Which of our crates may name which: the arrows of docs/architecture.md.
+# What tamer-system records of power cuts, the tests of controller and agent use; nothing else does.
 check_arrows() {
     arrows tamer-core &&
         arrows tamer-kit tamer-core &&
         arrows tamer-release tamer-core tamer-kit &&
         arrows tamer-proto tamer-core &&
-        arrows tamer-controller tamer-core tamer-kit tamer-release tamer-proto &&
-        arrows tamer-agent tamer-core tamer-kit tamer-release tamer-proto &&
+        arrows tamer-controller tamer-core tamer-kit tamer-release tamer-proto tamer-system &&
+        arrows tamer-agent tamer-core tamer-kit tamer-release tamer-proto tamer-system &&
         arrows tamer tamer-core tamer-kit tamer-release tamer-proto &&
         arrows tamer-system
 }

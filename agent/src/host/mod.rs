@@ -1,5 +1,5 @@
 //! The system that the agent works on: directories and links ([`layout`]), what survives releases
-//! ([`shared`]), and units ([`services`], behind a trait; what they say of themselves means is [`unit`]'s).
+//! ([`shared`]), and units ([`services`], behind a trait; what they say of themselves means is [`mod@unit`]'s).
 //! Commands are [`crate::process`]'s.
 
 pub mod layout;
