@@ -1,6 +1,8 @@
-//! The lights go out at any moment of a first deploy, a deploy, a rollback and a deploy that fails: every
-//! state that a file system may legally leave then is made and looked at. `current` leads to one whole
-//! release, the old or the new one; and an agent that is started on it ends where it should, and says so.
+//! The agent is killed, or the lights go out, at any moment of a first deploy, a deploy, a rollback with what
+//! it prunes, and a deploy that fails. Every state that a kill before or after a file operation leaves is
+//! tried, and a sample of those that a file system may legally show after a power cut. In each, `current`
+//! leads to one whole release, the old or the new one; and an agent that is started on it ends where it
+//! should, and says so.
 //!
 //! What the hooks of an application write is the application's, and counts as durable at once.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -49,18 +51,20 @@ fn lose_power(
     scenario.check("undisturbed", end, &ended);
 
     let states = States::of(&recording, 20_261_126);
-    let tried: Vec<_> = states.sample(how_many(STATES)).collect();
+    let kills: Vec<_> = states.of_kills().collect();
+    let sample: Vec<_> = states.sample(how_many(STATES)).collect();
     eprintln!(
-        "{name}: {} moments, {} states, {} of them tried",
+        "{name}: {} moments, {} states; tried: all {} of kills, {} of power cuts",
         states.moments(),
         states.all.len(),
-        tried.len()
+        kills.len(),
+        sample.len()
     );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    for state in tried {
+    for state in kills.into_iter().chain(sample) {
         let what = states.what(state);
         let _at = At(&what);
         clear(&host);

@@ -20,11 +20,14 @@ pub(crate) async fn child() {
     carry_out(&site, desired).await;
 }
 
-/// Runs an agent in this process until the grant has ended, and keeps its report.
+/// Runs an agent in this process until the grant has ended and what was taken back has left the disk, and
+/// keeps its report.
 pub(crate) async fn carry_out(site: &Site, desired: Desired) {
     let counter = desired.generation.counter;
     let mut agent = Agent::start(site.hands()).await;
     let migrates = desired.components[0].migrate.is_some();
+    let grant = desired.components[0].grant.as_ref();
+    let goes_back = grant.is_some_and(|grant| grant.purpose == Purpose::Back);
     agent.desired.send_replace(Some(desired));
     let report = match migrates {
         true => agent.migrated(counter).await,
@@ -35,6 +38,12 @@ pub(crate) async fn carry_out(site: &Site, desired: Desired) {
         serde_json::to_vec(&report).unwrap(),
     )
     .unwrap();
+    if goes_back {
+        let releases = site.root().join("releases");
+        tamer_system::until("what was taken back to be pruned", || {
+            (fs::read_dir(&releases).unwrap().count() == 1).then_some(())
+        });
+    }
     agent.stop().await;
 }
 

@@ -2,7 +2,7 @@
 
 use super::disk::{Change, Disk, Inode};
 use super::record::{Event, Recording};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Of so many changes that may be lost, every combination is made; of more, each alone, all but each, and
@@ -21,6 +21,8 @@ pub struct State {
     keep: Vec<bool>,
     /// Whether half of the last write is missing.
     torn: bool,
+    /// Whether it is also what a program finds that was killed: nothing is lost then.
+    killed: bool,
 }
 
 /// The states of a recording, each once, in the order of time.
@@ -34,7 +36,7 @@ pub struct States<'a> {
 impl<'a> States<'a> {
     /// Of a recording; `seed` decides where chance does.
     pub fn of(recording: &'a Recording, seed: u64) -> Self {
-        let mut known = HashSet::new();
+        let mut known = HashMap::new();
         let mut states = Self {
             recording,
             all: Vec::new(),
@@ -46,11 +48,17 @@ impl<'a> States<'a> {
                 for torn in [false, true] {
                     let state = State {
                         moment,
+                        killed: !torn && keep.iter().all(|kept| *kept),
                         keep: keep.clone(),
                         torn,
                     };
-                    if known.insert(states.disk(&state).fingerprint()) {
-                        states.all.push(state);
+                    let next = states.all.len();
+                    let at = *known
+                        .entry(states.disk(&state).fingerprint())
+                        .or_insert(next);
+                    match states.all.get_mut(at) {
+                        Some(known) => known.killed |= state.killed,
+                        None => states.all.push(state),
                     }
                 }
             }
@@ -61,6 +69,12 @@ impl<'a> States<'a> {
     /// How many moments there were.
     pub fn moments(&self) -> usize {
         self.recording.events.len() + 1
+    }
+
+    /// What a program finds that was killed before or after any of its file operations, while its machine
+    /// went on.
+    pub fn of_kills(&self) -> impl Iterator<Item = &State> {
+        self.all.iter().filter(|state| state.killed)
     }
 
     /// At most so many of the states, spread over the time, the first and the last among them.
