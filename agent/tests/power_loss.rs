@@ -81,7 +81,7 @@ fn done(status: &ActivationStatus) -> bool {
 }
 
 #[test]
-fn power_is_lost_in_a_first_deploy() {
+fn kill_or_power_loss_in_a_first_deploy() {
     let scenario = Scenario::new(0);
     let desired = granted(1, Some(&scenario.good[0]), Purpose::Forward);
     let between = [None, Some("1.0.0")];
@@ -96,7 +96,7 @@ fn power_is_lost_in_a_first_deploy() {
 }
 
 #[test]
-fn power_is_lost_in_a_deploy() {
+fn kill_or_power_loss_in_a_deploy() {
     let scenario = Scenario::new(1);
     let desired = granted(2, Some(&scenario.good[1]), Purpose::Forward);
     let between = [Some("1.0.0"), Some("2.0.0")];
@@ -111,7 +111,7 @@ fn power_is_lost_in_a_deploy() {
 }
 
 #[test]
-fn power_is_lost_in_a_rollback() {
+fn kill_or_power_loss_in_a_rollback() {
     let scenario = Scenario::new(2);
     let desired = granted(3, Some(&scenario.good[0]), Purpose::Back);
     let between = [Some("1.0.0"), Some("2.0.0")];
@@ -126,7 +126,7 @@ fn power_is_lost_in_a_rollback() {
 }
 
 #[test]
-fn power_is_lost_in_a_deploy_that_fails_and_goes_back() {
+fn kill_or_power_loss_in_a_deploy_that_fails_and_goes_back() {
     let scenario = Scenario::new(1);
     let desired = granted(2, Some(&scenario.bad), Purpose::Forward);
     let between = [Some("1.0.0"), Some("3.0.0")];
