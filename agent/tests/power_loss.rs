@@ -6,10 +6,6 @@
 //!
 //! What the hooks of an application write is the application's, and counts as durable at once.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    clippy::print_stderr,
-    reason = "how many states were tried is for people to read"
-)]
 
 mod site;
 
@@ -17,7 +13,7 @@ use site::granted;
 use site::scenario::{Scenario, carry_out, clear};
 use std::path::Path;
 use tamer_core::desired::{ActivationStatus, Desired, FailureKind, Purpose};
-use tamer_system::crash::{At, States, can_record, how_many, record};
+use tamer_system::crash::{States, can_record, look_at, record};
 
 /// How many states of a scenario are tried; `TAMER_TEST_STATES=all`, or a number, tries more.
 const STATES: usize = 80;
@@ -52,28 +48,18 @@ fn lose_power(
 
     let states = States::of(&recording, 20_261_126);
     let kills: Vec<_> = states.of_kills().collect();
-    let sample: Vec<_> = states.sample(how_many(STATES)).collect();
-    eprintln!(
-        "{name}: {} moments, {} states; tried: all {} of kills, {} of power cuts",
-        states.moments(),
-        states.all.len(),
-        kills.len(),
-        sample.len()
-    );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    for state in kills.into_iter().chain(sample) {
-        let what = states.what(state);
-        let _at = At(&what);
+    look_at(name, &states, &kills, STATES, |disk, what| {
         clear(&host);
-        states.disk(state).write(&host);
+        disk.write(&host);
         let running = scenario.site.running();
         assert!(between.contains(&running.as_deref()), "{running:?}");
         runtime.block_on(carry_out(&scenario.site, desired.clone()));
-        scenario.check(&what, end, &ended);
-    }
+        scenario.check(what, end, &ended);
+    });
 }
 
 fn done(status: &ActivationStatus) -> bool {

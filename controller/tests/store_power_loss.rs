@@ -3,10 +3,6 @@
 //!
 //! The program that commits is this one, started again with `TAMER_POWER_DIR`.
 #![allow(clippy::unwrap_used, reason = "a test")]
-#![allow(
-    clippy::print_stderr,
-    reason = "how many states were tried is for people to read"
-)]
 
 mod revisions;
 
@@ -18,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use tamer_controller::store::Store;
 use tamer_controller::store::sled::SledStore;
-use tamer_system::crash::{At, States, can_record, how_many, record};
+use tamer_system::crash::{States, can_record, look_at, record};
 
 /// How many states are tried; `TAMER_TEST_STATES` tries more.
 const STATES: usize = 100;
@@ -73,25 +69,16 @@ fn torture_by_power_loss_loses_nothing_acknowledged() {
     // What somebody was told cannot be taken back.
     let recording = record(&command, &before, |path| path == Path::new("told"));
     let states = States::of(&recording, 20_261_126);
-    let tried: Vec<_> = states.sample(how_many(STATES)).collect();
-    eprintln!(
-        "the store: {} moments, {} states, {} of them tried",
-        states.moments(),
-        states.all.len(),
-        tried.len()
-    );
-    for state in tried {
-        let what = states.what(state);
-        let _at = At(&what);
-        let place = dir.path().join("after");
-        states.disk(state).write(&place);
+    let place = dir.path().join("after");
+    look_at("the store", &states, &[], STATES, |disk, what| {
+        disk.write(&place);
         let told = fs::read_to_string(place.join("told")).unwrap();
         let told = told.lines().last().map_or(79, |n| n.parse().unwrap());
         let store = SledStore::open(&place.join("store"), exe()).unwrap();
-        let revision = assert_whole(&store, told, &what);
+        let revision = assert_whole(&store, told, what);
         store.submit(revision, batch(revision + 1)).wait().unwrap();
-        assert_whole(&store, revision + 1, &what);
+        assert_whole(&store, revision + 1, what);
         drop(store);
         fs::remove_dir_all(&place).unwrap();
-    }
+    });
 }

@@ -106,9 +106,9 @@ pub async fn read(mut answer: Response, max: u64) -> Result<Option<Vec<u8>>, Get
     Ok(Some(bytes))
 }
 
-/// Follows a controller that names another place for what was asked for (307): there `outside` asks,
+/// Follows an answer of the controller that names another place (307): there `outside` asks,
 /// which shows no certificate, for the same `range` (as RFC 9110, 14.1.2 writes it). One step only.
-/// Every other answer is given back as it is; of the other place, only what brings bytes.
+/// Only what brings bytes is given back.
 ///
 /// # Errors
 /// [`GetError::Store`], or [`GetError::Status`] where the controller names no place.
@@ -117,9 +117,6 @@ pub async fn follow(
     outside: &Client,
     range: Option<&str>,
 ) -> Result<Response, GetError> {
-    if answer.status() != StatusCode::TEMPORARY_REDIRECT {
-        return Ok(answer);
-    }
     let there = answer.headers().get(LOCATION);
     let there = there.and_then(|it| Url::parse(it.to_str().ok()?).ok());
     let Some(there) = there.filter(|it| matches!(it.scheme(), "http" | "https")) else {

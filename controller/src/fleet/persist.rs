@@ -42,7 +42,6 @@ pub struct Numbers {
     /// Entries of the history.
     pub event: u64,
     /// The epoch that the store was last written in: a lower one than the controller's is a backup's.
-    #[serde(default)]
     pub epoch: u64,
 }
 

@@ -50,7 +50,6 @@ pub struct Deployment {
     /// Its rollouts, in order. Those that take earlier ones back are appended.
     pub steps: Vec<Step>,
     /// The databases that it reads and migrates, each in front of one of its rollouts.
-    #[serde(default)]
     pub migrations: Vec<Migration>,
     /// When it ended, and how.
     pub ended: Option<(Moment, Ending)>,

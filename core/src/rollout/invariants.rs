@@ -5,6 +5,7 @@
 //! serves the property tests and the simulator; it costs nothing in production.
 
 mod books;
+mod staging;
 
 use super::event::{Event, Observation};
 use super::state::{Cause, Outcome, Target};
@@ -121,7 +122,7 @@ impl Witness {
                 self.failed.clear();
                 self.rollout = Some(Books::open(before, new, now));
             }
-            Event::MayStage(host) => judge_staging(before, host)?,
+            Event::MayStage(host) => staging::judge(before, host)?,
             Event::WaveStarted(wave) => match &mut self.rollout {
                 Some(books) => books.start_wave(before, *wave, now)?,
                 None => return broken("a wave without a rollout"),
@@ -479,27 +480,4 @@ fn share_of(quantity: Quantity, total: usize) -> usize {
 /// At least one, or nothing would ever move.
 fn at_most(quantity: Quantity, total: usize) -> usize {
     share_of(quantity, total).max(1)
-}
-
-/// No more hosts fetch a release at once than the policy allows.
-fn judge_staging(before: &Target, name: &HostName) -> Result<(), Broken> {
-    let Some(rollout) = &before.rollout else {
-        return broken(format!("{name} may stage, and there is no rollout"));
-    };
-    let lacks = |host: &super::Host| {
-        let wanted = rollout.release.as_ref().map(|release| release.manifest);
-        wanted.is_some_and(|wanted| !host.staged.contains(&wanted))
-    };
-    let busy = before.hosts.values().filter(|host| {
-        let part = host.part.as_ref().filter(|part| part.rollout == rollout.id);
-        let told = part.is_some_and(|part| {
-            part.may_stage && matches!(part.status, super::PartStatus::Waiting)
-        });
-        told && lacks(host) && host.presence == super::Presence::Connected
-    });
-    let most = at_most(rollout.policy.max_staging, before.hosts.len());
-    if lacks(&before.hosts[name]) && busy.count() + 1 > most {
-        return broken(format!("{name} may stage, and {most} hosts do so already"));
-    }
-    Ok(())
 }

@@ -21,6 +21,7 @@ pub mod deployment;
 mod desired;
 pub mod event;
 pub mod invariants;
+mod observe;
 pub mod plan;
 mod staging;
 pub mod state;

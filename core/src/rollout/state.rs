@@ -46,11 +46,9 @@ pub struct Target {
     /// Set when the controller was restored from a backup: `release` is what was wanted then, and hosts
     /// may have moved on since. Nothing converges until somebody has decided what is wanted now, or
     /// every host was heard to run `release`.
-    #[serde(default)]
     pub unsettled: bool,
     /// Set while `release` does not work with a database as that is now, and why: nothing is brought to
     /// it, neither back nor otherwise, until the database has changed.
-    #[serde(default)]
     pub line: Option<String>,
     /// The rollout that runs, or the last one that ended.
     pub rollout: Option<Rollout>,
@@ -315,7 +313,6 @@ pub struct Pause {
     /// Since when.
     pub at: Moment,
     /// Whether it would have gone back, and stopped at the line that the database draws.
-    #[serde(default)]
     pub frozen: bool,
 }
 

@@ -35,10 +35,8 @@ pub struct Migration {
     /// In front of which of the deployment's rollouts it comes, by number; known once `from` is.
     pub before: usize,
     /// Whether a person said that it may cross the line behind which nothing leads back.
-    #[serde(default)]
     pub no_way_back: bool,
     /// Who asked for a rollout that is frozen to go back once this one is done.
-    #[serde(default)]
     pub frees: Option<Frees>,
     /// How far it is.
     pub state: State,

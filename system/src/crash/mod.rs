@@ -22,8 +22,32 @@ pub use disk::Disk;
 pub use record::{Recording, can_record, record};
 pub use states::{State, States};
 
-/// How many states a test tries: `usual`, or what `TAMER_TEST_STATES` says, a number or `all`.
-pub fn how_many(usual: usize) -> usize {
+/// Looks at these states, one after the other, and at a sample of `usual` of all beside them, or of as many as
+/// `TAMER_TEST_STATES` says: a number, or `all`. `look` gets what is on disk, and when that was; says how many
+/// there were, for people, and when it was if `look` panics.
+pub fn look_at(
+    name: &str,
+    states: &States<'_>,
+    always: &[&State],
+    usual: usize,
+    mut look: impl FnMut(&Disk, &str),
+) {
+    let sample: Vec<_> = states.sample(how_many(usual)).collect();
+    eprintln!(
+        "{name}: {} moments, {} states; tried: {} of kills, {} of power cuts",
+        states.moments(),
+        states.all.len(),
+        always.len(),
+        sample.len()
+    );
+    for state in always.iter().copied().chain(sample) {
+        let what = states.what(state);
+        let _at = At(&what);
+        look(&states.disk(state), &what);
+    }
+}
+
+fn how_many(usual: usize) -> usize {
     match std::env::var("TAMER_TEST_STATES").as_deref() {
         Ok("all") => usize::MAX,
         Ok(number) => number.parse().unwrap(),
@@ -32,8 +56,7 @@ pub fn how_many(usual: usize) -> usize {
 }
 
 /// Says when the power was lost, if the test fails while this lives.
-#[derive(Debug)]
-pub struct At<'a>(pub &'a str);
+struct At<'a>(&'a str);
 
 impl Drop for At<'_> {
     fn drop(&mut self) {
