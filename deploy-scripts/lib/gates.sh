@@ -47,6 +47,7 @@ check_arrows() {
         arrows tamer-controller tamer-core tamer-kit tamer-release tamer-proto tamer-system &&
         arrows tamer-agent tamer-core tamer-kit tamer-release tamer-proto tamer-system &&
         arrows tamer tamer-core tamer-kit tamer-release tamer-proto &&
+        arrows tamer-fuzz tamer-core tamer-kit tamer-release &&
         arrows tamer-system
 }
 
@@ -91,6 +92,16 @@ check_docs() {
 
 run_tests() {
     cargo nextest run --workspace --locked --profile ci --color never 2>&1 | tee "$nextest_log"
+}
+
+# Every fuzz target for so long that it finds again what was once wrong. `deploy-scripts/fuzz 3600` is for
+# finding something new.
+check_fuzz() {
+    if ! have c++; then
+        skip 'parsers were NOT fuzzed; to have it done: sudo apt-get install --no-install-recommends g++'
+        return 0
+    fi
+    deploy-scripts/fuzz 20
 }
 
 # nextest's own summary, as `N passed, N failed, N skipped`. Tests that did not start

@@ -21,6 +21,7 @@ have() {
 # The Debian packages that bring a command.
 packages_of() {
     case $1 in
+        c++) echo g++ ;;
         cc) echo gcc libc6-dev ;;
         dpkg-shlibdeps) echo dpkg-dev ;;
         ip) echo iproute2 ;;
@@ -160,7 +161,7 @@ prepare_tools() {
     mkdir -p "$tools_dir"
     local needed=(cc shellcheck) wanted=()
     if [ "$1" = all ]; then
-        wanted=(zstd postfix pg_lsclusters nginx strace mmdebstrap systemd-nspawn nft ip dpkg-shlibdeps strip xz lintian systemd-analyze)
+        wanted=(c++ zstd postfix pg_lsclusters nginx strace mmdebstrap systemd-nspawn nft ip dpkg-shlibdeps strip xz lintian systemd-analyze)
     fi
     apt_install "${needed[@]}" "${wanted[@]}"
     need_commands "${needed[@]}"
