@@ -83,7 +83,7 @@ fn frames(manifest: &Manifest, choices: &mut Choices<'_>) -> Vec<Frame> {
             Part::Large(n) => {
                 let mut left = layout.spans[n].size;
                 while left > 0 && frames.len() < 4 * MOST {
-                    let piece = left.min(1 + choices.number() % (4 << 20));
+                    let piece = left.min(1 + choices.number() % (8 << 20));
                     frames.push(frame(piece, Some(digest(choices))));
                     left -= piece;
                 }
@@ -92,7 +92,7 @@ fn frames(manifest: &Manifest, choices: &mut Choices<'_>) -> Vec<Frame> {
     }
     while choices.once_in(4) && !frames.is_empty() {
         let n = usize::from(choices.byte()) % frames.len();
-        match choices.byte() % 6 {
+        match choices.byte() % 7 {
             0 => frames[n].length = choices.number(),
             1 => frames[n].unpacked = choices.number(),
             2 => frames[n].content = Some(digest(choices)),
@@ -102,6 +102,10 @@ fn frames(manifest: &Manifest, choices: &mut Choices<'_>) -> Vec<Frame> {
                 let next = (n + 1) % frames.len();
                 frames[n].unpacked = frames[n].unpacked.wrapping_add(by);
                 frames[next].unpacked = frames[next].unpacked.wrapping_sub(by);
+            }
+            5 if n + 1 < frames.len() => {
+                let next = frames.remove(n + 1);
+                frames[n].unpacked = frames[n].unpacked.saturating_add(next.unpacked);
             }
             _ => drop(frames.remove(n)),
         }
