@@ -11,7 +11,7 @@
 //! | [`release`] | the manifest: one version of one component, as signed |
 //! | [`environment`], [`policy`], [`selector`] | where, how carefully, and on what evidence |
 //! | [`check`], [`evidence`] | what must hold on a host; what must be proven of a release |
-//! | [`desired`] | the whole of what one host should be |
+//! | [`desired`], [`drift`] | the whole of what one host should be; what was changed there by hand |
 //! | [`schema`] | databases: what may be deployed over them, and how far back is safe |
 //! | [`rollout`] | the engine: plan, apply, decide, invariants |
 
@@ -19,6 +19,7 @@ pub mod application;
 pub mod check;
 pub mod desired;
 pub mod digest;
+pub mod drift;
 pub mod environment;
 pub mod evidence;
 pub mod generation;

@@ -10,7 +10,7 @@
 //! | [`unpack`] | an archive becomes a read-only tree, or nothing at all |
 //! | [`patch`] | a manifest as a difference from one that is known |
 //! | [`tree`] | removing releases, and what crashes left |
-//! | [`verify_tree`] | what of a release was changed by hand |
+//! | [`verify_tree`], [`put_back`] | what of a release was changed by hand; what was deployed, put back |
 //! | [`trust`] | who says that it is a release |
 //!
 //! # Conventions that are fixed
@@ -27,6 +27,7 @@ pub mod layout;
 pub mod manifest;
 pub mod pack;
 pub mod patch;
+pub mod put_back;
 pub mod tree;
 pub mod trust;
 pub mod unpack;

@@ -32,6 +32,9 @@ pub const MAX_TARGET: usize = 4095;
 /// The top-level name that is Tamer's own: `.tamer/manifest.json` lies in every unpacked release.
 pub const RESERVED: &str = ".tamer";
 
+/// The name, in [`RESERVED`], of the file in which the agent tells a release where it runs.
+pub const ENVIRONMENT: &str = "environment";
+
 /// Why a manifest was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {

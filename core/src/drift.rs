@@ -1,0 +1,171 @@
+//! Drift: what of a release on a host is not what was deployed.
+
+use crate::digest::Digest;
+use crate::moment::Moment;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The most differences that an ordinary report names.
+pub const NAMED: usize = 20;
+
+/// The most differences that are named to whoever asks for them all.
+pub const NAMED_WHEN_ASKED: usize = 1_000;
+
+/// A release that is not what was deployed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// Over the release and everything that differs, with what is there instead. Whoever adopts a drift
+    /// adopts this one: each further change gives another digest.
+    pub digest: Digest,
+    /// How many differences there are; more than none.
+    pub total: u64,
+    /// The first of them, sorted by path, names before what lies below them.
+    pub differences: Vec<Difference>,
+}
+
+/// One path at which a release on disk is not what was deployed, and how. A path may differ in several ways.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Difference {
+    /// Relative to the release; `.` is the release's own directory.
+    pub path: String,
+    /// How it differs.
+    pub change: Change,
+}
+
+/// How a path differs from what was deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// It is not in the manifest.
+    Added,
+    /// It is gone.
+    Removed,
+    /// It is something else: a directory for a file, a FIFO …
+    Kind,
+    /// The file's content.
+    Content,
+    /// Its permission bits.
+    Mode,
+    /// Its user or group.
+    Owner,
+    /// Where the link points to.
+    Target,
+}
+
+/// What somebody said of a drift.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// What becomes of it.
+    pub way: Way,
+    /// Which drift: [`Drift::digest`].
+    pub digest: Digest,
+    /// How many differences it had.
+    pub total: u64,
+    /// Who.
+    pub by: String,
+    /// Why; may be empty for a repair.
+    pub reason: String,
+    /// When.
+    pub at: Moment,
+}
+
+/// What becomes of a drift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// It stays until the next release, which it does not keep away.
+    Adopt,
+    /// What was deployed is put back.
+    Repair,
+}
+
+impl Change {
+    /// Every way in which a path may differ.
+    pub const ALL: [Self; 7] = [
+        Self::Added,
+        Self::Removed,
+        Self::Kind,
+        Self::Content,
+        Self::Mode,
+        Self::Owner,
+        Self::Target,
+    ];
+
+    /// The change with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+
+    /// Its name in reports and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Kind => "kind",
+            Self::Content => "content",
+            Self::Mode => "mode",
+            Self::Owner => "owner",
+            Self::Target => "target",
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Kind => "of another kind",
+            Self::Content => "changed",
+            Self::Mode => "of another mode",
+            Self::Owner => "of another owner",
+            Self::Target => "points elsewhere",
+        })
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.change)
+    }
+}
+
+/// A few of the differences, and how many more there are.
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 5;
+        for (n, difference) in self.differences.iter().take(SHOWN).enumerate() {
+            let comma = if n == 0 { "" } else { ", " };
+            write!(f, "{comma}{difference}")?;
+        }
+        let shown = self.differences.len().min(SHOWN) as u64;
+        match self.total.saturating_sub(shown) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_differences_are_counted() {
+        let differences = (0..7).map(|n| Difference {
+            path: format!("f{n}"),
+            change: Change::Content,
+        });
+        let mut drift = Drift {
+            digest: Digest::new([1; 32]),
+            total: 9,
+            differences: differences.collect(),
+        };
+        let said = drift.to_string();
+        assert!(said.starts_with("f0: changed, f1: changed"), "{said}");
+        assert!(said.ends_with("f4: changed and 4 more"), "{said}");
+        drift.differences.truncate(1);
+        drift.total = 1;
+        assert_eq!(drift.to_string(), "f0: changed");
+    }
+}

@@ -1,0 +1,266 @@
+//! What should be at a path, and how what is there differs. Pure.
+
+use super::record::{Changes, Stat, Verdict};
+use crate::manifest::{ENVIRONMENT, RESERVED};
+use crate::unpack::MANIFEST_PATH;
+use rustix::fs::FileType;
+use std::collections::{BTreeSet, HashMap};
+use tamer_core::digest::Digest;
+use tamer_core::drift::Change;
+use tamer_core::release::{EntryKind, Manifest};
+use tamer_kit::hash::Hasher;
+
+/// The permission bits of every directory of a release.
+const DIRECTORY_MODE: u32 = 0o555;
+
+/// The permission bits of what the agent keeps in a release for the component's user.
+const OWN_MODE: u32 = 0o640;
+
+/// Whose a release must be: whoever unpacked it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owners {
+    /// The user.
+    pub user: u32,
+    /// The group: one of these two. Some file systems give what is created the group of the directory it
+    /// is created in.
+    pub groups: [u32; 2],
+}
+
+/// What a manifest says of paths.
+pub(super) struct Listed {
+    entries: HashMap<String, EntryKind>,
+    shared: BTreeSet<String>,
+    manifest: Digest,
+}
+
+/// What should be at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Should<'a> {
+    /// This entry of the manifest.
+    Entry(&'a EntryKind),
+    /// A directory that is there in any case.
+    Directory,
+    /// The manifest.
+    Manifest(Digest),
+    /// The link to a shared path, or nothing.
+    Shared,
+    /// The directory on the way to a shared path, or nothing.
+    Way,
+    /// The agent's own file, or nothing: what is in it is true of the host, not of the release.
+    Own,
+    /// Nothing.
+    Nothing,
+}
+
+/// What was found inside a file or a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Inside {
+    /// It has no inside, or none was looked at.
+    Unseen,
+    /// It is as listed: that was seen to while it was unpacked.
+    AsListed,
+    /// A file's content, by SHA-256.
+    Content(Digest),
+    /// Where a link points to.
+    Target(Vec<u8>),
+}
+
+/// What the link at a shared path of a release points to: from the link's directory up to the release, from
+/// there over `releases` to the component's root, and down into `shared`.
+pub fn shared_target(path: &str) -> String {
+    let path = path.trim_end_matches('/');
+    let up = "../".repeat(path.split('/').count() + 1);
+    format!("{up}shared/{path}")
+}
+
+/// The permission bits that a file of a release has: nobody writes.
+fn file_mode(listed: u32) -> u32 {
+    listed & 0o555
+}
+
+// === impl Listed ===
+
+impl Listed {
+    pub(super) fn new(manifest: &Manifest, digest: Digest) -> Self {
+        let entries = manifest.files.iter();
+        let shared = manifest.spec.shared.iter();
+        Self {
+            entries: entries
+                .map(|entry| (entry.path.clone(), entry.kind.clone()))
+                .collect(),
+            shared: shared
+                .map(|path| path.trim_end_matches('/').to_owned())
+                .collect(),
+            manifest: digest,
+        }
+    }
+
+    pub(super) fn should(&self, path: &str) -> Should<'_> {
+        match path {
+            "" | RESERVED => return Should::Directory,
+            MANIFEST_PATH => return Should::Manifest(self.manifest),
+            _ => {}
+        }
+        if let Some(name) = path
+            .strip_prefix(RESERVED)
+            .and_then(|it| it.strip_prefix('/'))
+        {
+            // Under the second name it is written, and a crash may leave that.
+            let aside = name
+                .strip_prefix('.')
+                .and_then(|it| it.strip_suffix(".new"));
+            return match name == ENVIRONMENT || aside == Some(ENVIRONMENT) {
+                true => Should::Own,
+                false => Should::Nothing,
+            };
+        }
+        if let Some(kind) = self.entries.get(path) {
+            return Should::Entry(kind);
+        }
+        if self.shared.contains(path) {
+            return Should::Shared;
+        }
+        let prefix = format!("{path}/");
+        let next = self.shared.range(prefix.clone()..).next();
+        match next.is_some_and(|shared| shared.starts_with(&prefix)) {
+            true => Should::Way,
+            false => Should::Nothing,
+        }
+    }
+
+    /// Every path that must be there.
+    pub(super) fn needed(&self) -> impl Iterator<Item = &str> {
+        let entries = self.entries.keys().map(String::as_str);
+        entries.chain([RESERVED, MANIFEST_PATH])
+    }
+}
+
+// === the verdict ===
+
+/// How what is at a path differs from what should be there; `None`: not at all.
+pub(super) fn judge(
+    path: &str,
+    should: Should<'_>,
+    found: &Stat,
+    owners: Option<Owners>,
+    inside: &Inside,
+) -> Option<Verdict> {
+    let changes = changes(path, should, found, owners, inside);
+    (!changes.is_empty()).then(|| Verdict {
+        changes,
+        evidence: evidence(found, inside),
+    })
+}
+
+fn changes(
+    path: &str,
+    should: Should<'_>,
+    found: &Stat,
+    owners: Option<Owners>,
+    inside: &Inside,
+) -> Changes {
+    let mut changes = Changes::default();
+    let kind = FileType::from_raw_mode(found.mode);
+    let content = |size: Option<u64>, listed: Digest| {
+        size.is_some_and(|size| size != found.size)
+            || matches!(inside, Inside::Content(content) if *content != listed)
+    };
+    let elsewhere =
+        |target: &str| matches!(inside, Inside::Target(there) if there != target.as_bytes());
+    let mut differs = |yes: bool, change| {
+        if yes {
+            changes.add(change);
+        }
+    };
+    let mode = match (should, kind) {
+        (Should::Nothing, _) => {
+            differs(true, Change::Added);
+            return changes;
+        }
+        (Should::Directory | Should::Way, FileType::Directory)
+        | (Should::Entry(EntryKind::Directory { .. }), FileType::Directory) => Some(DIRECTORY_MODE),
+        (Should::Entry(EntryKind::File { mode, size, sha256 }), FileType::RegularFile) => {
+            differs(content(Some(*size), *sha256), Change::Content);
+            Some(file_mode(*mode))
+        }
+        (Should::Manifest(digest), FileType::RegularFile) => {
+            differs(content(None, digest), Change::Content);
+            Some(0o444)
+        }
+        (Should::Entry(EntryKind::Link { target }), FileType::Symlink) => {
+            differs(elsewhere(target), Change::Target);
+            None
+        }
+        (Should::Shared, FileType::Symlink) => {
+            differs(elsewhere(&shared_target(path)), Change::Target);
+            None
+        }
+        (Should::Own, FileType::RegularFile) => Some(OWN_MODE),
+        // Something that may be absent is in the way of it.
+        (Should::Way, _) => {
+            differs(true, Change::Added);
+            return changes;
+        }
+        _ => {
+            differs(true, Change::Kind);
+            return changes;
+        }
+    };
+    // A link has no mode of its own.
+    differs(
+        mode.is_some_and(|mode| mode != found.mode & 0o7777),
+        Change::Mode,
+    );
+    // The agent's own file is for the group of the component's user.
+    let of_group = |owners: Owners| should == Should::Own || owners.groups.contains(&found.group);
+    let strange = |owners: Owners| owners.user != found.user || !of_group(owners);
+    differs(owners.is_some_and(strange), Change::Owner);
+    changes
+}
+
+/// What is there instead, so that a further change gives another digest.
+fn evidence(found: &Stat, inside: &Inside) -> Digest {
+    let mut hasher = Hasher::default();
+    for number in [found.mode, found.user, found.group] {
+        hasher.update(&number.to_le_bytes());
+    }
+    match inside {
+        Inside::Content(content) => hasher.update(content.as_bytes()),
+        Inside::Target(target) => hasher.update(target),
+        Inside::AsListed => {}
+        // What was not read (it is huge, or may not be) is known by what `stat` says of it.
+        Inside::Unseen if FileType::from_raw_mode(found.mode) == FileType::Directory => {}
+        Inside::Unseen => {
+            hasher.update(&found.size.to_le_bytes());
+            hasher.update(&found.inode.to_le_bytes());
+            hasher.update(&found.changed.seconds.to_le_bytes());
+            hasher.update(&found.changed.nanos.to_le_bytes());
+        }
+    }
+    hasher.finish()
+}
+
+impl Verdict {
+    /// Nothing is there, and something should be.
+    pub(super) fn removed() -> Self {
+        let mut changes = Changes::default();
+        changes.add(Change::Removed);
+        Self {
+            changes,
+            evidence: Hasher::default().finish(),
+        }
+    }
+
+    /// It cannot be told what should be there: the manifest is not the signed one.
+    pub(super) fn of_manifest(found: Option<Digest>) -> Self {
+        let mut changes = Changes::default();
+        changes.add(match found {
+            Some(_) => Change::Content,
+            None => Change::Removed,
+        });
+        Self {
+            changes,
+            evidence: found.unwrap_or_else(|| Hasher::default().finish()),
+        }
+    }
+}

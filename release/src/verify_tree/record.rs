@@ -1,0 +1,397 @@
+//! What every path of a release looked like when it was judged last.
+//!
+//! ```text
+//! tamer-record 1 <sha256 of the rest>\n
+//! manifest's digest (32) · end of the last full look, ms since 1970 (0: never) · number of paths
+//! path by path, in the order of walking:
+//!     bytes shared with the path before · further bytes · these bytes
+//!     what is known (1 byte) · [size mtime ctime inode mode user group] · [changes (1 byte) · evidence (32)]
+//! ```
+//! Numbers are LEB128, signed ones zigzag; about 50 bytes a path.
+
+use std::cmp::Ordering;
+use tamer_core::digest::Digest;
+use tamer_core::drift::{Change, Difference, Drift};
+use tamer_core::moment::Moment;
+use tamer_kit::hash::{Hasher, sha256};
+
+/// The largest record that is read, in bytes: room for millions of paths.
+pub const MAX_RECORD: u64 = 256 << 20;
+
+/// The first words of the file.
+const MAGIC: &str = "tamer-record 1 ";
+
+/// How long after a change a further one may leave no trace in the change time: a few ticks of the kernel's
+/// clock; where times have no fraction of a second, what the coarsest file systems need.
+const TICKS: u64 = 50;
+const COARSE: u64 = 2_000;
+
+/// What was seen of a release, and what was judged of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The digest of the release's manifest.
+    pub manifest: Digest,
+    /// When everything was last read.
+    pub read: Option<Moment>,
+    /// Every path, in the order of walking.
+    pub(super) entries: Vec<Entry>,
+}
+
+/// A path, and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) path: String,
+    /// What `stat` said when it was judged; `None`: it is gone, or it was changed too shortly before to
+    /// be vouched for.
+    pub(super) stat: Option<Stat>,
+    /// How it differs from what was deployed; `None`: not at all.
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// How a path differs, and what is there instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) changes: Changes,
+    pub(super) evidence: Digest,
+}
+
+/// Several changes of one path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Changes(u8);
+
+/// What `stat` says of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) size: u64,
+    pub(super) modified: Time,
+    pub(super) changed: Time,
+    pub(super) inode: u64,
+    /// With the bits that say what it is.
+    pub(super) mode: u32,
+    pub(super) user: u32,
+    pub(super) group: u32,
+}
+
+/// A time of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Time {
+    pub(super) seconds: i64,
+    pub(super) nanos: u32,
+}
+
+/// The record is not what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the record is damaged")]
+pub struct Damaged;
+
+/// The order of walking: what lies below a directory comes right after it.
+pub(super) fn walk_order(a: &str, b: &str) -> Ordering {
+    // No name has a zero byte in it, so the end of a name comes before everything.
+    let plain = |b: u8| if b == b'/' { 0 } else { b };
+    let (mut left, mut right) = (a.bytes(), b.bytes());
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => return Ordering::Equal,
+            (None, Some(_)) => return Ordering::Less,
+            (Some(_), None) => return Ordering::Greater,
+            (Some(x), Some(y)) if x == y => {}
+            (Some(x), Some(y)) => return plain(x).cmp(&plain(y)),
+        }
+    }
+}
+
+// === impl Stat ===
+
+impl Stat {
+    /// Whether a further change is bound to show in the change time, seen at `now`.
+    pub(super) fn vouches(&self, now: Moment) -> bool {
+        let milliseconds =
+            i128::from(self.changed.seconds) * 1_000 + i128::from(self.changed.nanos / 1_000_000);
+        let margin = if self.changed.nanos == 0 {
+            COARSE
+        } else {
+            TICKS
+        };
+        milliseconds + i128::from(margin) <= i128::from(now.0)
+    }
+}
+
+impl From<&rustix::fs::Stat> for Stat {
+    fn from(stat: &rustix::fs::Stat) -> Self {
+        // The widths of these fields differ between architectures.
+        let time = |seconds: i64, nanos: u64| Time {
+            seconds,
+            nanos: nanos as u32,
+        };
+        Self {
+            size: stat.st_size as u64,
+            modified: time(stat.st_mtime, stat.st_mtime_nsec),
+            changed: time(stat.st_ctime, stat.st_ctime_nsec),
+            inode: stat.st_ino,
+            mode: stat.st_mode,
+            user: stat.st_uid,
+            group: stat.st_gid,
+        }
+    }
+}
+
+// === impl Changes ===
+
+impl Changes {
+    pub(super) fn add(&mut self, change: Change) {
+        self.0 |= Self::bit(change);
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) fn has(self, change: Change) -> bool {
+        self.0 & Self::bit(change) != 0
+    }
+
+    fn iter(self) -> impl Iterator<Item = Change> {
+        Change::ALL
+            .into_iter()
+            .filter(move |change| self.has(*change))
+    }
+
+    fn bit(change: Change) -> u8 {
+        match change {
+            Change::Added => 1,
+            Change::Removed => 2,
+            Change::Kind => 4,
+            Change::Content => 8,
+            Change::Mode => 16,
+            Change::Owner => 32,
+            Change::Target => 64,
+        }
+    }
+}
+
+// === impl Record ===
+
+impl Record {
+    /// What differs, with at most `most` differences named; `None`: nothing.
+    pub fn drift(&self, most: usize) -> Option<Drift> {
+        let differing = self
+            .entries
+            .iter()
+            .filter_map(|entry| Some((entry.path.as_str(), entry.verdict?)));
+        drift(&self.manifest, differing, most)
+    }
+
+    /// How many paths it knows.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it knows none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The record as a file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut body = Writer(Vec::with_capacity(64 * self.entries.len() + 64));
+        body.0.extend_from_slice(self.manifest.as_bytes());
+        body.number(self.read.map_or(0, |read| read.0));
+        body.number(self.entries.len() as u64);
+        let mut before = "";
+        for entry in &self.entries {
+            let path = entry.path.as_str();
+            let shared = before.bytes().zip(path.bytes()).take_while(|(a, b)| a == b);
+            let shared = shared.count();
+            body.number(shared as u64);
+            body.number((path.len() - shared) as u64);
+            body.0.extend_from_slice(&path.as_bytes()[shared..]);
+            before = path;
+            let known = u8::from(entry.stat.is_some()) | u8::from(entry.verdict.is_some()) << 1;
+            body.0.push(known);
+            if let Some(stat) = &entry.stat {
+                body.stat(stat);
+            }
+            if let Some(verdict) = &entry.verdict {
+                body.0.push(verdict.changes.0);
+                body.0.extend_from_slice(verdict.evidence.as_bytes());
+            }
+        }
+        let body = body.0;
+        let mut bytes = format!("{MAGIC}{}\n", sha256(&body)).into_bytes();
+        bytes.extend_from_slice(&body);
+        bytes
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`Damaged`]: these are not the bytes of a record.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Damaged> {
+        let end = bytes.iter().position(|&b| b == b'\n').ok_or(Damaged)?;
+        let (head, body) = (&bytes[..end], &bytes[end + 1..]);
+        if head != format!("{MAGIC}{}", sha256(body)).as_bytes() {
+            return Err(Damaged);
+        }
+        let mut body = Reader(body);
+        let manifest = body.digest()?;
+        let read = body.number()?;
+        let count = body.number()?;
+        // Each path takes three bytes at least: no more room is made than the bytes could fill.
+        let room = usize::try_from(count).map_err(|_| Damaged)?;
+        let mut entries = Vec::with_capacity(room.min(body.0.len() / 3));
+        let mut path = Vec::new();
+        for _ in 0..count {
+            let shared = usize::try_from(body.number()?).map_err(|_| Damaged)?;
+            let further = usize::try_from(body.number()?).map_err(|_| Damaged)?;
+            if shared > path.len() {
+                return Err(Damaged);
+            }
+            path.truncate(shared);
+            path.extend_from_slice(body.take(further)?);
+            let known = body.byte()?;
+            let stat = (known & 1 != 0).then(|| body.stat()).transpose()?;
+            let verdict = (known & 2 != 0).then(|| body.verdict()).transpose()?;
+            entries.push(Entry {
+                path: String::from_utf8(path.clone()).map_err(|_| Damaged)?,
+                stat,
+                verdict,
+            });
+        }
+        let sorted = entries.is_sorted_by(|a, b| walk_order(&a.path, &b.path).is_lt());
+        if !body.0.is_empty() || !sorted {
+            return Err(Damaged);
+        }
+        Ok(Self {
+            manifest,
+            read: Some(Moment(read)).filter(|read| read.0 != 0),
+            entries,
+        })
+    }
+}
+
+/// What differs as a drift; `None`: nothing does.
+pub(super) fn drift<'a>(
+    manifest: &Digest,
+    differing: impl Iterator<Item = (&'a str, Verdict)>,
+    most: usize,
+) -> Option<Drift> {
+    let mut hasher = Hasher::default();
+    hasher.update(manifest.as_bytes());
+    let (mut total, mut differences) = (0, Vec::new());
+    for (path, verdict) in differing {
+        hasher.update(&(path.len() as u64).to_le_bytes());
+        hasher.update(path.as_bytes());
+        hasher.update(&[verdict.changes.0]);
+        hasher.update(verdict.evidence.as_bytes());
+        for change in verdict.changes.iter() {
+            total += 1;
+            if differences.len() < most {
+                let path = if path.is_empty() { "." } else { path };
+                differences.push(Difference {
+                    path: path.to_owned(),
+                    change,
+                });
+            }
+        }
+    }
+    (total > 0).then(|| Drift {
+        digest: hasher.finish(),
+        total,
+        differences,
+    })
+}
+
+// === bytes ===
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
+    }
+
+    fn time(&mut self, time: Time) {
+        self.number(((time.seconds << 1) ^ (time.seconds >> 63)) as u64);
+        self.number(u64::from(time.nanos));
+    }
+
+    fn stat(&mut self, stat: &Stat) {
+        self.number(stat.size);
+        self.time(stat.modified);
+        self.time(stat.changed);
+        self.number(stat.inode);
+        for number in [stat.mode, stat.user, stat.group] {
+            self.number(u64::from(number));
+        }
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Damaged> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(Damaged)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, Damaged> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn number(&mut self) -> Result<u64, Damaged> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let part = u64::from(byte & 0x7f);
+            number |= part.checked_shl(shift).ok_or(Damaged)?;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(Damaged)
+    }
+
+    fn small(&mut self) -> Result<u32, Damaged> {
+        u32::try_from(self.number()?).map_err(|_| Damaged)
+    }
+
+    fn time(&mut self) -> Result<Time, Damaged> {
+        let zigzag = self.number()?;
+        Ok(Time {
+            seconds: (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64),
+            nanos: self.small()?,
+        })
+    }
+
+    fn stat(&mut self) -> Result<Stat, Damaged> {
+        Ok(Stat {
+            size: self.number()?,
+            modified: self.time()?,
+            changed: self.time()?,
+            inode: self.number()?,
+            mode: self.small()?,
+            user: self.small()?,
+            group: self.small()?,
+        })
+    }
+
+    fn digest(&mut self) -> Result<Digest, Damaged> {
+        Digest::try_from(self.take(32)?).map_err(|_| Damaged)
+    }
+
+    fn verdict(&mut self) -> Result<Verdict, Damaged> {
+        let changes = Changes(self.byte()?);
+        if changes.is_empty() || changes.0 > 0x7f {
+            return Err(Damaged);
+        }
+        Ok(Verdict {
+            changes,
+            evidence: self.digest()?,
+        })
+    }
+}
