@@ -58,9 +58,16 @@ pub struct Config {
     /// How many releases of a component stay on disk, those that are needed counted in; at least 2.
     #[serde(default = "keep")]
     pub keep: usize,
-    /// How often the running releases are compared with their manifests.
+    /// How often the running releases are compared with their manifests: what has changed since the last time
+    /// is read.
     #[serde(default = "drift_interval")]
     pub drift_interval: Span,
+    /// How often the running releases are read whole, in the background.
+    #[serde(default = "drift_full_interval")]
+    pub drift_full_interval: Span,
+    /// How many bytes a second are read for that at most.
+    #[serde(default = "drift_limit")]
+    pub drift_limit: Room,
     /// Values that checks may name as `{name}` and that hooks see as `TAMER_VAR_NAME`.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
@@ -107,6 +114,14 @@ fn drift_interval() -> Span {
     Span::secs(3600)
 }
 
+fn drift_full_interval() -> Span {
+    Span::secs(24 * 3600)
+}
+
+fn drift_limit() -> Room {
+    Room::Bytes(16 * 1024 * 1024)
+}
+
 // === impl Allowed ===
 
 impl Allowed {
@@ -137,6 +152,15 @@ impl Config {
         Ok(config)
     }
 
+    /// How many bytes a second a full pass over a release reads at most.
+    pub fn drift_bytes(&self) -> u64 {
+        match self.drift_limit {
+            Room::Bytes(bytes) => bytes,
+            // Refused when it was read.
+            Room::Percent(_) => u64::MAX,
+        }
+    }
+
     fn validate(&self) -> Result<(), String> {
         if !self.controller.starts_with("https://") {
             return Err(format!(
@@ -152,8 +176,16 @@ impl Config {
         if matches!(self.fetch_limit, Some(Room::Percent(_) | Room::Bytes(0))) {
             return Err("`fetch_limit` must be bytes a second, like \"4MiB\"".into());
         }
-        if self.drift_interval.0.as_secs() == 0 {
-            return Err("`drift_interval` must be at least a second".into());
+        for (name, interval) in [
+            ("drift_interval", self.drift_interval),
+            ("drift_full_interval", self.drift_full_interval),
+        ] {
+            if interval.0.as_secs() == 0 {
+                return Err(format!("`{name}` must be at least a second"));
+            }
+        }
+        if matches!(self.drift_limit, Room::Percent(_) | Room::Bytes(0)) {
+            return Err("`drift_limit` must be bytes a second, like \"16MiB\"".into());
         }
         let absolute = |name: &str, path: &Path| {
             let plain = path.is_absolute()

@@ -1,34 +1,308 @@
 //! Drift: what of a release on disk is not what was deployed.
+//!
+//! What a release looked like when it was judged last is kept in
+//! `<state>/records/<application>.<component>.<pool>/<release>`, so that a fast pass reads only what has
+//! changed since. A record is a hint: if it is missing or damaged, everything is read, and it is made anew.
 
 use crate::allowed::failure;
+use crate::host::layout::{self, Installed};
 use crate::host::{chain, file_failure};
-use std::path::Path;
-use tamer_core::desired::{Failure, FailureKind};
-use tamer_release::{manifest, unpack, verify_tree};
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tamer_core::desired::{Failure, FailureKind, Slot};
+use tamer_core::digest::Digest;
+use tamer_core::drift::{Drift, NAMED};
+use tamer_core::moment::Moment;
+use tamer_kit::{clock, durable};
+use tamer_release::put_back::{PutBack, put_back};
+use tamer_release::verify_tree::record::MAX_RECORD;
+use tamer_release::verify_tree::{self, Depth, Look, LookError, Outcome, Owners, Record};
 
-/// How many changed paths a report names.
-pub const MAX_NAMED: usize = 20;
+/// One release on disk, and where its record lies.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    /// The release's directory.
+    pub release: PathBuf,
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    record: PathBuf,
+}
 
-/// Compares a release with its manifest, reading every file; gives the differences, at most
-/// [`MAX_NAMED`]. Blocks.
-///
-/// That the manifest is the signed one is known from its digest when the release is looked up
-/// ([`crate::host::layout::scan`]).
-///
-/// # Errors
-/// The release cannot be read.
-pub fn inspect(release: &Path) -> Result<Vec<String>, Failure> {
-    let bytes = unpack::read_manifest(release).map_err(|e| file_failure(&e))?;
-    let manifest = manifest::parse(&bytes).map_err(|e| {
-        failure(
-            FailureKind::Trust,
-            format!("{}: {}", release.display(), chain(&e)),
-        )
-    })?;
-    let differences = verify_tree::verify(release, &manifest).map_err(|e| file_failure(&e))?;
-    Ok(differences
-        .into_iter()
-        .take(MAX_NAMED)
-        .map(|it| it.to_string())
-        .collect())
+/// What a look found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What differs; `None`: nothing.
+    pub drift: Option<Drift>,
+    /// When everything was last read.
+    pub read: Option<Moment>,
+    /// The last path that was looked at, where the look was given up.
+    pub after: Option<String>,
+}
+
+/// How fast a release is read in the background, and until when.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    /// Bytes a second.
+    pub limit: u64,
+    /// Set when a switch begins: nothing is read then.
+    pub stop: Arc<AtomicBool>,
+    /// From then on no further file is begun: something else is due.
+    pub until: Instant,
+}
+
+// === impl Tree ===
+
+impl Tree {
+    /// A release of `slot` that lives below `root`.
+    pub fn new(state: &Path, slot: &Slot, root: &Path, installed: &Installed) -> Self {
+        Self {
+            release: layout::releases(root).join(&installed.name),
+            manifest: installed.release.manifest,
+            record: records(state, slot).join(&installed.name),
+        }
+    }
+
+    /// Looks at what the record does not vouch for. Blocks.
+    ///
+    /// # Errors
+    /// The release cannot be read.
+    pub fn fast(&self) -> Result<Seen, Failure> {
+        self.look(Depth::Fast, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// Records a release that was unpacked and verified just now. Blocks.
+    ///
+    /// # Errors
+    /// The release cannot be read.
+    pub fn unpacked(&self) -> Result<Seen, Failure> {
+        self.look(Depth::Unpacked, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// Reads everything from the path `after` on, at this pace. Blocks.
+    ///
+    /// # Errors
+    /// The release cannot be read.
+    pub fn full(&self, after: Option<String>, pace: &Pace) -> Result<Seen, Failure> {
+        let mut read = |bytes| pace.before(bytes);
+        self.look(Depth::Full { after }, &mut read)
+    }
+
+    fn look(
+        &self,
+        depth: Depth,
+        pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Seen, Failure> {
+        let before = self.record();
+        let what = Look {
+            release: &self.release,
+            manifest: self.manifest,
+            owners: Some(self.owners()?),
+            depth,
+            now: clock::now(),
+        };
+        let (record, after) = match verify_tree::look(&what, before.as_ref(), pace) {
+            Ok(Outcome::Whole(record)) => (record, None),
+            Ok(Outcome::GivenUp { record, after }) => (record, Some(after)),
+            Err(LookError::Manifest { drift }) => {
+                return Ok(Seen {
+                    drift: Some(*drift),
+                    read: None,
+                    after: None,
+                });
+            }
+            Err(LookError::File(error)) => return Err(file_failure(&error)),
+            Err(error @ LookError::Unknown(_)) => {
+                let place = self.release.display();
+                let said = format!("{place}: {}", chain(&error));
+                return Err(failure(FailureKind::Trust, said));
+            }
+        };
+        if before.as_ref() != Some(&record) {
+            self.keep(&record);
+        }
+        Ok(Seen {
+            drift: record.drift(NAMED),
+            read: record.read,
+            after,
+        })
+    }
+
+    /// Whose a release must be: the agent's. Its files may have the group of the directory above, as some file
+    /// systems have it.
+    fn owners(&self) -> Result<Owners, Failure> {
+        let parent = self.release.parent().unwrap_or(&self.release);
+        let about = fs::metadata(parent)
+            .map_err(|e| file_failure(&durable::FileError::new("look at", parent)(e)))?;
+        Ok(Owners {
+            user: nix::unistd::geteuid().as_raw(),
+            groups: [nix::unistd::getegid().as_raw(), about.gid()],
+        })
+    }
+
+    fn record(&self) -> Option<Record> {
+        let bytes = match durable::read_capped(&self.record, MAX_RECORD) {
+            Ok(bytes) => bytes?,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "a release's record cannot be read: all of it is read instead");
+                return None;
+            }
+        };
+        match Record::from_bytes(&bytes) {
+            Ok(record) => Some(record),
+            Err(error) => {
+                let path = self.record.display();
+                tracing::warn!(%path, %error, "all of the release is read instead");
+                None
+            }
+        }
+    }
+
+    /// Writes the record. One that cannot be written is done without.
+    fn keep(&self, record: &Record) {
+        let parent = self.record.parent().unwrap_or(&self.record);
+        let kept = durable::create_dir_all(parent, 0o700)
+            .and_then(|()| durable::replace(&self.record, &record.to_bytes(), 0o600));
+        if let Err(error) = kept {
+            tracing::warn!(error = %chain(&error), "a release's record cannot be written");
+        }
+    }
+
+    /// Puts back what differs, from the fresh copy at `fresh`; what was added goes to the directory `aside`.
+    /// Nothing is done where the drift is another one than `asked`: nobody has seen that. Blocks.
+    ///
+    /// # Errors
+    /// The release cannot be read, or put right.
+    pub fn put_back(&self, asked: Digest, fresh: &Path, aside: &Path) -> Result<Seen, Failure> {
+        let owners = self.owners()?;
+        let mut before = None;
+        loop {
+            let (seen, drift) = self.all()?;
+            let Some(drift) = drift else { return Ok(seen) };
+            let other = before.is_none() && drift.digest != asked;
+            if other || before == Some(drift.digest) {
+                let why = if other {
+                    "it has been changed once more: look at it again"
+                } else {
+                    "some of it cannot be put back"
+                };
+                return Err(failure(FailureKind::Host, format!("{why}: {drift}")));
+            }
+            before = Some(drift.digest);
+            let what = PutBack {
+                release: &self.release,
+                fresh,
+                aside,
+                owner: (owners.user, owners.groups[0]),
+            };
+            // A manifest that was changed hides what else was: so it is looked again.
+            put_back(what, &drift).map_err(|e| file_failure(&e))?;
+        }
+    }
+
+    /// All differences, however many.
+    fn all(&self) -> Result<(Seen, Option<Drift>), Failure> {
+        let seen = self.fast()?;
+        let all = self.record().and_then(|record| record.drift(usize::MAX));
+        let whole = seen.drift.is_none();
+        let same = |all: &Drift| {
+            seen.drift
+                .as_ref()
+                .is_some_and(|it| it.digest == all.digest)
+        };
+        let drift = match all.filter(same) {
+            Some(all) => Some(all),
+            None if whole => None,
+            // That of the manifest is in no record.
+            None => seen.drift.clone(),
+        };
+        Ok((seen, drift))
+    }
+
+    /// Removes the record, with its release.
+    pub fn forget(&self) {
+        // What is left is swept at the next start.
+        let _ = fs::remove_file(&self.record);
+    }
+}
+
+/// Where the records of a component's releases lie.
+fn records(state: &Path, slot: &Slot) -> PathBuf {
+    // Dots stand in none of the names.
+    let name = format!("{}.{}.{}", slot.application, slot.component, slot.pool);
+    state.join("records").join(name)
+}
+
+/// Removes records of releases that are not on disk any more, and what a crash left of one.
+pub fn sweep(state: &Path, slot: &Slot, installed: &BTreeMap<String, Arc<Installed>>) {
+    let Ok(entries) = fs::read_dir(records(state, slot)) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let known = name
+            .to_str()
+            .is_some_and(|name| installed.contains_key(name));
+        if !known {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+// === impl Pace ===
+
+impl Pace {
+    /// Waits until so many bytes may be read; breaks off where nothing is to be read any more.
+    fn before(&self, bytes: u64) -> ControlFlow<()> {
+        let ended = bytes == 0 && Instant::now() >= self.until;
+        if ended || self.stop.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.limit.max(1));
+        std::thread::sleep(Duration::from_nanos(
+            u64::try_from(nanos).unwrap_or(u64::MAX),
+        ));
+        ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_ends_between_files_in_time_and_anywhere_for_a_switch() {
+        let pace = |until| Pace {
+            limit: u64::MAX,
+            stop: Arc::new(AtomicBool::new(false)),
+            until,
+        };
+        let now = Instant::now();
+        let going = pace(now + Duration::from_secs(3600));
+        assert!(going.before(0).is_continue() && going.before(1).is_continue());
+        let late = pace(now);
+        assert!(late.before(0).is_break() && late.before(1).is_continue());
+        going.stop.store(true, Ordering::Relaxed);
+        assert!(going.before(1).is_break());
+    }
+
+    #[test]
+    fn records_of_what_is_gone_are_swept() {
+        let state = tempfile::tempdir().unwrap();
+        let slot = Slot {
+            application: "shop".parse().unwrap(),
+            component: "web".parse().unwrap(),
+            pool: Default::default(),
+        };
+        let dir = records(state.path(), &slot);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("1-1.0.0-abababababab"), "x").unwrap();
+        sweep(state.path(), &slot, &BTreeMap::new());
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
+    }
 }

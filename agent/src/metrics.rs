@@ -65,6 +65,8 @@ pub struct Metrics {
     pub fetched_bytes: Counter,
     /// What runs: always 1.
     pub releases: Family<ReleaseLabel, Gauge>,
+    /// How many differences there are between what runs and what was deployed.
+    pub drift: Family<ReleaseLabel, Gauge>,
 }
 
 impl Metrics {
@@ -94,6 +96,11 @@ impl Metrics {
                 "Bytes of archives and manifests fetched",
             ),
             releases: add(r, "release_info", "The releases that run here"),
+            drift: add(
+                r,
+                "drift_differences",
+                "Differences between what runs and what was deployed",
+            ),
             registry: Arc::new(registry),
         }
     }
@@ -110,6 +117,7 @@ impl Metrics {
         self.generation.set(counter);
         self.checks("", &before.checks, &report.checks);
         self.releases.clear();
+        self.drift.clear();
         let nothing = Results::new();
         for component in &report.components {
             let old = before
@@ -126,6 +134,9 @@ impl Metrics {
                     manifest: running.manifest.to_string(),
                 };
                 self.releases.get_or_create(&label).set(1);
+                let drift = component.drift.as_ref().map_or(0, |drift| drift.total);
+                let differences = i64::try_from(drift).unwrap_or(i64::MAX);
+                self.drift.get_or_create(&label).set(differences);
             }
             let known = old.and_then(|it| it.activation.as_ref());
             if let Some(now) = &component.activation
@@ -231,7 +242,9 @@ mod tests {
             }),
             checks: Results::from([("home".parse().unwrap(), result)]),
             hold: None,
-            drift: Vec::new(),
+            drift: None,
+            compared: true,
+            repair: None,
             migration: None,
         };
         HostReport {

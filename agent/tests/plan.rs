@@ -121,6 +121,8 @@ prop_compose! {
                 purpose: if back { Purpose::Back } else { Purpose::Forward },
             }),
             migrate: None,
+            adopted: None,
+            repair: None,
         }
     }
 }
@@ -317,6 +319,7 @@ fn the_agent_is_exchanged_alone() {
             to: None,
             before,
             change,
+            adopted: None,
         }
     };
     let agent = go("tamer-agent.service", Purpose::Forward);

@@ -6,6 +6,7 @@ mod sight;
 pub use sight::Sight;
 
 mod databases;
+mod drift;
 
 pub use databases::database;
 
@@ -302,7 +303,11 @@ fn host(fleet: &Fleet, name: &HostName) -> Option<v1::HostRow> {
                 && said.slot.component == key.component
                 && said.slot.pool == key.pool
         });
-        Some(component(target, host, said))
+        let mut row = component(target, host, said);
+        if let Some(said) = said {
+            drift::show(fleet, name, key, said, &mut row);
+        }
+        Some(row)
     });
     Some(v1::HostRow {
         name: name.to_string(),
@@ -360,7 +365,7 @@ fn component(target: &Target, host: &Host, said: Option<&ComponentReport>) -> v1
         state,
         failure: problem.or(stuck),
         checks: said.map_or_else(Vec::new, |said| checks(&said.checks)),
-        drift: said.map_or_else(Vec::new, |said| said.drift.clone()),
+        ..v1::HostComponent::default()
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::check::Results;
 use crate::digest::Digest;
+use crate::drift::Drift;
 use crate::generation::Generation;
 use crate::id::{ApplicationName, CheckName, ComponentName, EnvironmentName, PoolName};
 use crate::moment::Moment;
@@ -65,6 +66,12 @@ pub struct DesiredComponent {
     /// What to do to a database: the host holds its lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrate: Option<MigrationOrder>,
+    /// The drift that somebody adopted: this one alone does not keep the next release away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Digest>,
+    /// The drift that is to be put right: this one alone, so that nothing is overwritten that nobody has seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<Digest>,
 }
 
 /// Leave to switch one component of one host, once.
@@ -127,10 +134,24 @@ pub struct ComponentReport {
     pub checks: Results,
     /// Set by `tamer-agent rollback` on the server: why it stays where it is until someone releases it.
     pub hold: Option<String>,
-    /// Paths that differ from what was deployed, at most 20.
-    pub drift: Vec<String>,
+    /// How the running release differs from what was deployed, with at most [`crate::drift::NAMED`]
+    /// differences named; `None` also before it was compared.
+    pub drift: Option<Drift>,
+    /// Whether the running release was compared with its manifest since the agent started.
+    pub compared: bool,
+    /// The drift that could not be put right, and why: the last try's failure.
+    pub repair: Option<RepairReport>,
     /// The newest order to migrate that the agent knows, and how far it is.
     pub migration: Option<MigrationReport>,
+}
+
+/// Why a drift was not put right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairReport {
+    /// Which drift.
+    pub drift: Digest,
+    /// Why not.
+    pub failure: Failure,
 }
 
 /// How far a granted switch went.

@@ -104,6 +104,17 @@ pub enum OnFailure {
     Pause,
 }
 
+/// What a release that was changed by hand on a server means for the next one there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDrift {
+    /// The next release is refused there until somebody repairs or adopts the drift.
+    #[default]
+    Block,
+    /// It is named, and overwritten.
+    Warn,
+}
+
 /// The policy of an environment, or of one component in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -132,6 +143,8 @@ pub struct Policy {
     pub bake: Span,
     /// What happens when the rollout has failed.
     pub on_failure: OnFailure,
+    /// What a release that was changed by hand on a server means for the next one there.
+    pub on_drift: OnDrift,
 }
 
 impl Default for Policy {
@@ -150,6 +163,7 @@ impl Default for Policy {
             progress_deadline: Span::secs(600),
             bake: Span::secs(0),
             on_failure: OnFailure::Rollback,
+            on_drift: OnDrift::Block,
         }
     }
 }

@@ -9,9 +9,10 @@ use prost::Message;
 use tamer_core::check::{CheckResult, Results};
 use tamer_core::desired::{
     ActivationReport, ActivationStatus, ComponentReport, Desired, DesiredComponent, Failure,
-    FailureKind, Grant, HostReport, Purpose, Slot,
+    FailureKind, Grant, HostReport, Purpose, RepairReport, Slot,
 };
 use tamer_core::digest::Digest;
+use tamer_core::drift::{Change, Difference, Drift};
 use tamer_core::generation::Generation;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
@@ -96,16 +97,21 @@ fn desired() -> impl Strategy<Value = Desired> {
         vec(digest(), 0..3),
         option::of(grant),
         option::of(order()),
+        option::of(digest()),
+        option::of(digest()),
     );
     let components = btree_map(slot(), of_slot, 0..4).prop_map(|by_slot| {
-        let component = |(slot, (run, stage, keep, grant, migrate))| DesiredComponent {
-            slot,
-            run,
-            stage,
-            keep,
-            grant,
-            migrate,
-        };
+        let component =
+            |(slot, (run, stage, keep, grant, migrate, adopted, repair))| DesiredComponent {
+                slot,
+                run,
+                stage,
+                keep,
+                grant,
+                migrate,
+                adopted,
+                repair,
+            };
         by_slot.into_iter().map(component).collect::<Vec<_>>()
     });
     (generation(), NAME, any::<u64>(), components).prop_map(
@@ -136,6 +142,20 @@ fn activation() -> impl Strategy<Value = ActivationReport> {
     })
 }
 
+fn drift() -> impl Strategy<Value = Drift> {
+    let difference = (".{1,20}", prop::sample::select(&Change::ALL[..]))
+        .prop_map(|(path, change)| Difference { path, change });
+    (digest(), 4..100_u64, vec(difference, 0..4)).prop_map(|(digest, total, differences)| Drift {
+        digest,
+        total,
+        differences,
+    })
+}
+
+fn repair() -> impl Strategy<Value = RepairReport> {
+    (digest(), failure()).prop_map(|(drift, failure)| RepairReport { drift, failure })
+}
+
 fn report() -> impl Strategy<Value = HostReport> {
     let of_slot = (
         option::of(release()),
@@ -144,13 +164,26 @@ fn report() -> impl Strategy<Value = HostReport> {
         option::of(activation()),
         results(),
         option::of(".{1,20}"),
-        vec(".{1,20}", 0..4),
+        option::of(drift()),
         option::of(migration()),
+        any::<bool>(),
+        option::of(repair()),
     );
     let components = btree_map(slot(), of_slot, 0..4).prop_map(|by_slot| {
         let component = |(
             slot,
-            (running, staged, staging_failure, activation, checks, hold, drift, migration),
+            (
+                running,
+                staged,
+                staging_failure,
+                activation,
+                checks,
+                hold,
+                drift,
+                migration,
+                compared,
+                repair,
+            ),
         )| {
             ComponentReport {
                 slot,
@@ -161,6 +194,8 @@ fn report() -> impl Strategy<Value = HostReport> {
                 checks,
                 hold,
                 drift,
+                compared,
+                repair,
                 migration,
             }
         };
@@ -320,8 +355,26 @@ fn counts_and_lengths_are_capped() {
     assert_eq!(many(MAX_COMPONENTS + 1).unwrap_err().field, "components");
     let refused = refusal(|r| r.components[0].hold = "x".repeat(MAX_TEXT + 1));
     assert_eq!(refused.field, "components[0].hold");
-    let refused = refusal(|r| r.components[0].drift = vec!["x".into(); MAX_DRIFT + 1]);
-    assert_eq!(refused.field, "components[0].drift");
+    let refused = refusal(|r| {
+        let difference = v1::Difference {
+            path: "x".into(),
+            change: "added".into(),
+        };
+        r.components[0].drift = Some(v1::Drift {
+            digest: vec![1; 32],
+            total: 100,
+            differences: vec![difference; MAX_DRIFT + 1],
+        });
+    });
+    assert_eq!(refused.field, "components[0].drift.differences");
+    let refused = refusal(|r| {
+        r.components[0].drift = Some(v1::Drift {
+            digest: vec![1; 32],
+            total: 0,
+            differences: Vec::new(),
+        });
+    });
+    assert_eq!(refused.field, "components[0].drift.total");
     let failure = v1::Failure {
         kind: "host".into(),
         output: "x".repeat(MAX_OUTPUT + 1),

@@ -72,8 +72,13 @@ pub(super) fn template(chosen: &Chosen<'_>) -> String {
 # How many releases of a component stay on disk.
 # keep = 5
 
-# How often the running releases are compared with their manifests.
+# How often the running releases are compared with their manifests: what has changed since the last time
+# is read.
 # drift_interval = \"1h\"
+
+# How often the running releases are read whole, in the background, and how many bytes a second at most.
+# drift_full_interval = \"1d\"
+# drift_limit = \"16MiB\"
 
 # Values that checks may name as {{port}}, and that hooks see as TAMER_VAR_PORT.
 [variables]
@@ -137,7 +142,8 @@ mod tests {
         let least = "controller = \"https://c:1\"\nname = \"a\"\nenvironment = \"e\"\n";
         std::fs::write(&file, least).unwrap();
         let plain = Config::load(&file).unwrap();
-        let said = "disk_reserve = \"5%\"\nkeep = 5\ndrift_interval = \"1h\"\n";
+        let said = "disk_reserve = \"5%\"\nkeep = 5\ndrift_interval = \"1h\"\n\
+                    drift_full_interval = \"1d\"\ndrift_limit = \"16MiB\"\n";
         std::fs::write(&file, format!("{least}{said}")).unwrap();
         assert_eq!(Config::load(&file).unwrap(), plain);
     }

@@ -39,6 +39,7 @@ impl Converge {
         let withdrawn = CancellationToken::new();
         let view = self.view.clone().unwrap_or_default();
         let state = self.state(&slot);
+        state.looking.stop();
         let find = |release: &Option<_>| release.as_ref().and_then(|it| state.find(it).cloned());
         let ends = (find(&go.from), find(&go.to));
         let task = Task {

@@ -4,7 +4,7 @@ use super::launch::Launch;
 use super::{Converge, Event, Hands};
 use crate::allowed::{AGENT_UNIT, failure};
 use crate::config::Config;
-use crate::drift;
+use crate::drift::Tree;
 use crate::host::{blocking, chain, layout};
 use crate::journal::progress::Progress;
 use crate::journal::{self, Activation, Journal, JournalError, StateLock};
@@ -96,8 +96,8 @@ impl Converge {
         if let Some(target) = known.previous(running.as_ref()) {
             // Without a controller nothing may have compared it since the start.
             if let Some(installed) = self.state(slot).find(target).cloned() {
-                let dir = layout::releases(&root).join(&installed.name);
-                let found = blocking(move || drift::inspect(&dir)).await;
+                let tree = Tree::new(&self.hands.config.state, slot, &root, &installed);
+                let found = blocking(move || tree.fast()).await;
                 self.inspected(slot, installed.name.clone(), found);
             }
         }
@@ -182,6 +182,7 @@ impl Converge {
                 to: activation.to.clone(),
                 before: Vec::new(),
                 change,
+                adopted: None,
             };
             self.launch(Launch {
                 slot: slot.clone(),

@@ -7,15 +7,18 @@
 mod confirm;
 mod launch;
 mod local;
+mod looking;
 mod migrating;
 mod report;
 mod round;
 mod slot;
+mod touched;
 mod watch;
 
 pub use local::{Request, recover_state, rollback_locally};
 
 use crate::config::Config;
+use crate::drift::{self, Seen};
 use crate::execute::Executor;
 use crate::execute::stage::{Staged, Stager, downloads};
 use crate::execute::underway;
@@ -76,7 +79,11 @@ enum Event {
     /// Checks were tried: the environment's, or those of a component's release, by its directory's name.
     Checked(Option<(Slot, String)>, Results),
     /// A release was compared with its manifest.
-    Inspected(Slot, String, Result<Vec<String>, Failure>),
+    Inspected(Slot, String, Result<Seen, Failure>),
+    /// Something at the top of what runs was touched, or `current`.
+    Touched(Slot),
+    /// What was changed by hand was put back, or was not: of which release, and which drift it was.
+    Repaired(Slot, String, Digest, Result<Seen, Failure>),
 }
 
 /// The staging under way.
@@ -112,6 +119,7 @@ pub struct Converge {
     view_retry: Option<Retry>,
     staging: Option<Staging>,
     checks: watch::Watched,
+    ears: touched::Ears,
     _lock: StateLock,
 }
 
@@ -153,6 +161,7 @@ impl Converge {
         });
         let (send_request, requests) = mpsc::channel(8);
         let (event, events) = mpsc::unbounded_channel();
+        let for_ears = event.clone();
         let mut this = Self {
             executor: Executor {
                 config: Arc::clone(&hands.config),
@@ -180,6 +189,7 @@ impl Converge {
             view_retry: None,
             staging: None,
             checks: watch::Watched::default(),
+            ears: touched::Ears::new(for_ears),
             hands,
             _lock: lock,
         };
@@ -199,6 +209,8 @@ impl Converge {
                 tracing::warn!(slot = %known.slot, error = %chain(&error), "cannot clean up");
             }
             self.rescan(&known.slot.clone()).await;
+            let state = self.slots.entry(known.slot.clone()).or_default();
+            drift::sweep(&self.hands.config.state, &known.slot, &state.installed);
             if let Some(root) = &known.root {
                 self.tell_again(&known.slot, root).await;
             }
@@ -286,6 +298,11 @@ impl Converge {
             // What this voids must be known before anything is decided.
             self.settle().await;
         }
+        for wanted in &desired.components {
+            self.state(&wanted.slot)
+                .looking
+                .try_again(wanted.repair.as_ref());
+        }
         self.desired = Some(desired);
         // Whoever asks again wants it tried again.
         for slot in self.slots.values_mut() {
@@ -339,6 +356,10 @@ impl Converge {
             }
             Event::Checked(whose, results) => self.checked(whose, results),
             Event::Inspected(slot, name, outcome) => self.inspected(&slot, name, outcome),
+            Event::Touched(slot) => self.touched(&slot),
+            Event::Repaired(slot, name, drift, outcome) => {
+                self.repaired(&slot, name, drift, outcome);
+            }
         }
     }
 

@@ -71,7 +71,9 @@ impl Converge {
             activation: working.or_else(|| newer(state.ended.clone(), last)),
             checks: state.checks.clone(),
             hold: known.and_then(|it| it.hold.clone()),
-            drift: drift.unwrap_or_default(),
+            compared: drift.is_some(),
+            drift: drift.flatten(),
+            repair: state.looking.failed.clone(),
             migration: state.migration.report(known),
             slot,
         }

@@ -38,6 +38,9 @@ impl Converge {
         }
         self.stage_next(&desired);
         for wanted in &desired.components {
+            self.repair(wanted, desired.environment_version);
+        }
+        for wanted in &desired.components {
             self.prune(wanted);
         }
         self.watch_at_rest();
@@ -229,7 +232,8 @@ impl Converge {
             .is_some_and(|it| it.slot == wanted.slot);
         let keep = self.hands.config.keep;
         let state = self.state(&wanted.slot);
-        let busy = state.working.is_some() || state.migration.working.is_some();
+        let busy =
+            state.working.is_some() || state.migration.working.is_some() || state.looking.repairs();
         if staging || busy || !state.pruning.is_empty() {
             return;
         }
@@ -321,6 +325,13 @@ impl Converge {
                 let left = order.start_by.since(clock) + std::time::Duration::from_millis(1);
                 wake = wake.min(now + left);
             }
+        }
+        let resting = self
+            .slots
+            .values()
+            .filter(|it| it.working.is_none() && it.running().is_some());
+        if let Some(at) = resting.filter_map(|it| it.looking.wake_at()).min() {
+            wake = wake.min(at);
         }
         self.checks.wake_at(wake)
     }

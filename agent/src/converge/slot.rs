@@ -1,6 +1,7 @@
 //! What is known of one component while the agent runs; all of it can be found out again.
 
 use super::Retry;
+use super::looking::Looking;
 use super::migrating::Migration;
 use crate::execute::stage::Staged;
 use crate::host::layout::Installed;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use tamer_core::check::Results;
 use tamer_core::desired::{ActivationReport, DesiredComponent, Failure, Slot};
 use tamer_core::digest::Digest;
+use tamer_core::drift::Drift;
 use tamer_core::generation::Generation;
 use tamer_core::id::EnvironmentName;
 use tamer_core::release::ReleaseRef;
@@ -31,9 +33,9 @@ pub(super) struct SlotState {
     /// What `current` points to.
     pub(super) current: Current,
     /// What differs from the manifest, for each release that was compared since the start, by name.
-    pub(super) drift: BTreeMap<String, Vec<String>>,
-    /// When the running release is compared again.
-    pub(super) inspect_at: Option<Instant>,
+    pub(super) drift: BTreeMap<String, Option<Drift>>,
+    /// When the running release is compared again, and what is done about what differs.
+    pub(super) looking: Looking,
     /// The activation under way.
     pub(super) working: Option<Working>,
     /// The order to migrate a database that is under way, or ended.
@@ -67,7 +69,7 @@ impl Default for SlotState {
             linked: BTreeSet::new(),
             current: Current::Nothing,
             drift: BTreeMap::new(),
-            inspect_at: None,
+            looking: Looking::default(),
             working: None,
             migration: Migration::default(),
             ended: None,
@@ -90,7 +92,7 @@ impl SlotState {
                 name: it.name.clone(),
                 seq: it.seq,
                 accepted: self.accepted.contains(&it.release.manifest),
-                whole: self.drift.get(&it.name).map(Vec::is_empty),
+                whole: self.drift.get(&it.name).map(Option::is_none),
                 linked: self.linked.contains(&it.name),
                 shape: Shape::from(&it.spec),
             })

@@ -1,15 +1,13 @@
 //! What is looked at while nothing is being deployed: checks, each at its own interval, and running
-//! releases, compared with their manifests from time to time.
+//! releases, which are compared with their manifests as `looking` says.
 
 use super::confirm::confirmed;
 use super::{Converge, Event};
-use crate::drift;
 use crate::execute::End;
-use crate::host::{blocking, layout};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tamer_core::check::{Check, CheckResult, Checks, Results};
-use tamer_core::desired::{Failure, Slot};
+use tamer_core::desired::Slot;
 use tamer_core::id::CheckName;
 use tokio::time::Instant;
 
@@ -169,50 +167,6 @@ impl Converge {
                 known.insert(name, result);
             }
             known.retain(|name, _| checks.contains_key(name));
-        }
-    }
-
-    /// Begins to compare the running release with its manifest, when that is due. A release that was
-    /// just staged was compared then.
-    fn compare(&mut self, slot: &Slot, running: &Arc<layout::Installed>) {
-        let interval = self.hands.config.drift_interval.0;
-        let journal = self.executor.journal.get();
-        let Some(root) = journal.slot(slot).and_then(|it| it.root.clone()) else {
-            return;
-        };
-        let state = self.state(slot);
-        let now = Instant::now();
-        let known = state.drift.contains_key(&running.name);
-        let at = *state
-            .inspect_at
-            .get_or_insert(if known { now + interval } else { now });
-        if now < at {
-            return;
-        }
-        state.inspect_at = Some(now + interval);
-        let dir = layout::releases(&root).join(&running.name);
-        let (event, slot, name) = (self.event.clone(), slot.clone(), running.name.clone());
-        tokio::spawn(async move {
-            let outcome = blocking(move || drift::inspect(&dir)).await;
-            let _ = event.send(Event::Inspected(slot, name, outcome));
-        });
-    }
-
-    /// Notes what a comparison found.
-    pub(super) fn inspected(
-        &mut self,
-        slot: &Slot,
-        name: String,
-        outcome: Result<Vec<String>, Failure>,
-    ) {
-        match outcome {
-            Ok(drift) => {
-                if !drift.is_empty() {
-                    tracing::warn!(%slot, release = %name, drift = drift.join(", "), "edited on the server");
-                }
-                self.state(slot).drift.insert(name, drift);
-            }
-            Err(why) => tracing::warn!(%slot, release = %name, %why, "cannot be compared"),
         }
     }
 }

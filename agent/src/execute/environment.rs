@@ -17,7 +17,7 @@ use tamer_core::release::ReleaseRef;
 use tamer_core::version::Version;
 
 /// The file's name, beside the manifest.
-const FILE: &str = "environment";
+const FILE: &str = tamer_release::manifest::ENVIRONMENT;
 
 /// What the variables say it of.
 pub(super) struct About<'a> {

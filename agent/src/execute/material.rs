@@ -188,10 +188,21 @@ impl Stager {
     /// Makes the release. What older ones do not give after all is fetched, as often as it takes: each time it is
     /// less that is taken from them.
     pub(super) async fn unpack(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
-        let verified = Arc::clone(known(way.verified.as_ref())?);
         let parent = layout::releases(&known(way.place.as_ref())?.root);
-        let name = layout::name_of(job.next_seq, &job.release);
-        way.name = Some(name.clone());
+        way.name = Some(layout::name_of(job.next_seq, &job.release));
+        self.unpack_in(&parent, job, way).await
+    }
+
+    /// Makes the release in `parent`.
+    pub(super) async fn unpack_in(
+        &self,
+        parent: &Path,
+        job: &StageJob,
+        way: &mut Way,
+    ) -> Result<(), Failure> {
+        let verified = Arc::clone(known(way.verified.as_ref())?);
+        let parent = parent.to_owned();
+        let name = known(way.name.as_ref())?.clone();
         let mut plan = way.plan.take();
         loop {
             let Some(mut this) = plan.take() else {

@@ -10,6 +10,7 @@ mod hooks;
 mod material;
 mod migrate;
 mod program;
+pub mod repair;
 pub mod stage;
 mod step;
 pub mod underway;

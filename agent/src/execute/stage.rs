@@ -5,7 +5,7 @@ use super::material::Plan;
 use super::user;
 use crate::allowed::{self, Place, failure};
 use crate::config::Config;
-use crate::drift;
+use crate::drift::Tree;
 use crate::host::layout::{self, Installed};
 use crate::host::{blocking, chain, file_failure, room, shared};
 use crate::journal::progress::fail_at;
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tamer_core::check::Room;
 use tamer_core::desired::{Failure, FailureKind, Slot};
+use tamer_core::drift::Drift;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
 use tamer_kit::hash::sha256;
@@ -64,8 +65,8 @@ pub struct StageJob {
 pub struct Staged {
     /// The release's directory.
     pub name: String,
-    /// What differs from its manifest; empty for a release that is whole.
-    pub drift: Vec<String>,
+    /// What differs from its manifest; `None` for a release that is whole.
+    pub drift: Option<Drift>,
 }
 
 /// What is known on the way.
@@ -76,7 +77,7 @@ pub(super) struct Way {
     pub(super) place: Option<Place>,
     owner: Option<(u32, u32)>,
     pub(super) name: Option<String>,
-    drift: Vec<String>,
+    drift: Option<Drift>,
 }
 
 impl Stager {
@@ -108,7 +109,10 @@ impl Stager {
             }
             fail_at(step.name(), "after");
         }
-        if way.drift.is_empty() {
+        if job.steps.contains(&Step::Unpack) {
+            self.record_unpacked(job, &way).await?;
+        }
+        if way.drift.is_none() {
             self.accept(job, &way).await?;
         }
         Ok(Staged {
@@ -123,13 +127,17 @@ impl Stager {
             Step::Fetch => self.fetch(job, way).await,
             Step::Unpack => self.unpack(job, way).await,
             Step::Inspect => {
-                let dir = self.dir(way)?;
-                way.drift = blocking(move || drift::inspect(&dir)).await?;
+                let installed = known(job.installed.as_ref())?;
+                let tree = self.tree(&job.slot, &known(way.place.as_ref())?.root, installed);
+                way.drift = blocking(move || tree.fast()).await?.drift;
                 Ok(())
             }
             Step::LinkShared => self.link(job, way).await,
             Step::Prune => {
                 let dir = self.dir(way)?;
+                let installed = known(job.installed.as_ref())?;
+                self.tree(&job.slot, &known(way.place.as_ref())?.root, installed)
+                    .forget();
                 way.name = None;
                 remove(dir).await
             }
@@ -141,7 +149,7 @@ impl Stager {
     }
 
     /// The manifest: who says that this is a release, whose it is, and what it wants to touch.
-    async fn verify(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
+    pub(super) async fn verify(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
         let known = self.known_manifest(job).await?;
         let verified = self
             .source
@@ -224,7 +232,7 @@ impl Stager {
             .map_err(|e| failure(FailureKind::Disk, chain(&e)))
     }
 
-    async fn link(&self, job: &StageJob, way: &Way) -> Result<(), Failure> {
+    pub(super) async fn link(&self, job: &StageJob, way: &Way) -> Result<(), Failure> {
         let spec = match (&way.verified, &job.installed) {
             (Some(verified), _) => verified.manifest.spec.clone(),
             (None, installed) => known(installed.as_ref())?.spec.clone(),
@@ -241,6 +249,26 @@ impl Stager {
     fn dir(&self, way: &Way) -> Result<PathBuf, Failure> {
         let root = &known(way.place.as_ref())?.root;
         Ok(layout::releases(root).join(known(way.name.as_ref())?))
+    }
+
+    fn tree(&self, slot: &Slot, root: &Path, installed: &Installed) -> Tree {
+        Tree::new(&self.config.state, slot, root, installed)
+    }
+
+    /// Records what a release looks like that was unpacked just now: what was verified on the way is not read
+    /// again for that. Without a record the first look reads everything, so a failure costs no more than that.
+    async fn record_unpacked(&self, job: &StageJob, way: &Way) -> Result<(), Failure> {
+        let installed = Installed {
+            release: job.release.clone(),
+            name: known(way.name.as_ref())?.clone(),
+            seq: job.next_seq,
+            spec: known(way.verified.as_ref())?.manifest.spec.clone(),
+        };
+        let tree = self.tree(&job.slot, &known(way.place.as_ref())?.root, &installed);
+        if let Err(why) = blocking(move || tree.unpacked()).await {
+            tracing::warn!(release = %job.release, %why, "not recorded");
+        }
+        Ok(())
     }
 
     /// Notes that the release was accepted here. Only what was verified in this staging is new.
@@ -271,6 +299,7 @@ impl Stager {
         // First the record: what is in it must be whole.
         self.record(|it| it.forget(slot, &installed.release.manifest))
             .await?;
+        self.tree(slot, root, installed).forget();
         remove(layout::releases(root).join(&installed.name)).await
     }
 

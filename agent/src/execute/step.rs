@@ -2,11 +2,11 @@
 
 use super::{Executor, Job, hooks, validate};
 use crate::allowed::failure;
-use crate::drift;
+use crate::drift::Tree;
 use crate::host::{blocking, layout};
 use crate::journal::Baseline;
 use crate::own::HandOver;
-use crate::plan::Step;
+use crate::plan::{self, Edited, Step};
 use tamer_core::application::Hook;
 use tamer_core::desired::{Failure, FailureKind, Purpose};
 
@@ -135,19 +135,29 @@ impl Executor {
     /// Refuses to replace a release that was edited on the server: the edit would be lost unseen.
     async fn edited(&self, job: &Job) -> Result<(), Failure> {
         let Some(end) = &job.from else { return Ok(()) };
-        let dir = end.dir.clone();
-        let changed = blocking(move || drift::inspect(&dir)).await?;
-        if changed.is_empty() {
+        let tree = Tree::new(&self.config.state, &job.slot, &job.root, &end.installed);
+        let Some(drift) = blocking(move || tree.fast()).await?.drift else {
             return Ok(());
+        };
+        let release = &end.installed.release.version;
+        let policy = job.view.policy.on_drift;
+        match plan::edited(&drift, job.go.adopted.as_ref(), policy) {
+            Edited::Adopted => {
+                tracing::info!(slot = %job.slot, %release, %drift, "edited on the server, and adopted");
+                Ok(())
+            }
+            Edited::Warned => {
+                tracing::warn!(slot = %job.slot, %release, %drift, "edited on the server: that is lost now");
+                Ok(())
+            }
+            Edited::Blocks => Err(failure(
+                FailureKind::Host,
+                format!(
+                    "edited on the server: {drift}, in {release}. Next: tamer drift --host {}",
+                    self.config.name
+                ),
+            )),
         }
-        Err(failure(
-            FailureKind::Host,
-            format!(
-                "edited on the server: {} of {}",
-                changed.join(", "),
-                end.installed.release.version
-            ),
-        ))
     }
 }
 

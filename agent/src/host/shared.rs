@@ -59,13 +59,30 @@ pub fn link(
         if entry.ends_with('/') {
             dir.make(name, owner)?;
         }
-        let mut dir = Dir::open(release, true)?;
-        for part in above.split('/').filter(|part| !part.is_empty()) {
-            dir = dir.enter(part, None)?;
-        }
-        dir.link(name, &target(path))?;
+        link_one(release, path)?;
     }
     Ok(())
+}
+
+/// Makes the links of a copy of a release that lies elsewhere: what they lead to is there already.
+///
+/// # Errors
+/// [`Failure`] of the file system.
+pub fn link_again(copy: &Path, spec: &ComponentSpec) -> Result<(), Failure> {
+    for entry in &spec.shared {
+        link_one(copy, entry.trim_end_matches('/'))?;
+    }
+    Ok(())
+}
+
+/// Makes one link of a release, and the directories on the way to it.
+fn link_one(release: &Path, path: &str) -> Result<(), Failure> {
+    let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let mut dir = Dir::open(release, true)?;
+    for part in above.split('/').filter(|part| !part.is_empty()) {
+        dir = dir.enter(part, None)?;
+    }
+    dir.link(name, &target(path))
 }
 
 /// Where a file of the agent's own lies in a release: beside the manifest.
@@ -91,11 +108,12 @@ pub fn write_own(
     let fits = about.is_ok_and(|it| {
         it.is_file() && it.mode() & 0o7777 == 0o640 && group.is_none_or(|gid| gid == it.gid())
     });
+    let dir = Dir::open(release, true)?.enter(RESERVED, None)?;
     if fits && std::fs::read(&path).is_ok_and(|there| there == bytes) {
-        return Ok(());
+        // A crash between the two may have left it open.
+        return dir.close().map_err(|e| failed("close", &path, e));
     }
     let aside = format!(".{name}.new");
-    let dir = Dir::open(release, true)?.enter(RESERVED, None)?;
     let write = |dir: &OwnedFd| {
         match rustix::fs::unlinkat(dir, &aside, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
@@ -162,7 +180,18 @@ impl Dir {
             return Ok(());
         }
         let mode = Mode::from_raw_mode(if self.read_only { 0o555 } else { 0o755 });
-        self.changed(|fd| rustix::fs::mkdirat(fd, name, mode))
+        let make = |fd: &OwnedFd| {
+            rustix::fs::mkdirat(fd, name, mode)?;
+            // Whatever the umask: every directory of a release has the same mode.
+            match self.read_only {
+                true => {
+                    let made = rustix::fs::openat(fd, name, flags(), Mode::empty())?;
+                    rustix::fs::fchmod(made, mode)
+                }
+                false => Ok(()),
+            }
+        };
+        self.changed(make)
             .map_err(|e| failed("create the directory", &path, e))?;
         if let Some((user, group)) = owner {
             // NOFOLLOW: between the two calls it could have been exchanged.
@@ -207,18 +236,30 @@ impl Dir {
 
     /// Makes a change in the directory, durably; a read-only one is closed again.
     fn changed(&self, change: impl FnOnce(&OwnedFd) -> Result<(), Errno>) -> Result<(), Errno> {
-        let mode = Mode::from_raw_mode(rustix::fs::fstat(&self.fd)?.st_mode);
         if self.read_only {
-            rustix::fs::fchmod(&self.fd, mode | Mode::WUSR)?;
+            rustix::fs::fchmod(&self.fd, OPEN)?;
         }
         let done = change(&self.fd);
         if self.read_only {
-            rustix::fs::fchmod(&self.fd, mode)?;
+            self.close()?;
         }
         done?;
         rustix::fs::fsync(&self.fd)
     }
+
+    /// Takes care that nobody may write there.
+    fn close(&self) -> Result<(), Errno> {
+        let mode = rustix::fs::fstat(&self.fd)?.st_mode;
+        match mode & 0o7777 == CLOSED.as_raw_mode() {
+            true => Ok(()),
+            false => rustix::fs::fchmod(&self.fd, CLOSED),
+        }
+    }
 }
+
+/// The modes of a release's directory, for the moment of a change and otherwise.
+const OPEN: Mode = CLOSED.union(Mode::WUSR);
+const CLOSED: Mode = Mode::from_raw_mode(0o555);
 
 fn flags() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC

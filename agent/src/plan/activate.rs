@@ -8,6 +8,7 @@ use tamer_core::application::Hook;
 use tamer_core::desired::{
     ActivationStatus, DesiredComponent, Failure, FailureKind, Grant, Purpose,
 };
+use tamer_core::digest::Digest;
 use tamer_core::generation::Generation;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
@@ -39,6 +40,8 @@ pub struct Go {
     /// Steps that change the host, each fit to be done twice. After an interruption it is these that
     /// are done again, from the first on.
     pub change: Vec<Step>,
+    /// The drift of what runs that does not stand in the way.
+    pub adopted: Option<Digest>,
 }
 
 /// Why nothing is done.
@@ -158,6 +161,7 @@ pub fn activation(
         to: wanted.run.clone(),
         before,
         change,
+        adopted: wanted.adopted,
     })
 }
 
@@ -314,6 +318,7 @@ pub fn local_rollback(facts: &Facts, journal: &SlotJournal) -> Result<Go, String
         to: Some(to.clone()),
         before,
         change,
+        adopted: None,
     })
 }
 

@@ -4,18 +4,21 @@
 //! | module | what it decides |
 //! |---|---|
 //! | [`activate`] | whether a component may be switched now, and by which steps |
+//! | [`mod@drift`] | what a release that was changed by hand means |
 //! | [`mod@migrate`] | whether an order to migrate a database is begun |
 //! | [`mod@stage`] | what is fetched, verified and unpacked ahead |
 //! | [`mod@undo`] | what a failed step means, and the way back |
 //! | [`mod@prune`] | what leaves the disk |
 
 pub mod activate;
+pub mod drift;
 pub mod migrate;
 pub mod prune;
 pub mod stage;
 pub mod undo;
 
 pub use activate::{Decision, Go, Waiting, activation};
+pub use drift::{Edited, edited, repair};
 pub use migrate::{Migrate, interrupted, interrupted_before, migrate};
 pub use prune::prune;
 pub use stage::{Staging, stage};

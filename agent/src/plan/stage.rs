@@ -125,6 +125,8 @@ mod tests {
             keep: vec![Digest::new([9; 32]), Digest::new([8; 32])],
             grant: None,
             migrate: None,
+            adopted: None,
+            repair: None,
         };
         let facts = Facts {
             on_disk,

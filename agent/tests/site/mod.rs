@@ -271,6 +271,8 @@ pub(crate) fn granted(counter: u64, run: Option<&ReleaseRef>, purpose: Purpose) 
                 purpose,
             }),
             migrate: None,
+            adopted: None,
+            repair: None,
         }],
     }
 }

@@ -28,10 +28,16 @@ pub(crate) async fn carry_out(site: &Site, desired: Desired) {
     let migrates = desired.components[0].migrate.is_some();
     let grant = desired.components[0].grant.as_ref();
     let goes_back = grant.is_some_and(|grant| grant.purpose == Purpose::Back);
+    let repairs = desired.components[0].repair.is_some();
     agent.desired.send_replace(Some(desired));
-    let report = match migrates {
-        true => agent.migrated(counter).await,
-        false => agent.ended(counter).await,
+    let report = if migrates {
+        agent.migrated(counter).await
+    } else if repairs {
+        agent
+            .until("put back", |it| it.compared && it.drift.is_none())
+            .await
+    } else {
+        agent.ended(counter).await
     };
     fs::write(
         site.dir.join("report.json"),

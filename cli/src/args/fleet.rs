@@ -48,3 +48,31 @@ pub struct Hosts {
     #[arg(long, short, value_name = "NAME")]
     pub environment: Option<EnvironmentName>,
 }
+
+/// `tamer drift`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Ends with 10 where something was changed by hand, with 0 otherwise.
+
+Examples:
+  tamer drift
+  tamer drift production
+  tamer drift --host web-07 --output json
+  tamer drift --host web-07 --repair
+  tamer drift --host web-07 --adopt --reason 'hot fix, in 1.4.3'")]
+pub struct Drift {
+    /// The hosts of one environment [default: all].
+    pub environment: Option<EnvironmentName>,
+    /// One host.
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<HostName>,
+    /// Puts back what was deployed. Nothing is restarted.
+    #[arg(long, conflicts_with = "adopt")]
+    pub repair: bool,
+    /// Accepts what was changed, until the next release: it keeps that away no more.
+    #[arg(long, requires = "reason")]
+    pub adopt: bool,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}

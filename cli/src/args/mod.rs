@@ -10,7 +10,7 @@ pub use access::{
     HostCommand, InviteHost, InviteOperator, Login, OperatorCommand, Role, TrustCommand,
 };
 pub use deploy::{Control, Deploy, History, Rollback, Status, Watch, What};
-pub use fleet::{EnvCommand, Hosts};
+pub use fleet::{Drift, EnvCommand, Hosts};
 pub use release::{Init, Pack, Publish, Releases};
 pub use schema::{Plan, SchemaCommand, SettleSchema};
 
@@ -105,6 +105,8 @@ pub enum Command {
     Host(HostCommand),
     /// Lists servers, what they run, and how they are.
     Hosts(Hosts),
+    /// Shows what was changed by hand on servers, puts it back, or accepts it.
+    Drift(Drift),
     /// People and CI jobs that work with the controller.
     #[command(subcommand)]
     Operator(OperatorCommand),

@@ -2,6 +2,7 @@
 
 mod control;
 mod deploy;
+mod drift;
 mod env;
 mod follow;
 mod history;
@@ -88,6 +89,7 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
             hosts::remove(at, &name, reason).await
         }
         Command::Hosts(args) => hosts::run(at, &args).await,
+        Command::Drift(args) => drift::run(at, &args).await,
         Command::Operator(OperatorCommand::Invite(args)) => invite::operator(at, &args).await,
         Command::Publish(args) => publish::run(at, &args).await,
         Command::Releases(args) => releases::run(at, &args).await,

@@ -60,8 +60,10 @@ fn attention(host: &HostRow) -> String {
         if !matches!(component.state.as_str(), "" | "settled") {
             words.push(format!("{name} {}", component.state));
         }
-        if !component.drift.is_empty() {
-            words.push(format!("{name} drifted"));
+        match (&component.drift, &component.adopted) {
+            (Some(_), Some(_)) => words.push(format!("{name} drifted, adopted")),
+            (Some(_), None) => words.push(format!("{name} drifted")),
+            (None, _) => {}
         }
         words
             .extend(failing(&component.checks).map(|check| format!("{name} check {}", check.name)));
@@ -121,14 +123,10 @@ fn of_component(component: &HostComponent) -> Vec<String> {
         );
     }
     lines.extend(checks(&component.checks, "    "));
-    if !component.drift.is_empty() {
+    let drift = super::drift::of_component(component);
+    if !drift.is_empty() {
         lines.push("    changed by hand:".to_owned());
-        lines.extend(
-            component
-                .drift
-                .iter()
-                .map(|path| format!("      {}", harmless(path))),
-        );
+        lines.extend(drift.into_iter().map(|line| format!("      {line}")));
     }
     lines
 }
@@ -144,7 +142,7 @@ fn checks(checks: &[CheckState], indent: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tamer_proto::v1::Failure;
+    use tamer_proto::v1::{Difference, DriftRow, Failure};
 
     fn hosts() -> Vec<HostRow> {
         let check = |name: &str, failure: &str| CheckState {
@@ -178,7 +176,14 @@ mod tests {
             check: "home".into(),
             output: "KeyError: 'PAYMENT_URL'".into(),
         });
-        failed.components[0].drift = vec!["app/settings.py".into()];
+        failed.components[0].drift = Some(DriftRow {
+            digest: "ab".into(),
+            total: 1,
+            differences: vec![Difference {
+                path: "app/settings.py".into(),
+                change: "content".into(),
+            }],
+        });
         failed.checks = vec![check("mail", "the server refused the sender: 550 go away")];
         vec![
             host("web-01", "connected", component("1.4.2", "settled")),

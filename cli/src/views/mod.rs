@@ -3,6 +3,7 @@
 
 pub mod cause;
 pub mod databases;
+pub mod drift;
 pub mod environments;
 pub mod failures;
 pub mod hosts;

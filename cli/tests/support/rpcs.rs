@@ -197,6 +197,10 @@ impl Operators for Controller {
         Ok(Response::new(ListHostsResponse::default()))
     }
 
+    async fn settle_drift(&self, _: Request<SettleDriftRequest>) -> Answer<SettleDriftResponse> {
+        not_here()
+    }
+
     async fn remove_host(&self, _: Request<RemoveHostRequest>) -> Answer<RemoveHostResponse> {
         not_here()
     }

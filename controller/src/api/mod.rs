@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod artifact;
 mod deploying;
+mod drift;
 pub mod enrolment;
 mod inviting;
 pub mod operator;
@@ -101,6 +102,7 @@ fn refused(error: &Refused) -> Status {
         | Refused::Evidence { .. }
         | Refused::NothingBack { .. }
         | Refused::Schema(_)
+        | Refused::Drift(_)
         | Refused::Illegal(_) => Status::failed_precondition(message),
         Refused::Locked { .. } | Refused::Held(_) | Refused::Open(_) => Status::aborted(message),
         Refused::Unreachable { .. } => Status::out_of_range(message),

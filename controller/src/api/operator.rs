@@ -187,6 +187,13 @@ impl Operators for OperatorApi {
         Ok(Response::new(v1::RemoveHostResponse {}))
     }
 
+    async fn settle_drift(
+        &self,
+        request: Request<v1::SettleDriftRequest>,
+    ) -> Answer<v1::SettleDriftResponse> {
+        self.say_of_drift(request).await
+    }
+
     async fn deploy(&self, request: Request<v1::DeployRequest>) -> Answer<v1::DeployResponse> {
         self.start(request).await
     }

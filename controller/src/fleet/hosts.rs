@@ -9,6 +9,7 @@ use crate::identity::registry::Denied;
 use std::collections::VecDeque;
 use tamer_core::check::Results;
 use tamer_core::desired::{ComponentReport, Desired, HostReport, Slot};
+use tamer_core::drift::Way;
 use tamer_core::generation::Generation;
 use tamer_core::id::{EnvironmentName, HostName, TargetKey};
 use tamer_core::moment::Moment;
@@ -176,6 +177,7 @@ impl Fleet {
         seat.components = report.components;
         for key in self.targets_of(name) {
             self.tell_again(name, &key, now);
+            self.settle_words(name, &key);
         }
     }
 
@@ -222,6 +224,11 @@ impl Fleet {
             .iter()
             .filter_map(|key| {
                 let mut component = self.targets[key].desired(name)?;
+                match self.words.get(&(key.clone(), name.clone())) {
+                    Some(word) if word.way == Way::Adopt => component.adopted = Some(word.digest),
+                    Some(word) => component.repair = Some(word.digest),
+                    None => {}
+                }
                 let ours = databases
                     .iter()
                     .filter(|(host, carrier, ..)| (host, carrier) == (name, key));

@@ -13,12 +13,14 @@
 //! | [`deploy`], `steer`, `back` | deployments: asking for them, steering them, going back |
 //! | `databases`, `migrate`, `settle` | what is known of databases; who reads and migrates them; what a person saw |
 //! | [`outlook`] | what a deployment would do |
+//! | [`drift`] | what people say of releases that were changed by hand |
 //! | [`advance`] | what follows by itself |
 
 pub mod advance;
 mod back;
 mod databases;
 pub mod deploy;
+pub mod drift;
 pub mod hosts;
 mod migrate;
 mod observation;
@@ -38,6 +40,7 @@ use crate::revocations::Revocation;
 use persist::Object;
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_core::digest::Digest;
+use tamer_core::drift::Word;
 use tamer_core::environment::Environment;
 use tamer_core::id::{EnvironmentName, HostName, TargetKey};
 use tamer_core::moment::{Moment, Span};
@@ -68,6 +71,8 @@ pub struct Fleet {
     pub declared: BTreeMap<Digest, Declared>,
     /// What is known of databases; the record of it lies outside the store.
     pub book: Book,
+    /// What people said of releases that were changed by hand.
+    pub words: BTreeMap<(TargetKey, HostName), Word>,
     /// The numbers given out last.
     pub numbers: persist::Numbers,
     /// Until when nobody is given up who has not spoken since the start: see [`GRACE`].

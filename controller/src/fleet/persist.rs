@@ -6,6 +6,7 @@
 //! | `target/ID` | a target without its hosts; ID is made from its key |
 //! | `member/ID/HOST` | one host of a target |
 //! | `deployment/N` | a deployment |
+//! | `drift/ID/HOST` | what somebody said of a release that was changed by hand |
 //! | `declared/DIGEST` | what a release says of databases, by its manifest |
 //! | `desired/HOST` | what the host was last told |
 //! | `numbers` | the numbers given out last |
@@ -54,6 +55,7 @@ pub(super) enum Object {
     Host(HostName),
     Operator(OperatorName),
     Member(TargetKey, HostName),
+    Word(TargetKey, HostName),
     Desired(HostName),
     Target(TargetKey),
     Deployment(DeploymentId),
@@ -236,6 +238,10 @@ impl Fleet {
                     member.map(json),
                 )
             }
+            Object::Word(key, host) => (
+                format!("drift/{}/{host}", id(key)).parse()?,
+                self.words.get(&(key.clone(), host.clone())).map(json),
+            ),
             Object::Deployment(number) => (
                 Key::numbered("deployment", number.0)?,
                 self.deployments.get(number).map(json),
@@ -373,6 +379,15 @@ impl Fleet {
                     && let Some(target) = self.targets.get_mut(target)
                 {
                     target.hosts.insert(host, member);
+                }
+            }
+            "drift" => {
+                let word = read(key, value)?;
+                let place = name
+                    .split_once('/')
+                    .and_then(|(id, host)| Some((targets.get(id)?.clone(), host.parse().ok()?)));
+                if let Some(place) = place {
+                    self.words.insert(place, word);
                 }
             }
             "deployment" => {

@@ -71,6 +71,9 @@ pub enum Refused {
     /// The database does not allow it.
     #[error("{0}")]
     Schema(String),
+    /// It is another drift than the one that was seen.
+    #[error("{0}")]
+    Drift(String),
     /// It is not known how a migration ended.
     #[error("{0}")]
     Open(String),

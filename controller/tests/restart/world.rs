@@ -317,7 +317,9 @@ impl World {
                     activation: part.activation,
                     checks: Results::from([("home".parse().unwrap(), CheckResult::Passed)]),
                     hold: None,
-                    drift: Vec::new(),
+                    drift: None,
+                    compared: true,
+                    repair: None,
                     migration: part.migration,
                 }
             });

@@ -31,6 +31,8 @@ impl Target {
                 purpose: grant.purpose,
             }),
             migrate: None,
+            adopted: None,
+            repair: None,
         })
     }
 

@@ -1,8 +1,8 @@
 //! Desired state: from the controller to the agent.
 
 use super::{
-    BadMessage, MAX_COMPONENTS, MAX_RELEASES, digest_bytes, digests, list, needed, no_slot_twice,
-    optional, parsed,
+    BadMessage, MAX_COMPONENTS, MAX_RELEASES, digest_bytes, digest_if_any, digest_or_nothing,
+    digests, list, needed, no_slot_twice, optional, parsed,
 };
 use crate::v1;
 use tamer_core::desired::{Desired, DesiredComponent, Grant, Purpose};
@@ -48,6 +48,8 @@ impl From<&DesiredComponent> for v1::DesiredComponent {
             keep: component.keep.iter().map(digest_bytes).collect(),
             grant: component.grant.as_ref().map(Into::into),
             migrate: component.migrate.as_ref().map(Into::into),
+            adopted: digest_or_nothing(component.adopted.as_ref()),
+            repair: digest_or_nothing(component.repair.as_ref()),
         }
     }
 }
@@ -62,6 +64,8 @@ impl TryFrom<v1::DesiredComponent> for DesiredComponent {
             keep: digests("keep", &component.keep)?,
             grant: optional("grant", component.grant)?,
             migrate: optional("migrate", component.migrate)?,
+            adopted: digest_if_any("adopted", &component.adopted)?,
+            repair: digest_if_any("repair", &component.repair)?,
         })
     }
 }

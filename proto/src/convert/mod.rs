@@ -20,8 +20,8 @@ pub const MAX_CHECKS: usize = 1_000;
 /// The most releases named for one component: to stage, to keep, or whole on disk.
 pub const MAX_RELEASES: usize = 1_000;
 
-/// The most paths named as drift, for one component.
-pub const MAX_DRIFT: usize = 20;
+/// The most differences named of one component.
+pub const MAX_DRIFT: usize = tamer_core::drift::NAMED;
 
 /// The longest text in bytes: a reason, a message, a path.
 pub const MAX_TEXT: usize = 64 << 10;
@@ -134,6 +134,18 @@ pub fn digest(field: &str, bytes: &[u8]) -> Result<Digest, BadMessage> {
 }
 
 // === what the conversions are made of ===
+
+/// A digest that may be missing: then there are no bytes.
+fn digest_or_nothing(digest: Option<&Digest>) -> Vec<u8> {
+    digest.map_or_else(Vec::new, digest_bytes)
+}
+
+fn digest_if_any(field: &str, bytes: &[u8]) -> Result<Option<Digest>, BadMessage> {
+    match bytes {
+        [] => Ok(None),
+        bytes => digest(field, bytes).map(Some),
+    }
+}
 
 fn parsed<T>(field: &str, given: String) -> Result<T, BadMessage>
 where

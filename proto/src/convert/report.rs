@@ -1,8 +1,8 @@
 //! Reports: from the agent to the controller.
 
 use super::{
-    BadMessage, MAX_CHECKS, MAX_COMPONENTS, MAX_DRIFT, MAX_OUTPUT, MAX_TEXT, at_most, digest_bytes,
-    digests, head, list, needed, no_slot_twice, optional, parsed, tail, text,
+    BadMessage, MAX_CHECKS, MAX_COMPONENTS, MAX_DRIFT, MAX_OUTPUT, MAX_TEXT, at_most, digest,
+    digest_bytes, digests, head, list, needed, no_slot_twice, optional, parsed, tail, text,
 };
 use crate::v1;
 use serde::de::IntoDeserializer;
@@ -12,7 +12,9 @@ use std::fmt;
 use tamer_core::check::{CheckResult, Results};
 use tamer_core::desired::{
     ActivationReport, ActivationStatus, ComponentReport, Failure, FailureKind, HostReport,
+    RepairReport,
 };
+use tamer_core::drift::{Change, Difference, Drift};
 use tamer_core::schema::{MigrationReport, MigrationStatus};
 
 impl From<&HostReport> for v1::HostReport {
@@ -53,13 +55,10 @@ impl From<&ComponentReport> for v1::ComponentReport {
             activation: report.activation.as_ref().map(Into::into),
             checks: checks_out(&report.checks),
             hold: report.hold.as_deref().map_or_else(String::new, said),
-            drift: report
-                .drift
-                .iter()
-                .take(MAX_DRIFT)
-                .map(|path| head(path, MAX_TEXT))
-                .collect(),
+            drift: report.drift.as_ref().map(Into::into),
             migration: report.migration.as_ref().map(Into::into),
+            compared: report.compared,
+            repair: report.repair.as_ref().map(Into::into),
         }
     }
 }
@@ -76,10 +75,67 @@ impl TryFrom<v1::ComponentReport> for ComponentReport {
             activation: optional("activation", report.activation)?,
             checks: checks_in(report.checks)?,
             hold: Some(hold).filter(|hold| !hold.is_empty()),
-            drift: list("drift", MAX_DRIFT, report.drift, |path| {
-                text("path", MAX_TEXT, path)
-            })?,
+            drift: optional("drift", report.drift)?,
             migration: optional("migration", report.migration)?,
+            compared: report.compared,
+            repair: optional("repair", report.repair)?,
+        })
+    }
+}
+
+impl From<&Drift> for v1::Drift {
+    fn from(drift: &Drift) -> Self {
+        let named = drift.differences.iter().take(MAX_DRIFT);
+        Self {
+            digest: digest_bytes(&drift.digest),
+            total: drift.total,
+            differences: named
+                .map(|it| v1::Difference {
+                    path: head(&it.path, MAX_TEXT),
+                    change: it.change.name().to_owned(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::Drift> for Drift {
+    type Error = BadMessage;
+    fn try_from(drift: v1::Drift) -> Result<Self, BadMessage> {
+        let difference = |it: v1::Difference| {
+            Ok(Difference {
+                path: text("path", MAX_TEXT, it.path)?,
+                change: Change::named(&it.change)
+                    .ok_or_else(|| BadMessage::new("change", "it is none that is known"))?,
+            })
+        };
+        let differences = list("differences", MAX_DRIFT, drift.differences, difference)?;
+        if drift.total == 0 || drift.total < differences.len() as u64 {
+            return Err(BadMessage::new("total", "it is less than what is named"));
+        }
+        Ok(Self {
+            digest: digest("digest", &drift.digest)?,
+            total: drift.total,
+            differences,
+        })
+    }
+}
+
+impl From<&RepairReport> for v1::RepairReport {
+    fn from(report: &RepairReport) -> Self {
+        Self {
+            drift: digest_bytes(&report.drift),
+            failure: Some((&report.failure).into()),
+        }
+    }
+}
+
+impl TryFrom<v1::RepairReport> for RepairReport {
+    type Error = BadMessage;
+    fn try_from(report: v1::RepairReport) -> Result<Self, BadMessage> {
+        Ok(Self {
+            drift: digest("drift", &report.drift)?,
+            failure: needed("failure", report.failure)?,
         })
     }
 }

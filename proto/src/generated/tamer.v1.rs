@@ -130,6 +130,12 @@ pub struct DesiredComponent {
     /// the host holds the lease of a database; manifests with one require `schema`
     #[prost(message, optional, tag = "6")]
     pub migrate: ::core::option::Option<MigrationOrder>,
+    /// the drift that does not keep the next release away; empty: none
+    #[prost(bytes = "vec", tag = "7")]
+    pub adopted: ::prost::alloc::vec::Vec<u8>,
+    /// the drift that is to be put right; empty: none
+    #[prost(bytes = "vec", tag = "8")]
+    pub repair: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -201,12 +207,49 @@ pub struct ComponentReport {
     /// empty: not held
     #[prost(string, tag = "7")]
     pub hold: ::prost::alloc::string::String,
-    /// paths that differ from what was deployed, at most 20
-    #[prost(string, repeated, tag = "8")]
-    pub drift: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// absent: none is known
+    #[prost(message, optional, tag = "8")]
+    pub drift: ::core::option::Option<Drift>,
     /// the newest order that the agent knows
     #[prost(message, optional, tag = "9")]
     pub migration: ::core::option::Option<MigrationReport>,
+    /// since the agent started
+    #[prost(bool, tag = "10")]
+    pub compared: bool,
+    /// absent: none has failed
+    #[prost(message, optional, tag = "11")]
+    pub repair: ::core::option::Option<RepairReport>,
+}
+/// How the running release differs from what was deployed.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Drift {
+    /// another one for each further change
+    #[prost(bytes = "vec", tag = "1")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub total: u64,
+    /// the first of them
+    #[prost(message, repeated, tag = "3")]
+    pub differences: ::prost::alloc::vec::Vec<Difference>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Difference {
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// added, removed, kind, content, mode, owner, target
+    #[prost(string, tag = "2")]
+    pub change: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepairReport {
+    /// its digest
+    #[prost(bytes = "vec", tag = "1")]
+    pub drift: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub failure: ::core::option::Option<Failure>,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1327,9 +1370,72 @@ pub struct HostComponent {
     pub failure: ::core::option::Option<Failure>,
     #[prost(message, repeated, tag = "8")]
     pub checks: ::prost::alloc::vec::Vec<CheckState>,
-    #[prost(string, repeated, tag = "9")]
-    pub drift: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// absent: none is known
+    #[prost(message, optional, tag = "9")]
+    pub drift: ::core::option::Option<DriftRow>,
+    /// whether the host has looked
+    #[prost(bool, tag = "10")]
+    pub compared: bool,
+    /// absent: nobody has accepted it
+    #[prost(message, optional, tag = "11")]
+    pub adopted: ::core::option::Option<DriftWord>,
+    /// absent: nobody has asked for it
+    #[prost(message, optional, tag = "12")]
+    pub repair: ::core::option::Option<DriftWord>,
+    #[prost(message, optional, tag = "13")]
+    pub not_repaired: ::core::option::Option<Failure>,
 }
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DriftRow {
+    /// hexadecimal; another one for each further change
+    #[prost(string, tag = "1")]
+    pub digest: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub total: u64,
+    /// the first of them
+    #[prost(message, repeated, tag = "3")]
+    pub differences: ::prost::alloc::vec::Vec<Difference>,
+}
+/// What somebody said of a drift.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DriftWord {
+    /// its digest
+    #[prost(string, tag = "1")]
+    pub drift: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub total: u64,
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub at_ms: u64,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SettleDriftRequest {
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub application: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub component: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub pool: ::prost::alloc::string::String,
+    /// its digest, as it was seen: another one is refused
+    #[prost(string, tag = "5")]
+    pub drift: ::prost::alloc::string::String,
+    /// adopt, repair
+    #[prost(string, tag = "6")]
+    pub way: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SettleDriftResponse {}
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveHostRequest {
@@ -2030,6 +2136,31 @@ pub mod operators_client {
                 .insert(GrpcMethod::new("tamer.v1.Operators", "RemoveHost"));
             self.inner.unary(req, path, codec).await
         }
+        /// What becomes of a release that was changed by hand on a host.
+        pub async fn settle_drift(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SettleDriftRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SettleDriftResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tamer.v1.Operators/SettleDrift",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tamer.v1.Operators", "SettleDrift"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Deployments.
         pub async fn deploy(
             &mut self,
@@ -2314,6 +2445,14 @@ pub mod operators_server {
             request: tonic::Request<super::RemoveHostRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RemoveHostResponse>,
+            tonic::Status,
+        >;
+        /// What becomes of a release that was changed by hand on a host.
+        async fn settle_drift(
+            &self,
+            request: tonic::Request<super::SettleDriftRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SettleDriftResponse>,
             tonic::Status,
         >;
         /// Deployments.
@@ -2880,6 +3019,51 @@ pub mod operators_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RemoveHostSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tamer.v1.Operators/SettleDrift" => {
+                    #[allow(non_camel_case_types)]
+                    struct SettleDriftSvc<T: Operators>(pub Arc<T>);
+                    impl<
+                        T: Operators,
+                    > tonic::server::UnaryService<super::SettleDriftRequest>
+                    for SettleDriftSvc<T> {
+                        type Response = super::SettleDriftResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SettleDriftRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::settle_drift(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SettleDriftSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

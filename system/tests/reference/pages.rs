@@ -61,6 +61,8 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
     keys(&mut page, &policy.keys("Policy"));
     page.push_str("\n### on_failure\n\n");
     words(&mut page, "word", &policy.variants("OnFailure"));
+    page.push_str("\n### on_drift\n\n");
+    words(&mut page, "word", &policy.variants("OnDrift"));
     page.push_str("\n### `[evidence]`\n\n");
     keys(&mut page, &evidence.keys("Demanded"));
     page.push_str("\n### evidence\n\n");

@@ -228,6 +228,11 @@ impl Source {
                     ("Quantity" | "Room", "Percent") => {
                         format!("\"{}%\"", self.number(argument))
                     }
+                    ("Room", "Bytes") => {
+                        let bytes = self.number(argument);
+                        assert_eq!(bytes % (1 << 20), 0, "whole MiB are easier to read");
+                        format!("\"{}MiB\"", bytes >> 20)
+                    }
                     ("Quantity", "Hosts") => self.number(argument).to_string(),
                     ("Umask", "octal") => format!("\"{:04o}\"", self.number(argument)),
                     ("PathBuf", "from") => self.toml(argument),

@@ -55,6 +55,7 @@ pub(crate) fn value(ty: &Type) -> String {
         "Hook" => "[hook](#hooks)",
         "EvidenceKind" => "[evidence](#evidence)",
         "OnFailure" => "[on_failure](#on_failure)",
+        "OnDrift" => "[on_drift](#on_drift)",
         "SmtpTls" => "[tls](#tls)",
         "Policy" | "Demanded" | "ComponentSpec" | "Allowed" | "Limits" | "BackupsFile"
         | "PlaceFile" => "table",

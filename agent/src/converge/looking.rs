@@ -1,0 +1,317 @@
+//! When the running release is compared with its manifest: what its record does not vouch for every
+//! `drift_interval`, all of it every `drift_full_interval`, in the background.
+
+use super::{Converge, Event};
+use crate::allowed::failure;
+use crate::drift::{Pace, Seen, Tree};
+use crate::execute::repair::Repair;
+use crate::host::layout::Installed;
+use crate::plan;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tamer_core::desired::{DesiredComponent, Failure, FailureKind, RepairReport, Slot};
+use tamer_core::digest::Digest;
+use tamer_core::moment::Span;
+use tamer_kit::clock;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+/// The least time that a full pass gets at once, however short `drift_interval` is.
+const SLICE: Duration = Duration::from_secs(5);
+
+/// When a component's running release is looked at.
+#[derive(Default)]
+pub(super) struct Looking {
+    /// The release that the rest is about, by its directory's name.
+    name: String,
+    fast_at: Option<Instant>,
+    full_at: Option<Instant>,
+    /// Where the full pass goes on.
+    after: Option<String>,
+    /// Set while a look is under way: stops it.
+    under_way: Option<Arc<AtomicBool>>,
+    /// A repair under way.
+    repair: Option<(Digest, AbortOnDropHandle<()>)>,
+    /// The last repair that failed.
+    pub(super) failed: Option<RepairReport>,
+}
+
+/// How closely it is looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Fast,
+    Full,
+}
+
+impl Looking {
+    /// A switch begins: nothing is read meanwhile, and afterwards it is looked anew.
+    pub(super) fn stop(&mut self) {
+        if let Some(stop) = &self.under_way {
+            stop.store(true, Ordering::Relaxed);
+        }
+        self.repair = None;
+    }
+
+    /// Something was touched: it is looked at by then.
+    pub(super) fn soon(&mut self, at: Instant) {
+        self.fast_at = self.fast_at.map(|due| due.min(at));
+    }
+
+    /// This repair is asked for: that it failed before is no reason any more.
+    pub(super) fn try_again(&mut self, asked: Option<&Digest>) {
+        self.failed.take_if(|failed| Some(&failed.drift) == asked);
+    }
+
+    /// Whether something is being put right.
+    pub(super) fn repairs(&self) -> bool {
+        self.repair.is_some()
+    }
+
+    /// When it is looked again, if that is not now.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        match &self.under_way {
+            Some(_) => None,
+            None => self.fast_at.into_iter().chain(self.full_at).min(),
+        }
+    }
+
+    /// What is due at `now`, of the release `name`; `known`: it was compared since the start.
+    fn due(&mut self, name: &str, known: bool, now: Instant, interval: Duration) -> Option<Due> {
+        if self.name != name {
+            let under_way = self.under_way.take();
+            *self = Self {
+                name: name.to_owned(),
+                under_way,
+                ..Self::default()
+            };
+        }
+        let fast = *self
+            .fast_at
+            .get_or_insert(if known { now + interval } else { now });
+        let full = self.full_at.is_some_and(|at| at <= now);
+        match self.under_way {
+            Some(_) => None,
+            None if fast <= now => Some(Due::Fast),
+            None => full.then_some(Due::Full),
+        }
+    }
+}
+
+impl Converge {
+    /// Begins to compare the running release with its manifest, when that is due. A release that was just staged
+    /// was compared then.
+    pub(super) fn compare(&mut self, slot: &Slot, running: &Arc<Installed>) {
+        let config = Arc::clone(&self.hands.config);
+        let interval = config.drift_interval.0;
+        let journal = self.executor.journal.get();
+        let Some(root) = journal.slot(slot).and_then(|it| it.root.clone()) else {
+            return;
+        };
+        self.listen(slot, &root, &running.name);
+        let state = self.state(slot);
+        let known = state.drift.contains_key(&running.name);
+        let now = Instant::now();
+        let Some(due) = state.looking.due(&running.name, known, now, interval) else {
+            return;
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        state.looking.under_way = Some(Arc::clone(&stop));
+        if due == Due::Fast {
+            state.looking.fast_at = Some(now + interval);
+        }
+        let until = state
+            .looking
+            .fast_at
+            .map_or(now + SLICE, |at| at.max(now + SLICE));
+        let pace = Pace {
+            limit: config.drift_bytes(),
+            stop,
+            until: until.into_std(),
+        };
+        let after = state.looking.after.clone();
+        let tree = Tree::new(&config.state, slot, &root, running);
+        let (event, slot, name) = (self.event.clone(), slot.clone(), running.name.clone());
+        let failed = (event.clone(), slot.clone(), name.clone());
+        let look = move || {
+            let outcome = match due {
+                Due::Fast => tree.fast(),
+                Due::Full => {
+                    // Of this thread alone. Whoever is so low has the disk last, too.
+                    let _ = rustix::process::setpriority_process(None, 19);
+                    tree.full(after, &pace)
+                }
+            };
+            let _ = event.send(Event::Inspected(slot, name, outcome));
+        };
+        match due {
+            Due::Fast => drop(tokio::task::spawn_blocking(look)),
+            Due::Full => {
+                let thread = std::thread::Builder::new().name("drift".to_owned());
+                if let Err(error) = thread.spawn(look) {
+                    let (event, slot, name) = failed;
+                    let why = failure(FailureKind::Host, format!("no thread to read it: {error}"));
+                    let _ = event.send(Event::Inspected(slot, name, Err(why)));
+                }
+            }
+        }
+    }
+
+    /// Notes what a comparison found.
+    pub(super) fn inspected(&mut self, slot: &Slot, name: String, outcome: Result<Seen, Failure>) {
+        let full_interval = self.hands.config.drift_full_interval;
+        let state = self.state(slot);
+        if state.looking.name == name {
+            state.looking.ended(&outcome, full_interval);
+        } else {
+            state.looking.under_way = None;
+        }
+        match outcome {
+            Ok(seen) => {
+                let before = state.drift.get(&name);
+                if let Some(drift) = &seen.drift
+                    && before != Some(&seen.drift)
+                {
+                    tracing::warn!(%slot, release = %name, %drift, "edited on the server");
+                }
+                state.drift.insert(name, seen.drift);
+            }
+            Err(why) => tracing::warn!(%slot, release = %name, %why, "cannot be compared"),
+        }
+    }
+
+    /// Begins to put the running release right, where that is desired.
+    pub(super) fn repair(&mut self, wanted: &DesiredComponent, environment_version: u64) {
+        let slot = wanted.slot.clone();
+        let staging = self.staging.as_ref().is_some_and(|it| it.slot == slot);
+        let journal = self.executor.journal.get();
+        let Some(root) = journal.slot(&slot).and_then(|it| it.root.clone()) else {
+            return;
+        };
+        let state = self.state(&slot);
+        let busy = staging
+            || state.working.is_some()
+            || state.migration.working.is_some()
+            || state.looking.repairs();
+        let Some(drift) = wanted.repair.filter(|_| !busy) else {
+            return;
+        };
+        let Some(running) = state.running().cloned() else {
+            return;
+        };
+        let seen = state.drift.get(&running.name).cloned().flatten();
+        let failed = state.looking.failed.as_ref().map(|it| it.drift);
+        let facts = state.facts(None, None);
+        if plan::repair(wanted, &facts, seen.as_ref(), failed.as_ref()) != Some(&*running.name) {
+            return;
+        }
+        tracing::info!(%slot, release = %running.release, "what was deployed is put back");
+        let job = Repair {
+            slot: slot.clone(),
+            root,
+            older: state.older(&running.release.manifest),
+            installed: Arc::clone(&running),
+            drift,
+            environment_version,
+        };
+        let (stager, event) = (self.stager.clone(), self.event.clone());
+        let (whose, name) = (slot.clone(), running.name.clone());
+        let task = tokio::spawn(async move {
+            let outcome = stager.repair(&job).await;
+            let _ = event.send(Event::Repaired(whose, name, drift, outcome));
+        });
+        self.state(&slot).looking.repair = Some((drift, AbortOnDropHandle::new(task)));
+    }
+
+    /// Notes how a repair ended.
+    pub(super) fn repaired(
+        &mut self,
+        slot: &Slot,
+        name: String,
+        drift: Digest,
+        outcome: Result<Seen, Failure>,
+    ) {
+        let looking = &mut self.state(slot).looking;
+        looking.repair = None;
+        looking.failed = None;
+        match outcome {
+            Ok(seen) => {
+                tracing::info!(%slot, release = %name, whole = seen.drift.is_none(), "put back");
+                self.state(slot).drift.insert(name, seen.drift);
+            }
+            Err(failure) => {
+                tracing::warn!(%slot, release = %name, %failure, "not put back");
+                self.state(slot).looking.failed = Some(RepairReport { drift, failure });
+            }
+        }
+    }
+}
+
+impl Looking {
+    /// A look ended: when all is read again follows from when it was last.
+    fn ended(&mut self, outcome: &Result<Seen, Failure>, full_interval: Span) {
+        self.under_way = None;
+        let now = Instant::now();
+        match outcome {
+            Ok(seen) => {
+                let unfinished = seen.after.is_some();
+                self.after.clone_from(&seen.after);
+                let since = seen
+                    .read
+                    .map_or(Duration::ZERO, |read| clock::now().since(read));
+                let left = full_interval.0.saturating_sub(since);
+                // What was given up goes on with the next round.
+                self.full_at = Some(if unfinished { now } else { now + left });
+            }
+            Err(_) => self.full_at = Some(now + full_interval.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn seen(after: Option<&str>) -> Result<Seen, Failure> {
+        Ok(Seen {
+            drift: None,
+            read: Some(clock::now()),
+            after: after.map(str::to_owned),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_release_is_looked_at_when_it_is_due_and_a_full_pass_goes_on_where_it_was() {
+        let (mut looking, start) = (Looking::default(), Instant::now());
+        let day = Span::secs(86_400);
+        assert_eq!(looking.due("1", false, start, HOUR), Some(Due::Fast));
+        looking.under_way = Some(Arc::default());
+        looking.fast_at = Some(start + HOUR);
+        assert_eq!(looking.due("1", true, start + 2 * HOUR, HOUR), None);
+        looking.ended(&seen(None), day);
+        assert_eq!(looking.due("1", true, start, HOUR), None);
+        assert_eq!(looking.wake_at(), Some(start + HOUR));
+        assert_eq!(looking.due("1", true, start + HOUR, HOUR), Some(Due::Fast));
+        looking.fast_at = Some(start + 100 * HOUR);
+        let tomorrow = start + 25 * HOUR;
+        assert_eq!(looking.due("1", true, tomorrow, HOUR), Some(Due::Full));
+        looking.ended(&seen(Some("a/b")), day);
+        assert_eq!(looking.after.as_deref(), Some("a/b"));
+        assert_eq!(looking.due("1", true, tomorrow, HOUR), Some(Due::Full));
+        // Another release: all is new.
+        assert_eq!(looking.due("2", true, tomorrow, HOUR), None);
+        assert_eq!((looking.after.take(), looking.full_at), (None, None));
+        assert_eq!(looking.fast_at, Some(tomorrow + HOUR));
+    }
+
+    #[test]
+    fn a_switch_stops_a_look() {
+        let mut looking = Looking::default();
+        let stop: Arc<AtomicBool> = Arc::default();
+        looking.under_way = Some(Arc::clone(&stop));
+        looking.stop();
+        assert!(stop.load(Ordering::Relaxed));
+    }
+}

@@ -1,0 +1,248 @@
+//! What was changed by hand on a server: recorded, named, adopted and put back, by agents with real files.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod site;
+
+use site::scenario::Scenario;
+use site::{Agent, QUICK, Site, a_site, failure, granted, status};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use tamer_core::desired::ActivationStatus::{Done, Refused};
+use tamer_core::desired::{ComponentReport, Desired, Purpose};
+use tamer_core::digest::Digest;
+use tamer_core::release::ReleaseRef;
+
+#[tokio::test]
+async fn child() {
+    site::scenario::child().await;
+}
+
+/// Edits what runs, so that its size stays.
+fn edit(site: &Site, with: u8) {
+    let page = site.root().join("current/page.html");
+    fs::set_permissions(&page, fs::Permissions::from_mode(0o644)).unwrap();
+    let size = fs::metadata(&page).unwrap().len();
+    fs::write(&page, vec![with; size as usize]).unwrap();
+}
+
+fn digest(report: &ComponentReport) -> Digest {
+    report.drift.as_ref().unwrap().digest
+}
+
+/// Every second it is looked.
+fn an_attentive_site() -> (tempfile::TempDir, Site) {
+    let (dir, mut site) = a_site();
+    site.config.drift_interval = tamer_core::moment::Span::secs(1);
+    (dir, site)
+}
+
+fn records(site: &Site) -> Vec<PathBuf> {
+    let dir = site.config.state.join("records/shop.web.main");
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    let mut paths: Vec<_> = entries.map(|it| it.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn told(counter: u64, run: &ReleaseRef, change: impl Fn(&mut Desired)) -> Desired {
+    let mut desired = granted(counter, Some(run), Purpose::Forward);
+    change(&mut desired);
+    desired
+}
+
+#[tokio::test]
+async fn a_release_is_recorded_and_a_damaged_record_is_made_anew() {
+    let (_dir, site) = a_site();
+    let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
+    let mut agent = Agent::start(site.hands()).await;
+    agent.grant(1, Some(&one), Purpose::Forward).await;
+    let recorded = records(&site);
+    assert_eq!(recorded.len(), 1);
+    agent.stop().await;
+    for damage in ["", "damaged"] {
+        match damage {
+            "" => fs::remove_file(&recorded[0]).unwrap(),
+            damage => fs::write(&recorded[0], damage).unwrap(),
+        }
+        let mut agent = Agent::start(site.hands()).await;
+        let report = agent.until("looked", |it| it.compared).await;
+        assert_eq!(
+            report.drift, None,
+            "what Tamer links and writes is no drift"
+        );
+        agent.stop().await;
+        let made = fs::read(&recorded[0]).unwrap();
+        assert!(made.starts_with(b"tamer-record 1 "));
+    }
+    let mut agent = Agent::start(site.hands()).await;
+    assert_eq!(
+        *status(&agent.grant(2, Some(&two), Purpose::Forward).await),
+        Done
+    );
+    agent.stop().await;
+    assert_eq!(records(&site).len(), 2);
+}
+
+#[tokio::test]
+async fn a_drift_that_was_adopted_is_overwritten_and_a_further_one_is_not() {
+    let (_dir, site) = an_attentive_site();
+    let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
+    let mut agent = Agent::start(site.hands()).await;
+    agent.grant(1, Some(&one), Purpose::Forward).await;
+    edit(&site, b'a');
+    let adopted = digest(&agent.until("seen", |it| it.drift.is_some()).await);
+    edit(&site, b'b');
+    let desired = told(2, &two, |it| it.components[0].adopted = Some(adopted));
+    agent.desired.send_replace(Some(desired));
+    let report = agent.ended(2).await;
+    assert!(matches!(status(&report), Refused(_)));
+    let said = &failure(&report).message;
+    assert!(
+        said.starts_with("edited on the server: page.html"),
+        "{said}"
+    );
+    assert!(said.ends_with("Next: tamer drift --host web-1"), "{said}");
+    edit(&site, b'a');
+    let desired = told(3, &two, |it| it.components[0].adopted = Some(adopted));
+    agent.desired.send_replace(Some(desired));
+    assert_eq!(*status(&agent.ended(3).await), Done);
+    agent.stop().await;
+}
+
+/// The interval is an hour.
+#[tokio::test]
+async fn what_is_touched_is_looked_at_at_once() {
+    let (_dir, site) = a_site();
+    let one = site.publish("1.0.0", &[]);
+    let mut agent = Agent::start(site.hands()).await;
+    agent.grant(1, Some(&one), Purpose::Forward).await;
+    agent.until("looked", |it| it.compared).await;
+    edit(&site, b'a');
+    let report = agent.until("heard", |it| it.drift.is_some()).await;
+    assert_eq!(report.drift.unwrap().differences[0].path, "page.html");
+    fs::remove_file(site.root().join("current")).unwrap();
+    agent
+        .until("seen to be gone", |it| it.running.is_none())
+        .await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_may_only_warn() {
+    let (_dir, site) = a_site();
+    site.environment(&format!("{QUICK}on_drift = \"warn\"\n"));
+    let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
+    let mut agent = Agent::start(site.hands()).await;
+    agent.grant(1, Some(&one), Purpose::Forward).await;
+    edit(&site, b'a');
+    assert_eq!(
+        *status(&agent.grant(2, Some(&two), Purpose::Forward).await),
+        Done
+    );
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_deployed_is_put_back_and_nothing_that_nobody_has_seen() {
+    let (_dir, site) = an_attentive_site();
+    let one = site.publish("1.0.0", &[]);
+    let mut agent = Agent::start(site.hands()).await;
+    agent.grant(1, Some(&one), Purpose::Forward).await;
+    let inode = |path: &str| {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(site.root().join("current").join(path))
+            .unwrap()
+            .ino()
+    };
+    let directory = inode(".");
+    edit(&site, b'a');
+    let seen = digest(&agent.until("seen", |it| it.drift.is_some()).await);
+    let repair = |counter, digest| {
+        let desired = told(counter, &one, |it| {
+            it.components[0].grant = None;
+            it.components[0].repair = Some(digest);
+        });
+        agent.desired.send_replace(Some(desired));
+    };
+    repair(2, seen);
+    agent
+        .until("put back", |it| it.compared && it.drift.is_none())
+        .await;
+    assert_eq!(site.running().as_deref(), Some("1.0.0"), "it is whole");
+    assert_eq!(
+        inode("."),
+        directory,
+        "who works there goes on working there"
+    );
+    // Another change, of which nobody has spoken.
+    edit(&site, b'c');
+    let other = agent.until("seen again", |it| it.drift.is_some()).await;
+    assert_ne!(digest(&other), seen);
+    // The store is gone: the failure is told, and asking again tries again.
+    let store = site.dir.join("store");
+    let away = site.dir.join("away");
+    tamer_kit::durable::rename(&store, &away).unwrap();
+    let desired = told(3, &one, |it| {
+        it.components[0].grant = None;
+        it.components[0].repair = Some(digest(&other));
+    });
+    agent.desired.send_replace(Some(desired));
+    let report = agent.until("not put back", |it| it.repair.is_some()).await;
+    assert_eq!(report.repair.unwrap().drift, digest(&other));
+    tamer_kit::durable::rename(&away, &store).unwrap();
+    let desired = told(4, &one, |it| {
+        it.components[0].grant = None;
+        it.components[0].repair = Some(digest(&other));
+    });
+    agent.desired.send_replace(Some(desired));
+    let report = agent
+        .until("put back", |it| it.compared && it.drift.is_none())
+        .await;
+    assert_eq!(report.repair, None);
+    assert_eq!(site.running().as_deref(), Some("1.0.0"));
+    agent.stop().await;
+}
+
+/// Whenever an agent dies in a repair, the release can be deployed over, and nothing is left of the repair.
+#[test]
+fn kill_at_every_step_of_a_repair() {
+    let scenario = Scenario::new(1);
+    let site = &scenario.site;
+    for at in ["repair:before", "repair:unpacked", "repair:after"] {
+        scenario.reset();
+        edit(site, b'a');
+        let seen = digest(&seen_by_a_start(site));
+        let desired = told(2, &scenario.good[0], |it| {
+            it.components[0].grant = None;
+            it.components[0].repair = Some(seen);
+        });
+        assert_eq!(scenario.run(&desired, Some(at)).signal(), Some(9), "{at}");
+        // It goes on by itself: the desired state is in the journal.
+        assert_eq!(seen_by_a_start(site).drift, None, "{at}");
+        assert_eq!(site.running().as_deref(), Some("1.0.0"), "{at}");
+        for entry in fs::read_dir(site.root().join("releases")).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(!name.starts_with('.'), "{at}: {name} was left");
+        }
+    }
+}
+
+/// What an agent reports once it has looked and, where it was asked to, has put back.
+fn seen_by_a_start(site: &Site) -> ComponentReport {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut agent = Agent::start(site.hands()).await;
+        let asked = fs::read_to_string(site.config.state.join("journal")).unwrap();
+        let asked = asked.contains("\"repair\"");
+        let report = agent
+            .until("looked", |it| it.compared && (!asked || it.drift.is_none()))
+            .await;
+        agent.stop().await;
+        report
+    })
+}

@@ -1,0 +1,54 @@
+//! What was changed by hand, and what somebody said of it.
+
+use crate::fleet::Fleet;
+use tamer_core::desired::ComponentReport;
+use tamer_core::drift::{Drift, Way, Word};
+use tamer_core::id::{HostName, TargetKey};
+use tamer_proto::v1;
+
+/// Puts what a host said of a component's drift into its row.
+pub(super) fn show(
+    fleet: &Fleet,
+    name: &HostName,
+    key: &TargetKey,
+    said: &ComponentReport,
+    row: &mut v1::HostComponent,
+) {
+    row.compared = said.compared;
+    let Some(drift) = &said.drift else { return };
+    row.drift = Some(drifted(drift));
+    row.not_repaired = said
+        .repair
+        .as_ref()
+        .filter(|it| it.drift == drift.digest)
+        .map(|it| (&it.failure).into());
+    match fleet.word(name, key, drift) {
+        Some(said) if said.way == Way::Adopt => row.adopted = Some(word(said)),
+        Some(said) => row.repair = Some(word(said)),
+        None => {}
+    }
+}
+
+fn drifted(drift: &Drift) -> v1::DriftRow {
+    let differences = drift.differences.iter();
+    v1::DriftRow {
+        digest: drift.digest.to_string(),
+        total: drift.total,
+        differences: differences
+            .map(|it| v1::Difference {
+                path: it.path.clone(),
+                change: it.change.name().to_owned(),
+            })
+            .collect(),
+    }
+}
+
+fn word(word: &Word) -> v1::DriftWord {
+    v1::DriftWord {
+        drift: word.digest.to_string(),
+        total: word.total,
+        by: word.by.clone(),
+        reason: word.reason.clone(),
+        at_ms: word.at.0,
+    }
+}
