@@ -77,6 +77,20 @@ impl Fleet {
         }
     }
 
+    /// The host is gone, or another machine: what was said of the old one is void.
+    pub(super) fn forget_words(&mut self, name: &HostName) {
+        let about: Vec<_> = self
+            .words
+            .keys()
+            .filter(|(_, host)| host == name)
+            .cloned()
+            .collect();
+        for (key, host) in about {
+            self.words.remove(&(key.clone(), host.clone()));
+            self.word_changed(&key, &host);
+        }
+    }
+
     fn heard(&self, name: &HostName, key: &TargetKey) -> Option<&ComponentReport> {
         let components = &self.seats.get(name)?.components;
         components.iter().find(|said| is_of(&said.slot, key))
@@ -134,6 +148,35 @@ mod tests {
             }),
             migration: None,
         }
+    }
+
+    #[test]
+    fn what_was_said_of_a_machine_goes_with_it() {
+        let mut fleet = Fleet::new(1, None);
+        let key = TargetKey {
+            environment: "production".parse().unwrap(),
+            application: "shop".parse().unwrap(),
+            component: "web".parse().unwrap(),
+            pool: Default::default(),
+        };
+        let word = Word {
+            way: Way::Adopt,
+            digest: Digest::new([1; 32]),
+            total: 1,
+            by: "anna".to_owned(),
+            reason: "a fix".to_owned(),
+            at: Moment(0),
+        };
+        let hosts: [HostName; 2] = ["web-1", "web-2"].map(|name| name.parse().unwrap());
+        for host in &hosts {
+            fleet
+                .words
+                .insert((key.clone(), host.clone()), word.clone());
+        }
+        fleet.forget_words(&hosts[0]);
+        let left: Vec<_> = fleet.words.keys().map(|(_, host)| host).collect();
+        assert_eq!(left, [&hosts[1]]);
+        assert!(fleet.is_dirty(), "the store is told");
     }
 
     #[test]
