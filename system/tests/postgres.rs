@@ -8,13 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tamer_system::{Fleet, HostOptions, is_root, until};
 
-/// The driver that Django needs for it; the example itself runs on SQLite.
-const DRIVER: [&str; 3] = [
-    "psycopg==3.3.9",
-    "psycopg-binary==3.3.9",
-    "typing-extensions==4.16.0",
-];
-
 const MIGRATION: &str = r#"from django.db import migrations, models
 
 class Migration(migrations.Migration):
@@ -120,38 +113,13 @@ fn run(command: &mut Command) -> String {
     said
 }
 
-/// Builds the example once, and Django's driver beside it.
+/// Builds the example once, with Django's driver for PostgreSQL.
 fn built() -> PathBuf {
     let there = Path::new(env!("CARGO_TARGET_TMPDIR")).join("notes");
     fs::create_dir_all(&there).unwrap();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/django-notes");
-    run(Command::new(example.join("build")).arg("0").arg(&there));
-    let driver = there.join("driver");
-    // pip puts it there as a whole.
-    if !driver.join("psycopg_binary").exists() {
-        let mut pip = Command::new("python3");
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--root-user-action",
-            "ignore",
-        ]);
-        pip.args([
-            "--no-input",
-            "--no-deps",
-            "--no-compile",
-            "--only-binary",
-            ":all:",
-        ]);
-        run(pip.arg("--target").arg(&driver).args(DRIVER));
-    }
-    let vendor = there.join("dist/vendor");
-    run(Command::new("cp")
-        .arg("-R")
-        .arg(driver.join("."))
-        .arg(vendor));
+    let mut build = Command::new(example.join("build"));
+    run(build.args(["--postgresql", "0"]).arg(&there));
     there.join("dist")
 }
 
