@@ -7,13 +7,19 @@ image_suite=bookworm
 # Everything that a host could want is in it, for hosts have no network but the lab's.
 image_packages=(
     systemd systemd-sysv dbus udev adduser iproute2 nftables procps curl ca-certificates openssl
-    python3 nginx-light haproxy postfix libsasl2-modules libfaketime zstd
+    python3 nginx-light haproxy postfix libsasl2-modules libfaketime zstd postgresql
+)
+# Never needed, and half of what they come with weighs: documents, man pages, translations; and what
+# PostgreSQL compiles queries with, if it were asked to.
+image_without=(
+    '/usr/share/doc/*' '/usr/share/locale/*' '/usr/share/man/*/*' '/usr/share/i18n/*'
+    '/usr/lib/*/libLLVM*' '/usr/lib/llvm*/*' '/usr/lib/*/libz3*' '/usr/lib/postgresql/*/lib/bitcode/*'
 )
 # Started by provisioning, on the hosts that need them.
-image_idle_units=(nginx.service haproxy.service postfix.service)
+image_idle_units=(nginx.service haproxy.service postfix.service postgresql.service)
 
 image_recipe() {
-    say "$image_suite" "${image_packages[@]}" "${image_idle_units[@]}"
+    say "$image_suite" "${image_packages[@]}" "${image_without[@]}" "${image_idle_units[@]}"
     declare -f image_build image_finish
 }
 
@@ -43,6 +49,8 @@ image_finish() {
         dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
     rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root/etc/machine-id" \
         "$root/etc/hostname" "$root/etc/resolv.conf" "$root/etc/nginx/sites-enabled/default"
+    # The database that its package makes: a scenario that wants one makes its own.
+    rm -rf "$root"/var/lib/postgresql/* "$root"/etc/postgresql/* "$root"/var/log/postgresql/*
     : >"$root/etc/machine-id"
     # The journal survives a power cut, and is read after it.
     mkdir -p "$root/var/log/journal" "$root/tamer"
@@ -55,10 +63,10 @@ image_build() {
     for option in /etc/apt/apt.conf.d/*proxy* /etc/apt/apt.conf.d/*artifact*; do
         [ -f "$option" ] && options+=(--aptopt="$option")
     done
-    # The sum of what man pages, translations and other people's documents weigh is half the image.
+    for option in "${image_without[@]}"; do
+        options+=(--dpkgopt="path-exclude=$option")
+    done
     if ! mmdebstrap --quiet --variant=minbase --include="${image_packages[*]}" \
-        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-        --dpkgopt='path-exclude=/usr/share/man/*/*' \
         "${options[@]}" "$image_suite" "$work/root" "${sources[@]}" >"$work.log" 2>&1; then
         tail -n 20 "$work.log" >&2
         rm -rf -- "$work"

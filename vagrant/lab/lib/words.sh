@@ -10,6 +10,8 @@ code=0
 environment=vagrant
 # The desk sees this time, where a scenario moves the clocks of everybody.
 desk_clock=0
+# How the notes are built.
+notes_options=()
 
 fail() {
     printf '!! %s\n' "$*"
@@ -144,7 +146,7 @@ publish() {
             cp "$checkout/examples/django-notes/tamer.toml" "$directory/"
             # Django is fetched once for all runs.
             mkdir -p "$cache/notes"
-            "$checkout/examples/django-notes/build" "$version" "$cache/notes"
+            "$checkout/examples/django-notes/build" "${notes_options[@]}" "$version" "$cache/notes"
             rm -rf -- "$directory/dist"
             cp -R "$cache/notes/dist" "$directory/"
             [ "${3-}" != --broken ] || rm "$directory/dist/notes/urls.py"
@@ -208,7 +210,12 @@ notes_answer() {
 
 # The version that is current on a host, read from its disk: `current HOST [ROOT]`.
 current() {
-    on "$1" sh -c 'basename -- "$(readlink "$1/current")"' sh "${2:-/srv/shop/web}" | sed 's/^[0-9]*-\(.*\)-[0-9a-f]*$/\1/'
+    on "$1" sh -c 'basename -- "$(readlink "$1/current")"' sh "${2:-/srv/shop/web}" | version_in
+}
+
+# The version in the name of a release's directory.
+version_in() {
+    sed 's/^[0-9]*-\(.*\)-[0-9a-f]*$/\1/'
 }
 
 # whole HOST [ROOT]: `current` is there, and is every file that its manifest lists, byte for byte.
