@@ -97,6 +97,46 @@ at_random_within() {
     sleep "$((wait / 1000)).$(printf '%03d' $((wait % 1000)))"
 }
 
+# in_peace COMMAND…: nothing breaks; $lasts are the milliseconds from when somebody was told of it to its end.
+in_peace() {
+    local from
+    meanwhile "$@"
+    its_line 'deployment '
+    from=${EPOCHREALTIME//[^0-9]/}
+    its_end 0
+    lasts=$(((${EPOCHREALTIME//[^0-9]/} - from) / 1000))
+    printf '  it takes %s ms\n' "$lasts"
+}
+
+# on_its_disk HOST: the version that is current on a host that is off; nothing if that is not whole.
+on_its_disk() {
+    local root=$lab/hosts/$1/root/srv/shop/web
+    python3 "$lab/share/whole.py" "$root" >&2 || return 0
+    basename -- "$(readlink "$root/current")" | version_in
+}
+
+# fetches_slowly HOST: its agent fetches 2 MiB of releases a second, and says what came and what was cut.
+fetches_slowly() {
+    on "$1" sh -eu -c '
+        sed -i -E "s|^# (metrics = .*)|\1|; s|^# fetch_limit = .*|fetch_limit = \"2MiB\"|" /etc/tamer/agent.toml
+        mkdir -p /etc/systemd/system/tamer-agent.service.d
+        printf "[Service]\nEnvironment=TAMER_LOG=info,tamer_agent::remote=debug\n" \
+            >/etc/systemd/system/tamer-agent.service.d/slow.conf
+        systemctl daemon-reload
+        systemctl restart tamer-agent'
+    everybody_is_back
+}
+
+# fetched HOST: how many bytes of releases its agent has fetched since it was started.
+fetched() {
+    on "$1" curl --silent --fail http://127.0.0.1:7402/metrics |
+        awk '$1 == "tamer_agent_fetched_bytes_total" { print $2 }'
+}
+
+fetched_more_than() {
+    [ "$(fetched "$1")" -gt "$2" ]
+}
+
 # newer_package NAME VERSION: the package under test as its next version; prints where hosts see it.
 newer_package() {
     local work=$lab/share/newer-$1
