@@ -88,7 +88,7 @@ image_ready() {
     exec 8>"$cache/.lock"
     flock 8
     if [ ! -s "$file" ]; then
-        say "making the image (once, under a minute): $file"
+        say "making the image (once, a minute or two): $file"
         image_build "$file"
     fi
     exec 8>&-
