@@ -72,6 +72,11 @@ impl Converge {
             return false;
         }
         let facts = state.facts(None, view.as_ref());
+        // The agent is about to be started again, which would end the program in the middle.
+        let exchange = self.slots.values().filter_map(|it| it.working.as_ref());
+        if exchange.into_iter().any(|it| it.own) {
+            return false;
+        }
         match plan::migrate(order, &facts, known, journal.void_through, now) {
             Migrate::Known | Migrate::Wait => false,
             Migrate::End(status) => {
@@ -148,7 +153,9 @@ impl Converge {
         id: tamer_core::generation::Generation,
         status: MigrationStatus,
     ) {
-        tracing::info!(%slot, order = %id, ?status, "migration ended");
+        // What the programs printed may hold passwords: it goes to those who may deploy, and into no log.
+        let failed = status.failure().map(|failure| failure.message.as_str());
+        tracing::info!(%slot, order = %id, ended = status.word(), failed, "migration ended");
         let migration = &mut self.state(slot).migration;
         migration.working = None;
         migration.ended = Some(MigrationReport { id, status });

@@ -117,8 +117,11 @@ impl Converge {
                 let Some(root) = known.root.clone() else {
                     return false;
                 };
-                let others = self.slots.values().filter_map(|it| it.working.as_ref());
-                if !go.may_begin(others.map(|it| it.own)) {
+                let switches = self.slots.values().filter_map(|it| it.working.as_ref());
+                // Nor does the agent's restart interrupt what is being done to a database.
+                let migrations = self.slots.values().map(|it| &it.migration.working);
+                let migrations = migrations.filter(|it| it.is_some()).map(|_| false);
+                if !go.may_begin(switches.map(|it| it.own).chain(migrations)) {
                     tracing::debug!(%slot, "waits for another component's switch");
                     return false;
                 }
@@ -185,6 +188,10 @@ impl Converge {
                         continue;
                     }
                 };
+                // A switch under way may have to go back to what would be taken away here.
+                if state.working.is_some() && steps.contains(&plan::Step::Prune) {
+                    continue;
+                }
                 let job = StageJob {
                     slot: wanted.slot.clone(),
                     release: staging.release,

@@ -127,7 +127,7 @@ pub fn current(root: &Path, on_disk: &BTreeMap<String, Arc<Installed>>) -> Curre
 /// Points `current` to a release, or removes it. Durable when it returns; doing it again does no harm.
 ///
 /// # Errors
-/// [`Failure`]: `current` is then what it was, or what it is to be.
+/// [`Failure`], also where there is no such release: `current` is then what it was, or what it is to be.
 pub fn switch(root: &Path, name: Option<&str>) -> Result<(), Failure> {
     let link = current_link(root);
     match name {
@@ -136,6 +136,9 @@ pub fn switch(root: &Path, name: Option<&str>) -> Result<(), Failure> {
             if fs::read_link(&link).is_ok_and(|there| there == target) {
                 return Ok(());
             }
+            let release = root.join(&target);
+            fs::metadata(&release)
+                .map_err(|e| file_failure(&FileError::new("switch to", &release)(e)))?;
             durable::symlink(&target, &link).map_err(|e| file_failure(&e))
         }
         None => match fs::remove_file(&link) {
@@ -220,10 +223,14 @@ mod tests {
     fn switching_is_relative_and_may_be_repeated() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
+        fs::create_dir_all(root.join("releases/1-1.0.0-abababababab")).unwrap();
         for _ in 0..2 {
             switch(root, Some("1-1.0.0-abababababab")).unwrap();
             let target = fs::read_link(root.join("current")).unwrap();
             assert_eq!(target, Path::new("releases/1-1.0.0-abababababab"));
+            // What is not there leaves everything as it is.
+            let gone = switch(root, Some("2-1.1.0-cdcdcdcdcdcd")).unwrap_err();
+            assert!(gone.message.contains("releases/2-1.1.0-cdcdcdcdcdcd"));
         }
         assert!(matches!(
             current(root, &BTreeMap::new()),

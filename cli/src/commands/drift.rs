@@ -17,6 +17,18 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// How often it is looked.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// What to type next: for what was asked about, and nothing beyond it.
+fn settling(args: &Drift) -> String {
+    let mut about = "tamer drift".to_owned();
+    if let Some(environment) = &args.environment {
+        about += &format!(" {environment}");
+    }
+    if let Some(host) = &args.host {
+        about += &format!(" --host {host}");
+    }
+    format!("{about} --repair, or {about} --adopt --reason TEXT")
+}
+
 pub(super) async fn run(at: &Context<'_>, args: &Drift) -> Result<Exit> {
     let session = at.session().await?;
     let answer = ask(&session, args).await?;
@@ -32,8 +44,7 @@ pub(super) async fn run(at: &Context<'_>, args: &Drift) -> Result<Exit> {
         (_, true) => "repair",
         _ => {
             show(at, &answer);
-            at.printer
-                .next("tamer drift --repair, or tamer drift --adopt --reason TEXT");
+            at.printer.next(settling(args));
             return Ok(Exit::Drift);
         }
     };
@@ -148,4 +159,30 @@ fn unknown(hosts: &[HostRow]) -> Vec<String> {
             )
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_advised_reaches_no_further_than_what_was_asked() {
+        let mut args = Drift {
+            environment: None,
+            host: None,
+            repair: false,
+            adopt: false,
+            reason: None,
+        };
+        assert_eq!(
+            settling(&args),
+            "tamer drift --repair, or tamer drift --adopt --reason TEXT"
+        );
+        args.environment = Some("staging".parse().unwrap());
+        args.host = Some("web-1".parse().unwrap());
+        assert_eq!(
+            settling(&args),
+            "tamer drift staging --host web-1 --repair, or tamer drift staging --host web-1 --adopt --reason TEXT"
+        );
+    }
 }

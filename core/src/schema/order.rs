@@ -99,4 +99,25 @@ impl MigrationStatus {
     pub fn is_final(&self) -> bool {
         !matches!(self, Self::Working)
     }
+
+    /// Which of them it is, in a word or two.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Working => "working",
+            Self::Done(_) => "done",
+            Self::NotBegun { .. } => "not begun",
+            Self::Failed { .. } => "failed",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+
+    /// What failed, where something did.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Working | Self::Done(_) => None,
+            Self::NotBegun { failure, .. }
+            | Self::Failed { failure, .. }
+            | Self::Unknown { failure, .. } => Some(failure),
+        }
+    }
 }

@@ -62,18 +62,31 @@ pub(super) fn look(
             Ok(Outcome::Whole(record(walk.finished()?, read)))
         }
         Err(Stop::GivenUp) => {
-            let mut entries = walk.entries;
-            let after = entries.last().map_or("", |entry| &entry.path).to_owned();
-            let rest = walk.before.iter();
-            let rest = rest.filter(|entry| walk_order(&entry.path, &after).is_gt());
-            entries.extend(rest.cloned());
+            let seen = walk.entries;
+            let after = seen.last().map_or("", |entry| &entry.path).to_owned();
             Ok(Outcome::GivenUp {
-                record: record(entries, read_before),
+                record: record(with_what_was_not_met(seen, walk.before), read_before),
                 after,
             })
         }
         Err(Stop::Failed(error)) => Err(error),
     }
+}
+
+/// What was seen, and all else that the record knows, in order. What it knows and nobody met is kept as it is:
+/// it may be known to be missing, and if not, the next look misses it.
+fn with_what_was_not_met(seen: Vec<Entry>, before: &[Entry]) -> Vec<Entry> {
+    let mut entries = Vec::with_capacity(seen.len().max(before.len()));
+    let mut before = before.iter().peekable();
+    for entry in seen {
+        while let Some(older) = before.next_if(|it| walk_order(&it.path, &entry.path).is_lt()) {
+            entries.push(older.clone());
+        }
+        before.next_if(|it| it.path == entry.path);
+        entries.push(entry);
+    }
+    entries.extend(before.cloned());
+    entries
 }
 
 /// Why a walk ends early.
