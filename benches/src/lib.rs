@@ -3,5 +3,6 @@
 
 pub mod fleet;
 pub mod measure;
+pub mod others;
 pub mod process;
 pub mod tree;

@@ -3,14 +3,14 @@
 //! `fleet TREE [HOSTS] [DIRECTORY]`: 30 agents without root by default, everything on `/dev/shm`. The
 //! release that is rolled back has one file, no hooks and no checks; TREE is what the second deploy brings.
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tamer_bench::fleet::{ENVIRONMENT, Fleet};
-use tamer_bench::measure::{self, Cost, head, mebibytes, median, megabytes, note, row, spread};
-use tamer_bench::{process, tree};
+use tamer_bench::measure::{self, head, mebibytes, median, megabytes, note, row, spread};
+use tamer_bench::{others, process, tree};
 
 const SMALL: &str = "small";
 const LARGE: &str = "large";
@@ -215,7 +215,9 @@ async fn deploys(fleet: &Fleet, source: &Path) -> anyhow::Result<()> {
         cpus.push((after.0 + after.1).saturating_sub(before.0 + before.1));
         fleet.runs(LARGE, &version)?;
         fleet.settle().await?;
-        unpacked.push(only_unpack(&archive, &room.join("only"), hosts)?);
+        let only = room.join("only");
+        unpacked.push(others::each(hosts, &only, others::TAR, &[&archive])?);
+        fs::remove_dir_all(&only)?;
     }
     for agent in &fleet.agents {
         tree::same(&large, &agent.root(LARGE).join("current/"))?;
@@ -262,24 +264,4 @@ async fn deploys(fleet: &Fleet, source: &Path) -> anyhow::Result<()> {
         &format!("roll back {hosts} hosts from one tree to the one before"),
         &spread(&back)?,
     ])
-}
-
-/// Unpacks an archive as often as there are hosts, one process a core at a time.
-fn only_unpack(archive: &Path, place: &PathBuf, hosts: usize) -> anyhow::Result<Cost> {
-    for n in 1..=hosts {
-        fs::create_dir_all(place.join(n.to_string()))?;
-    }
-    let script = "seq \"$1\" | xargs -P \"$(nproc)\" -I{} tar --zstd -xf \"$2\" -C \"$3/{}\"";
-    let cost = measure::run(
-        Command::new("sh")
-            .args(["-c", script, "sh", &hosts.to_string()])
-            .arg(archive)
-            .arg(place),
-    )?;
-    ensure!(
-        tree::size(&place.join(hosts.to_string()))?.0 > 0,
-        "nothing was unpacked"
-    );
-    fs::remove_dir_all(place)?;
-    Ok(cost)
 }

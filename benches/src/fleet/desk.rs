@@ -128,6 +128,26 @@ impl Desk {
         self.end(operators, answer.deployment, begun).await
     }
 
+    /// Asks for a version on all hosts, where there may be nothing to do; gives how long that took.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub async fn ask_for(&self, application: &str, version: &str) -> anyhow::Result<Duration> {
+        let request = DeployRequest {
+            environment: ENVIRONMENT.to_owned(),
+            application: application.to_owned(),
+            version: version.to_owned(),
+            ..DeployRequest::default()
+        };
+        let mut operators = self.operators()?;
+        let begun = Instant::now();
+        let answer = operators.deploy(request).await?.into_inner();
+        if answer.deployment == 0 {
+            return Ok(begun.elapsed());
+        }
+        Ok(self.end(operators, answer.deployment, begun).await?.wall)
+    }
+
     /// Goes back to the version before, on all hosts.
     ///
     /// # Errors

@@ -12,7 +12,8 @@ pub use program::Program;
 use crate::process;
 use anyhow::{Context as _, bail};
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -49,6 +50,8 @@ pub struct Fleet {
     pub controller: Program,
     /// The operator.
     pub desk: Desk,
+    /// Where the controller shows its metrics.
+    metrics: SocketAddr,
     dir: TempDir,
 }
 
@@ -86,7 +89,7 @@ impl Fleet {
         serve.arg("serve").arg("--config").arg(&file);
         let controller = Program::start(serve, &dir.path().join("controller.log"))?;
         wait_for("the controller to serve", || {
-            Ok(std::net::TcpStream::connect(&listen).is_ok())
+            Ok(TcpStream::connect(&listen).is_ok())
         })?;
         let mut desk = Desk::new(dir.path().join("desk"))?;
         desk.tamer(&["login", token])?;
@@ -103,6 +106,7 @@ impl Fleet {
             agents: Vec::new(),
             controller,
             desk,
+            metrics: shown,
             dir,
         };
         for n in 1..=hosts {
@@ -158,6 +162,44 @@ impl Fleet {
             agents += process::cpu(agent.program.id())?;
         }
         Ok((process::cpu(self.controller.id())?, agents))
+    }
+
+    /// The bytes of archives and manifests that the controller has sent so far.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub fn sent(&self) -> anyhow::Result<u64> {
+        const NAME: &str = "tamer_controller_artifact_sent_bytes_total ";
+        let mut stream = TcpStream::connect(self.metrics).context("cannot read the metrics")?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let value = text.lines().find_map(|line| line.strip_prefix(NAME));
+        let value = value.with_context(|| format!("the controller has no {NAME}"))?;
+        Ok(value.trim().parse()?)
+    }
+
+    /// The largest peak of an agent, and the controller's, since [`Fleet::forget_peaks`]; in bytes.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub fn peaks(&self) -> anyhow::Result<(u64, u64)> {
+        let mut most = 0;
+        for agent in &self.agents {
+            most = process::peak(agent.program.id())?.max(most);
+        }
+        Ok((most, process::peak(self.controller.id())?))
+    }
+
+    /// Begins to look for peaks anew.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub fn forget_peaks(&self) -> anyhow::Result<()> {
+        for agent in &self.agents {
+            process::forget_peak(agent.program.id())?;
+        }
+        process::forget_peak(self.controller.id())
     }
 
     /// Waits until nobody has anything left to do: less than 1 % of a core for 200 ms.
