@@ -105,7 +105,12 @@ fn serves_on_when_the_disk_is_full_while_unpacking() {
     let Some(_disk) = Small::mount(&small, "size=64m,mode=755") else {
         return skipped("a full disk needs root, to mount a small tmpfs");
     };
-    fleet.add("web-1", &HostOptions::default());
+    // Slow enough for the disk to be filled meanwhile.
+    let slow = HostOptions {
+        more: "fetch_limit = \"8MiB\"\n".to_owned(),
+        ..HostOptions::default()
+    };
+    fleet.add("web-1", &slow);
     let root = fleet.host(1).dir().join("root");
     std::os::unix::fs::symlink(&small, &root).unwrap();
     fleet.all_connected();

@@ -84,7 +84,11 @@ fn goes_back_by_hand_to_what_is_on_disk() {
         .tamer(&["rollback", "production", "--reason", "orders are lost"])
         .ends(0);
     fleet.all_run("1.0.0");
-    assert_eq!(fleet.host(1).releases()[0], releases[0], "the very same");
+    // What is going away meanwhile may still be there, under another name.
+    assert!(
+        fleet.host(1).releases().contains(&releases[0]),
+        "the very same"
+    );
     fleet.tamer(&["history"]).ends(0).says(&[
         "back to shop 1.1.0",
         "back to shop 1.0.0",

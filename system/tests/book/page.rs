@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `sh` | commands, run in order in one shell a page |
 //! | `sh exits=6` | the same, and this is how they end |
+//! | `sh stopped` | the same, after the reader has stopped what was started |
 //! | `console` | commands after `$ ` with what they print; `…` stands for anything |
 //! | `console until=WORD` | the same, again until WORD is printed: `_` is a blank, `$` the end of a line |
 //! | `toml file=NAME` (any language) | a file that the reader writes; its first line names it |
@@ -48,6 +49,8 @@ pub(crate) struct Block {
 pub(crate) enum Kind {
     /// Commands that end with this code.
     Commands(i32),
+    /// Commands for when nothing runs any more.
+    Stopped,
     /// Commands and what they print; looked at again until this word is there.
     Transcript(Option<String>),
     /// A file.
@@ -119,7 +122,12 @@ impl Page {
 
     /// Whether there is anything to run here.
     pub(crate) fn runs(&self) -> bool {
-        let runs = |block: &Block| matches!(block.kind, Kind::Commands(_) | Kind::Transcript(_));
+        let runs = |block: &Block| {
+            matches!(
+                block.kind,
+                Kind::Commands(_) | Kind::Stopped | Kind::Transcript(_)
+            )
+        };
         self.blocks.iter().any(runs)
     }
 }
@@ -134,6 +142,7 @@ impl Kind {
         match (language, &words[..]) {
             ("sh", []) => Some(Self::Commands(0)),
             ("sh", [("exits", code)]) => code.parse().ok().map(Self::Commands),
+            ("sh", [("stopped", "")]) => Some(Self::Stopped),
             ("sh", [("ci", "")]) => Some(Self::Ci),
             ("console", []) => Some(Self::Transcript(None)),
             ("console", [("until", word)]) => Some(Self::Transcript(Some(word.replace('_', " ")))),

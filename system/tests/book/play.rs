@@ -117,6 +117,9 @@ fn script(page: &Page, book: &str, port: u16) -> (String, Vec<(String, Vec<Strin
         let text = here_and_now(&block.text, book, port);
         match &block.kind {
             Kind::Commands(0) => out += &text,
+            Kind::Stopped => {
+                let _ = write!(out, "stop_all\n{text}");
+            }
             Kind::Commands(code) => {
                 let _ = writeln!(
                     out,

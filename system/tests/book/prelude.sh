@@ -89,6 +89,14 @@ stop() {
     unset "unit_pid[$1]"
 }
 
+# What readers do with Ctrl-C.
+stop_all() {
+    local name
+    for name in "${!unit_pid[@]}"; do
+        stop "$name"
+    done
+}
+
 # What pages type of systemd, for the two units of Tamer.
 systemctl() {
     local verb=$1 name=${*: -1} words
