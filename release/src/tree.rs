@@ -5,9 +5,11 @@
 
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use tamer_kit::durable::{self, FileError};
 
@@ -22,12 +24,13 @@ pub(crate) fn temp_name(name: &str) -> String {
 /// what [`sweep`] removes.
 ///
 /// # Errors
-/// [`FileError`], also if it is not there.
+/// [`FileError`], also if it is not there, or if something is mounted in it.
 pub fn remove_release(release: &Path) -> Result<(), FileError> {
-    let mut gone = std::ffi::OsString::from(GONE);
+    let mut gone = OsString::from(GONE);
     gone.push(release.file_name().unwrap_or_default());
     let gone = release.with_file_name(gone);
     remove_if_there(&gone)?;
+    without_mounts(release)?;
     durable::rename(release, &gone)?;
     remove_if_there(&gone)
 }
@@ -57,8 +60,58 @@ pub fn sweep(parent: &Path) -> Result<Vec<PathBuf>, FileError> {
     Ok(removed)
 }
 
-/// Removes a tree, a file or a link, read-only or not; that it is not there is fine too.
+/// Refuses a tree in which something else is mounted: removing it would empty that.
+fn without_mounts(path: &Path) -> Result<(), FileError> {
+    const TABLE: &str = "/proc/self/mountinfo";
+    let Ok(tree) = fs::canonicalize(path) else {
+        return Ok(()); // It is not there, or a link that leads nowhere: nothing is below it.
+    };
+    let table = fs::read(TABLE).map_err(FileError::new("read", Path::new(TABLE)))?;
+    match mounted_below(&tree, &table) {
+        None => Ok(()),
+        Some(mount) => {
+            let said = format!("{0} is mounted there. Next: umount {0}", mount.display());
+            Err(FileError::new("remove", path)(io::Error::other(said)))
+        }
+    }
+}
+
+/// The first mount point of a table like `/proc/self/mountinfo` that is below `tree`, or `tree` itself. The
+/// fifth field is where it is mounted, with blanks and the like as `\\040` (`man 5 proc_pid_mountinfo`).
+fn mounted_below(tree: &Path, table: &[u8]) -> Option<PathBuf> {
+    let fields = table.split(|&byte| byte == b'\n');
+    fields
+        .filter_map(|line| line.split(|&byte| byte == b' ').nth(4))
+        .map(|field| PathBuf::from(OsString::from_vec(unescaped(field))))
+        .find(|mount| mount.starts_with(tree))
+}
+
+fn unescaped(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [byte, after @ ..] = rest {
+        let octal = after.get(..3).filter(|_| *byte == b'\\');
+        let octal = octal.and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(meant) => {
+                out.push(meant);
+                rest = &after[3..];
+            }
+            None => {
+                out.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+/// Removes a tree, a file or a link, read-only or not; that it is not there is fine too. A tree in which
+/// something is mounted is left alone.
 pub(crate) fn remove_if_there(path: &Path) -> Result<(), FileError> {
+    if fs::symlink_metadata(path).is_ok_and(|about| about.is_dir()) {
+        without_mounts(path)?;
+    }
     let remove = || match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
@@ -127,6 +180,22 @@ mod tests {
         remove_release(&release).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(remove_release(&release).unwrap_err().is_not_found());
+    }
+
+    #[test]
+    fn what_is_mounted_in_a_release_is_found() {
+        let table = b"22 1 0:20 / / rw - ext4 /dev/a rw\n\
+            31 22 0:30 / /srv/shop/web/releases/1-1.0.0-aa/n\\040fs rw,relatime shared:1 - nfs a:/b rw\n\
+            32 22 0:31 / /srv/shop/web/releases/1-1.0.0-aab rw - tmpfs tmpfs rw\n\
+            a line that is none\n";
+        let found = |tree: &str| mounted_below(Path::new(tree), table);
+        let at = "/srv/shop/web/releases/1-1.0.0-aa";
+        assert_eq!(found(at), Some(Path::new(at).join("n fs")));
+        assert_eq!(found("/srv/shop/web/releases/1-1.0.0-a"), None);
+        assert_eq!(found("/srv/shop/web/releases/2-1.0.0-bb"), None);
+        // As this machine has it: something is always mounted at the root, and never in a directory just made.
+        assert!(without_mounts(Path::new("/")).is_err());
+        without_mounts(tempfile::tempdir().unwrap().path()).unwrap();
     }
 
     #[test]
