@@ -173,12 +173,22 @@ impl Dir {
         })
     }
 
-    /// Makes the directory `name`; whatever is there already under that name stays.
+    /// Makes the directory `name`, and gives it to its owner; whatever else is there already under that name
+    /// stays as it is.
     fn make(&self, name: &str, owner: Option<(u32, u32)>) -> Result<(), Failure> {
         let path = self.path.join(name);
-        if rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            return Ok(());
+        if rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+            self.make_new(name, &path)?;
         }
+        match owner {
+            Some(owner) => self
+                .give(name, owner)
+                .map_err(|e| failed("change the owner of", &path, e)),
+            None => Ok(()),
+        }
+    }
+
+    fn make_new(&self, name: &str, path: &Path) -> Result<(), Failure> {
         let mode = Mode::from_raw_mode(if self.read_only { 0o555 } else { 0o755 });
         let make = |fd: &OwnedFd| {
             rustix::fs::mkdirat(fd, name, mode)?;
@@ -192,23 +202,33 @@ impl Dir {
             }
         };
         self.changed(make)
-            .map_err(|e| failed("create the directory", &path, e))?;
-        if let Some((user, group)) = owner {
-            // NOFOLLOW: between the two calls it could have been exchanged.
-            let (user, group) = (
-                rustix::fs::Uid::from_raw(user),
-                rustix::fs::Gid::from_raw(group),
-            );
-            rustix::fs::chownat(
-                &self.fd,
-                name,
-                Some(user),
-                Some(group),
-                AtFlags::SYMLINK_NOFOLLOW,
-            )
-            .map_err(|e| failed("change the owner of", &path, e))?;
+            .map_err(|e| failed("create the directory", path, e))
+    }
+
+    /// Gives a directory that the agent has made to its owner. It is opened first, and given only if it is the
+    /// agent's and empty: the owner of the directory above may have put another one in its place. A crash after
+    /// it was made leaves it the agent's, and this is done again.
+    fn give(&self, name: &str, (user, group): (u32, u32)) -> Result<(), Errno> {
+        let dir = match rustix::fs::openat(&self.fd, name, flags(), Mode::empty()) {
+            Err(Errno::LOOP | Errno::NOTDIR) => return Ok(()),
+            dir => dir?,
+        };
+        let about = rustix::fs::fstat(&dir)?;
+        let made_here = about.st_uid == rustix::process::geteuid().as_raw();
+        if (about.st_uid, about.st_gid) == (user, group) || !made_here {
+            return Ok(());
         }
-        Ok(())
+        for entry in rustix::fs::Dir::read_from(&dir)? {
+            if ![c".", c".."].contains(&entry?.file_name()) {
+                return Ok(());
+            }
+        }
+        let (user, group) = (
+            rustix::fs::Uid::from_raw(user),
+            rustix::fs::Gid::from_raw(group),
+        );
+        rustix::fs::fchown(&dir, Some(user), Some(group))?;
+        rustix::fs::fsync(&dir)
     }
 
     fn link(&self, name: &str, target: &Path) -> Result<(), Failure> {
@@ -344,6 +364,36 @@ mod tests {
         let said = link(dir.path(), &release, &spec(&["sub/cache/"]), None).unwrap_err();
         assert!(said.message.contains("no link"), "{said}");
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_given_away_and_what_somebody_else_put_there_is_not() {
+        if !rustix::process::geteuid().is_root() {
+            return; // Only root can give directories away.
+        }
+        use std::os::unix::fs::MetadataExt;
+        let (dir, release) = site();
+        let shared = dir.path().join("shared");
+        for path in ["left", "full", "above/full"] {
+            fs::create_dir_all(shared.join(path)).unwrap();
+        }
+        for path in ["full/a", "above/full/a"] {
+            fs::write(shared.join(path), "root's").unwrap();
+        }
+        let paths = ["left/", "full/", "above/full/", "new/deep/"];
+        for _ in 0..2 {
+            link(dir.path(), &release, &spec(&paths), Some((4242, 4343))).unwrap();
+        }
+        let owner = |path: &str| {
+            let about = fs::symlink_metadata(shared.join(path)).unwrap();
+            (about.uid(), about.gid())
+        };
+        for path in ["left", "new", "new/deep"] {
+            assert_eq!(owner(path), (4242, 4343), "{path}");
+        }
+        for path in ["full", "full/a", "above", "above/full", "above/full/a"] {
+            assert_eq!(owner(path).0, 0, "{path}");
+        }
     }
 
     #[test]
