@@ -174,34 +174,32 @@ impl Tree {
     }
 
     /// Puts back what differs, from the fresh copy at `fresh`; what was added goes to the directory `aside`.
-    /// Nothing is done where the drift is another one than `asked`: nobody has seen that. Blocks.
+    /// Nothing is done where the drift is another one than `asked`: nobody has seen that. Nor is anything put back
+    /// that shows only afterwards, behind a manifest that was changed or while this goes on: it is what is seen
+    /// then. Blocks.
     ///
     /// # Errors
     /// The release cannot be read, or put right.
     pub fn put_back(&self, asked: Digest, fresh: &Path, aside: &Path) -> Result<Seen, Failure> {
+        let refused = |why, drift| Err(failure(FailureKind::Host, format!("{why}: {drift}")));
         let owners = self.owners()?;
-        let mut before = None;
-        loop {
-            let (seen, drift) = self.all()?;
-            let Some(drift) = drift else { return Ok(seen) };
-            let other = before.is_none() && drift.digest != asked;
-            if other || before == Some(drift.digest) {
-                let why = if other {
-                    "it has been changed once more: look at it again"
-                } else {
-                    "some of it cannot be put back"
-                };
-                return Err(failure(FailureKind::Host, format!("{why}: {drift}")));
+        let (seen, drift) = self.all()?;
+        let Some(drift) = drift else { return Ok(seen) };
+        if drift.digest != asked {
+            return refused("it has been changed once more: look at it again", drift);
+        }
+        let what = PutBack {
+            release: &self.release,
+            fresh,
+            aside,
+            owner: (owners.user, owners.groups[0]),
+        };
+        put_back(what, &drift).map_err(|e| file_failure(&e))?;
+        match self.all()? {
+            (_, Some(left)) if left.digest == asked => {
+                refused("some of it cannot be put back", left)
             }
-            before = Some(drift.digest);
-            let what = PutBack {
-                release: &self.release,
-                fresh,
-                aside,
-                owner: (owners.user, owners.groups[0]),
-            };
-            // A manifest that was changed hides what else was: so it is looked again.
-            put_back(what, &drift).map_err(|e| file_failure(&e))?;
+            (seen, _) => Ok(seen),
         }
     }
 

@@ -202,6 +202,29 @@ async fn what_was_deployed_is_put_back_and_nothing_that_nobody_has_seen() {
         .await;
     assert_eq!(report.repair, None);
     assert_eq!(site.running().as_deref(), Some("1.0.0"));
+    // What was changed behind a manifest that was changed is seen only when that is right, and waits for a word
+    // of its own.
+    edit(&site, b'd');
+    let manifest = site.root().join("current/.tamer/manifest.json");
+    fs::set_permissions(&manifest, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&manifest, "{}").unwrap();
+    let names = |report: &ComponentReport, path: &str| {
+        let drift = report.drift.as_ref();
+        drift.is_some_and(|it| it.differences.iter().any(|it| it.path == path))
+    };
+    let hiding = agent
+        .until("seen", |it| names(it, ".tamer/manifest.json"))
+        .await;
+    let desired = told(5, &one, |it| {
+        it.components[0].grant = None;
+        it.components[0].repair = Some(digest(&hiding));
+    });
+    agent.desired.send_replace(Some(desired));
+    agent
+        .until("what was hidden", |it| names(it, "page.html"))
+        .await;
+    let page = fs::read(site.root().join("current/page.html")).unwrap();
+    assert!(page.iter().all(|it| *it == b'd'), "nobody has seen that");
     agent.stop().await;
 }
 

@@ -78,7 +78,8 @@ prop_compose! {
     fn facts()(disk in prop::collection::vec(on_disk(), 0..7), current in 0usize..9,
         revoked in prop::collection::btree_set((0u8..8).prop_map(|n| Digest::new([n; 32])), 0..2),
         environment_version in prop::option::weighted(0.9, 2u64..=ENVIRONMENT),
-        failed in prop::option::of(prop::sample::select(vec![FailureKind::Trust, FailureKind::Fetch]))) -> Facts {
+        failed in prop::option::of(prop::sample::select(vec![FailureKind::Trust, FailureKind::Fetch])),
+        switching: bool) -> Facts {
         let mut seen = BTreeSet::new();
         let on_disk: Vec<OnDisk> = disk.into_iter().filter(|it| seen.insert(it.release.manifest)).collect();
         let current = match on_disk.get(current) {
@@ -86,7 +87,7 @@ prop_compose! {
             None if current == 8 => Current::Foreign("a link to /tmp".into()),
             None => Current::Nothing,
         };
-        Facts { on_disk, current, revoked, environment_version, staging_failure: failed.map(failure) }
+        Facts { on_disk, current, revoked, environment_version, staging_failure: failed.map(failure), switching }
     }
 }
 
@@ -229,8 +230,13 @@ proptest! {
         for round in 0.. {
             prop_assert!(round < 20, "it never ends");
             let next = stage(&wanted, &facts);
-            let Some(staging) = next.into_iter().find(|it| it.steps.is_ok()) else { break };
+            let Some(staging) = next.into_iter().find(|it| it.steps.is_ok()) else {
+                // What waits for the end of a switch becomes ready after it.
+                if std::mem::take(&mut facts.switching) { continue }
+                break
+            };
             let steps = staging.steps.unwrap();
+            prop_assert!(!facts.switching || !steps.contains(&Step::Prune), "it may have to go back to it");
             prop_assert!(!steps.is_empty());
             prop_assert!(!facts.revoked.contains(&staging.release.manifest));
             facts.on_disk.retain(|it| it.release != staging.release);

@@ -30,14 +30,22 @@ fn sees_what_was_edited_on_a_server() {
     fleet
         .tamer(&["drift"])
         .ends(10)
-        .says(&["web-1", "bin/stop: changed"]);
+        .says(&["web-1", "bin/stop: changed"])
+        .says(&["tamer drift --host web-1 --repair"]);
     fleet.tamer(&["drift", "--host", "web-2"]).ends(0);
     fleet
         .tamer(&["drift", "--adopt"])
         .ends(2)
-        .says(&["--reason"]);
+        .says(&["--reason", "--host"]);
     fleet
-        .tamer(&["drift", "--adopt", "--reason", "a quick fix"])
+        .tamer(&[
+            "drift",
+            "--host",
+            "web-1",
+            "--adopt",
+            "--reason",
+            "a quick fix",
+        ])
         .ends(0)
         .says(&["adopted by", "a quick fix"]);
     fleet
@@ -61,6 +69,10 @@ fn puts_back_what_was_edited_on_a_server() {
     fleet.component_says(1, "/drift", "bin/stop");
     fleet
         .tamer(&["drift", "--repair"])
+        .ends(2)
+        .says(&["--host"]);
+    fleet
+        .tamer(&["drift", "production", "--repair"])
         .ends(0)
         .says(&["is there again"]);
     assert_eq!(fs::read_to_string(&file).unwrap(), deployed);

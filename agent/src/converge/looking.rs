@@ -71,6 +71,7 @@ impl Looking {
     /// When it is looked again, if that is not now.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         match &self.under_way {
+            _ if self.repairs() => None,
             Some(_) => None,
             None => self.fast_at.into_iter().chain(self.full_at).min(),
         }
@@ -91,6 +92,8 @@ impl Looking {
             .get_or_insert(if known { now + interval } else { now });
         let full = self.full_at.is_some_and(|at| at <= now);
         match self.under_way {
+            // What is being put back is another drift at every instant.
+            _ if self.repairs() => None,
             Some(_) => None,
             None if fast <= now => Some(Due::Fast),
             None => full.then_some(Due::Full),

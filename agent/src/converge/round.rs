@@ -188,10 +188,6 @@ impl Converge {
                         continue;
                     }
                 };
-                // A switch under way may have to go back to what would be taken away here.
-                if state.working.is_some() && steps.contains(&plan::Step::Prune) {
-                    continue;
-                }
                 let job = StageJob {
                     slot: wanted.slot.clone(),
                     release: staging.release,

@@ -105,6 +105,7 @@ impl SlotState {
             staging_failure: run
                 .and_then(|run| self.failed.get(&run.manifest))
                 .map(|(failure, _)| failure.clone()),
+            switching: self.working.is_some(),
         }
     }
 

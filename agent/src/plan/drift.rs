@@ -79,6 +79,7 @@ mod tests {
             revoked: BTreeSet::new(),
             environment_version: None,
             staging_failure: None,
+            switching: false,
         };
         let wanted = |repair: Option<u8>| DesiredComponent {
             slot: Slot {

@@ -138,6 +138,7 @@ mod tests {
             revoked: Default::default(),
             environment_version: None,
             staging_failure: None,
+            switching: false,
         }
     }
 

@@ -105,6 +105,8 @@ pub struct Facts {
     pub environment_version: Option<u64>,
     /// Why the release in `run` is not staged, if that was tried.
     pub staging_failure: Option<Failure>,
+    /// Whether a switch is under way, which may have to go back.
+    pub switching: bool,
 }
 
 /// A release on disk.

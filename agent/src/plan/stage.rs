@@ -72,8 +72,12 @@ fn missing(release: &ReleaseRef, facts: &Facts) -> Result<Vec<Step>, Failure> {
     if (on_disk.whole.is_none() && !running) || !on_disk.accepted {
         steps.push(Step::Inspect);
     }
-    // A release that runs is never taken away under its own feet: it stays, and is reported as drift.
+    // A release that runs is never taken away under its own feet: it stays, and is reported as drift. So does
+    // one that ran a moment ago, as long as the switch may have to go back to it.
     if on_disk.whole == Some(false) && !running {
+        if facts.switching {
+            return Ok(Vec::new());
+        }
         return Ok(vec![
             Step::Prune,
             Step::Verify,
@@ -114,6 +118,15 @@ mod tests {
     }
 
     fn said(wanted: &[u8], on_disk: Vec<OnDisk>, current: Current) -> Vec<(u8, Vec<&'static str>)> {
+        said_in(false, wanted, on_disk, current)
+    }
+
+    fn said_in(
+        switching: bool,
+        wanted: &[u8],
+        on_disk: Vec<OnDisk>,
+        current: Current,
+    ) -> Vec<(u8, Vec<&'static str>)> {
         let wanted = DesiredComponent {
             slot: tamer_core::desired::Slot {
                 application: "shop".parse().unwrap(),
@@ -134,6 +147,7 @@ mod tests {
             revoked: [Digest::new([7; 32])].into(),
             environment_version: None,
             staging_failure: None,
+            switching,
         };
         stage(&wanted, &facts)
             .into_iter()
@@ -165,6 +179,12 @@ mod tests {
             said(&[1], vec![strange], Current::Nothing),
             [(1, vec!["verify", "inspect", "link-shared"])]
         );
+        // What was edited is made anew, and not while a switch may have to go back to it.
+        let edited = || vec![on_disk(1, Some(false)), on_disk(2, Some(true))];
+        let anew = vec!["prune", "verify", "fetch", "unpack", "link-shared"];
+        let two = || Current::Release(release(2));
+        assert_eq!(said(&[2, 1], edited(), two()), [(1, anew)]);
+        assert_eq!(said_in(true, &[2, 1], edited(), two()), []);
         // Kept for going back: looked at if it is there, never fetched.
         assert_eq!(
             said(&[], vec![on_disk(9, None)], Current::Nothing),

@@ -1,6 +1,6 @@
 //! Environments and hosts.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use std::path::PathBuf;
 use tamer_core::id::{EnvironmentName, HostName};
 
@@ -51,6 +51,7 @@ pub struct Hosts {
 
 /// `tamer drift`
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("where").multiple(true).args(["environment", "host"])))]
 #[command(after_help = "\
 Ends with 10 where something was changed by hand, with 0 otherwise.
 
@@ -66,11 +67,12 @@ pub struct Drift {
     /// One host.
     #[arg(long, value_name = "NAME")]
     pub host: Option<HostName>,
-    /// Puts back what was deployed. Nothing is restarted.
-    #[arg(long, conflicts_with = "adopt")]
+    /// Puts back what was deployed, in one environment or on one host. Nothing is restarted.
+    #[arg(long, conflicts_with = "adopt", requires = "where")]
     pub repair: bool,
-    /// Accepts what was changed, until the next release: it keeps that away no more.
-    #[arg(long, requires = "reason")]
+    /// Accepts what was changed, in one environment or on one host, until the next release: it keeps that away
+    /// no more.
+    #[arg(long, requires_all = ["reason", "where"])]
     pub adopt: bool,
     /// Why, for the record.
     #[arg(long, value_name = "TEXT")]

@@ -17,14 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// How often it is looked.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// What to type next: for what was asked about, and nothing beyond it.
-fn settling(args: &Drift) -> String {
+/// What to type next: for what was asked about, and nothing beyond it; of everything, for the `first` host.
+fn settling(args: &Drift, first: &str) -> String {
     let mut about = "tamer drift".to_owned();
     if let Some(environment) = &args.environment {
         about += &format!(" {environment}");
     }
-    if let Some(host) = &args.host {
-        about += &format!(" --host {host}");
+    match &args.host {
+        Some(host) => about += &format!(" --host {host}"),
+        None if args.environment.is_none() => about += &format!(" --host {first}"),
+        None => {}
     }
     format!("{about} --repair, or {about} --adopt --reason TEXT")
 }
@@ -44,7 +46,7 @@ pub(super) async fn run(at: &Context<'_>, args: &Drift) -> Result<Exit> {
         (_, true) => "repair",
         _ => {
             show(at, &answer);
-            at.printer.next(settling(args));
+            at.printer.next(settling(args, &found[0].host.name));
             return Ok(Exit::Drift);
         }
     };
@@ -174,15 +176,17 @@ mod tests {
             adopt: false,
             reason: None,
         };
-        assert_eq!(
-            settling(&args),
-            "tamer drift --repair, or tamer drift --adopt --reason TEXT"
-        );
+        let advised = |args: &Drift, about: &str| {
+            let said = settling(args, "web-7");
+            assert_eq!(
+                said,
+                format!("{about} --repair, or {about} --adopt --reason TEXT")
+            );
+        };
+        advised(&args, "tamer drift --host web-7");
         args.environment = Some("staging".parse().unwrap());
+        advised(&args, "tamer drift staging");
         args.host = Some("web-1".parse().unwrap());
-        assert_eq!(
-            settling(&args),
-            "tamer drift staging --host web-1 --repair, or tamer drift staging --host web-1 --adopt --reason TEXT"
-        );
+        advised(&args, "tamer drift staging --host web-1");
     }
 }
