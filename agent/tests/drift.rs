@@ -113,6 +113,39 @@ async fn a_drift_that_was_adopted_is_overwritten_and_a_further_one_is_not() {
 
 /// The interval is an hour.
 #[tokio::test]
+async fn a_release_that_was_edited_before_it_ran_does_not_run_and_is_made_anew() {
+    let (_dir, site) = a_site();
+    let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
+    let mut agent = Agent::start(site.hands()).await;
+    let desired = told(1, &one, |it| it.components[0].stage = vec![two.clone()]);
+    agent.desired.send_replace(Some(desired));
+    agent.ended(1).await;
+    agent
+        .until("staged", |it| it.staged.contains(&two.manifest))
+        .await;
+    let releases = fs::read_dir(site.root().join("releases")).unwrap();
+    let mut releases = releases.map(|it| it.unwrap().path());
+    let ahead = releases
+        .find(|it| it.to_str().unwrap().contains("-2.0.0-"))
+        .unwrap();
+    let page = ahead.join("page.html");
+    let deployed = fs::read(&page).unwrap();
+    fs::set_permissions(&page, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&page, "by hand").unwrap();
+    let report = agent.grant(2, Some(&two), Purpose::Forward).await;
+    assert!(
+        matches!(status(&report), Refused(why) if why.message.contains("page.html")),
+        "{report:?}"
+    );
+    assert_eq!(site.running().as_deref(), Some("1.0.0"));
+    let report = agent.grant(3, Some(&two), Purpose::Forward).await;
+    assert_eq!(*status(&report), Done);
+    let page = site.root().join("current/page.html");
+    assert_eq!(fs::read(page).unwrap(), deployed);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_touched_is_looked_at_at_once() {
     let (_dir, site) = a_site();
     let one = site.publish("1.0.0", &[]);

@@ -69,6 +69,13 @@ impl Converge {
         self.rescan(slot).await;
         let state = self.state(slot);
         if let Some(working) = state.working.take() {
+            // It may be refused because it is not what it was when it was staged: so it is compared again.
+            if let (ActivationStatus::Refused(_), Some(to)) = (&status, &working.release)
+                && let Some(installed) = state.find(to)
+            {
+                let name = installed.name.clone();
+                state.drift.remove(&name);
+            }
             state.ended = working.grant.map(|grant| ActivationReport {
                 grant,
                 release: working.release,

@@ -35,6 +35,7 @@ impl Executor {
                     self.own.can_be_exchanged()?;
                 }
                 self.edited(job).await?;
+                self.untouched(job).await?;
                 *baseline = validate::before(self, job).await?;
                 Ok(())
             }
@@ -130,6 +131,22 @@ impl Executor {
         let name = ends(job, which).0.map(|end| end.installed.name.clone());
         let root = job.root.clone();
         blocking(move || layout::switch(&root, name.as_deref())).await
+    }
+
+    /// Refuses to go forward to a release that was edited since it was last compared.
+    async fn untouched(&self, job: &Job) -> Result<(), Failure> {
+        let Some(end) = &job.to else { return Ok(()) };
+        let tree = Tree::new(&self.config.state, &job.slot, &job.root, &end.installed);
+        let Some(drift) = blocking(move || tree.fast()).await?.drift else {
+            return Ok(());
+        };
+        let release = &end.installed.release.version;
+        Err(failure(
+            FailureKind::Host,
+            format!(
+                "{release} was edited on the server before it ran: {drift}. It is made anew: deploy again"
+            ),
+        ))
     }
 
     /// Refuses to replace a release that was edited on the server: the edit would be lost unseen.
