@@ -63,6 +63,10 @@ pub struct Metrics {
     pub check_failures: Family<CheckLabel, Counter>,
     /// Bytes of archives and manifests fetched, as they came.
     pub fetched_bytes: Counter,
+    /// Transfers of frames that were cut and went on where they were.
+    pub transfers_cut: Counter,
+    /// Bytes of frames that a transfer found on disk, of an earlier one that was cut.
+    pub resumed_bytes: Counter,
     /// What runs: always 1.
     pub releases: Family<ReleaseLabel, Gauge>,
     /// How many differences there are between what runs and what was deployed.
@@ -94,6 +98,16 @@ impl Metrics {
                 r,
                 "fetched_bytes",
                 "Bytes of archives and manifests fetched",
+            ),
+            transfers_cut: add(
+                r,
+                "transfers_cut",
+                "Transfers that were cut and went on where they were",
+            ),
+            resumed_bytes: add(
+                r,
+                "resumed_bytes",
+                "Bytes of archives that an earlier transfer had brought",
             ),
             releases: add(r, "release_info", "The releases that run here"),
             drift: add(

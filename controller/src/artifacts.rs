@@ -41,9 +41,12 @@ const PIECE: u64 = 128 << 10;
 /// An upload that stands still for so long is given up.
 pub const IDLE: Duration = Duration::from_secs(60);
 
-/// How long a URL that is signed for an agent is good. It covers one request, whose answer may take
-/// longer.
+/// How long a URL that is signed for an agent is good. A request must begin by then; its answer may take longer.
 const SIGNED_FOR: Duration = Duration::from_secs(15 * 60);
+
+/// For how long an agent may ask a store by the address that it was given, without asking here again: many ranges
+/// of one archive, and never as long as the address is good.
+pub const REMEMBERED_FOR: Duration = Duration::from_secs(5 * 60);
 
 /// The blobs of all releases.
 #[derive(Debug, Clone)]

@@ -71,6 +71,8 @@ pub struct Metrics {
     pub artifact_bytes_received: Counter,
     /// Bytes of artifacts sent.
     pub artifact_bytes_sent: Counter,
+    /// Requests for artifacts that were sent on to the store.
+    pub artifact_redirects: Counter,
     /// The size of the store's files, in bytes.
     pub store_bytes: Gauge,
     /// When the newest backup was made, in seconds since 1970; 0 if there is none.
@@ -117,6 +119,11 @@ impl Metrics {
             denied_requests: add(r, "denied_requests", "Requests refused for who asked"),
             artifact_bytes_received: add(r, "artifact_received_bytes", "Bytes of artifacts stored"),
             artifact_bytes_sent: add(r, "artifact_sent_bytes", "Bytes of artifacts sent"),
+            artifact_redirects: add(
+                r,
+                "artifact_redirects",
+                "Requests for artifacts sent on to the store",
+            ),
             store_bytes: add(r, "store_bytes", "Size of the files of the store"),
             last_backup_seconds: add(
                 r,

@@ -2,7 +2,7 @@
 //! releases, evidence, signed metadata. Whatever comes is capped here, and believed by nobody
 //! before it is verified.
 
-use reqwest::header::{LOCATION, RANGE};
+use reqwest::header::{CACHE_CONTROL, LOCATION, RANGE};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect};
 use rustls::ClientConfig;
 use std::time::Duration;
@@ -106,25 +106,45 @@ pub async fn read(mut answer: Response, max: u64) -> Result<Option<Vec<u8>>, Get
     Ok(Some(bytes))
 }
 
-/// Follows an answer of the controller that names another place (307): there `outside` asks,
-/// which shows no certificate, for the same `range` (as RFC 9110, 14.1.2 writes it). One step only.
-/// Only what brings bytes is given back.
+/// Another place that the controller names, and for how long it may be asked without the controller.
+#[derive(Debug, Clone)]
+pub struct Elsewhere {
+    /// Where. What follows the host may be as good as a password.
+    pub at: Url,
+    /// Zero: for one request.
+    pub good_for: Duration,
+}
+
+/// The place that an answer of the controller names (307). It may be remembered for as long as the answer may be
+/// kept (`max-age`, RFC 9111, 5.2.2.1).
 ///
 /// # Errors
-/// [`GetError::Store`], or [`GetError::Status`] where the controller names no place.
-pub async fn follow(
-    answer: Response,
-    outside: &Client,
-    range: Option<&str>,
-) -> Result<Response, GetError> {
-    let there = answer.headers().get(LOCATION);
-    let there = there.and_then(|it| Url::parse(it.to_str().ok()?).ok());
-    let Some(there) = there.filter(|it| matches!(it.scheme(), "http" | "https")) else {
+/// [`GetError::Status`] where it names no place that can be asked.
+pub fn elsewhere(answer: &Response) -> Result<Elsewhere, GetError> {
+    let at = answer.headers().get(LOCATION);
+    let at = at.and_then(|it| Url::parse(it.to_str().ok()?).ok());
+    let Some(at) = at.filter(|it| matches!(it.scheme(), "http" | "https")) else {
         return Err(GetError::Status {
             status: answer.status(),
             reason: ", and named no place that can be asked".to_owned(),
         });
     };
+    let kept = answer.headers().get(CACHE_CONTROL);
+    let kept = kept.and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let mut words = kept.split(',').map(str::trim);
+    let seconds = words.find_map(|it| it.strip_prefix("max-age=")?.parse().ok());
+    Ok(Elsewhere {
+        at,
+        good_for: Duration::from_secs(seconds.unwrap_or(0)),
+    })
+}
+
+/// Asks a place that the controller named, through `outside`, which shows no certificate, for `range` (as RFC 9110,
+/// 14.1.2 writes it). No redirect is followed. Only what brings bytes is given back.
+///
+/// # Errors
+/// [`GetError::Store`].
+pub async fn ask(there: Url, outside: &Client, range: Option<&str>) -> Result<Response, GetError> {
     let at = there.origin().ascii_serialization();
     let mut request = outside.get(there);
     if let Some(range) = range {

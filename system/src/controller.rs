@@ -2,7 +2,8 @@
 
 use crate::process::{Daemon, Said, Typed, bound};
 use crate::programs::program;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub struct Controller {
     dir: PathBuf,
     address: SocketAddr,
+    metrics: SocketAddr,
     /// The process.
     pub daemon: Daemon,
 }
@@ -20,13 +22,14 @@ impl Controller {
     /// A new one below `dir`, running, with these tables in its configuration; and the login line of
     /// its first admin.
     pub(crate) fn new(dir: &Path, tables: &str) -> (Self, String) {
-        let address = free_address();
+        let (address, metrics) = (free_address(), free_address());
         let dir = dir.join("controller");
         std::fs::create_dir(&dir).unwrap();
         let daemon = Daemon::new("the controller", dir.join("log"));
         let mut controller = Self {
             dir,
             address,
+            metrics,
             daemon,
         };
         controller.configure(tables);
@@ -43,9 +46,9 @@ impl Controller {
 
     /// Writes its configuration, with these tables; for the next start.
     pub fn configure(&self, tables: &str) {
-        let address = self.address;
+        let (address, metrics) = (self.address, self.metrics);
         let config = format!(
-            "listen = \"{address}\"\npublic = \"{address}\"\nnames = [\"{}\"]\ndata = \"data\"\n\
+            "listen = \"{address}\"\nmetrics = \"{metrics}\"\npublic = \"{address}\"\nnames = [\"{}\"]\ndata = \"data\"\n\
              [backups]\ndirectory = \"backups\"\n{tables}",
             address.ip()
         );
@@ -78,6 +81,22 @@ impl Controller {
     /// A file or directory below its data directory.
     pub fn data(&self, path: &str) -> PathBuf {
         self.dir.join("data").join(path)
+    }
+
+    /// Where it shows its metrics.
+    pub fn metrics(&self) -> SocketAddr {
+        self.metrics
+    }
+
+    /// What it has counted since its start: one of its metrics, without labels.
+    pub fn counted(&self, metric: &str) -> u64 {
+        let mut line = TcpStream::connect(self.metrics).unwrap();
+        write!(line, "GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        line.read_to_string(&mut text).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(metric));
+        let value = value.unwrap_or_else(|| panic!("no {metric} in {text}"));
+        value.trim().parse().unwrap()
     }
 
     /// Its machine is lost: what is left is a copy of the directory of its backups, as it was just then.

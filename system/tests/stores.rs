@@ -32,12 +32,7 @@ fn fleet(url: &str, more: &str, direct: &str) -> Fleet {
 fn straight(fleet: &Fleet, store: &mut Store, asked: &str) {
     let before = files(&store.root);
     // Of several parts, where the store takes parts.
-    let mut random = 1_u32;
-    let bulk = (0..20 << 20).map(|_| {
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        random.to_be_bytes()[0]
-    });
-    fleet.publish(&App::version("1.1.0").file("bulk", bulk.collect()));
+    fleet.publish(&App::version("1.1.0").file("bulk", noise(1, 20 << 20)));
     let mut added = files(&store.root);
     added.retain(|file| !before.contains(file));
     // The archive: what begins as Zstandard does (RFC 8878, 3.1.1).
@@ -76,6 +71,27 @@ fn straight(fleet: &Fleet, store: &mut Store, asked: &str) {
     fleet.deploy("1.1.0").ends(0);
     fleet.all_run("1.1.0");
     assert!(store.log().contains(asked), "{}", store.log());
+
+    // An archive comes in many ranges, and where it lies is asked at the beginning: by each host, once for each
+    // range that it begins with, and perhaps for the manifest.
+    fleet.publish(&App::version("1.2.0").file("bulk", noise(2, 48 << 20)));
+    let redirects = "tamer_controller_artifact_redirects_total";
+    let before = (fleet.controller.counted(redirects), store.log().len());
+    fleet.deploy("1.2.0").ends(0);
+    let redirects = fleet.controller.counted(redirects) - before.0;
+    let ranges = store.log()[before.1..].matches(asked).count();
+    assert!((1..=10).contains(&redirects), "{redirects}");
+    assert!(ranges >= 20, "{ranges}");
+}
+
+/// Bytes that cannot be compressed.
+fn noise(seed: u32, length: usize) -> Vec<u8> {
+    let mut random = seed;
+    let bytes = (0..length).map(|_| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        random.to_be_bytes()[0]
+    });
+    bytes.collect()
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tamer_core::desired::{Failure, FailureKind};
 use tamer_core::release::{Archive, Frame};
@@ -51,6 +52,8 @@ struct Download<'a> {
     parts: Parts<'a>,
     path: PathBuf,
     file: Arc<File>,
+    /// How often it was cut.
+    cuts: AtomicU32,
 }
 
 /// Why one try ended early.
@@ -80,11 +83,26 @@ pub(super) async fn fetch(
 ) -> Result<(), Failure> {
     let mut download = Download::open(way, archive, into).await?;
     let missing = download.missing(wanted).await?;
-    let bytes: u64 = missing.iter().map(|n| archive.frames[*n].length).sum();
+    let bytes =
+        |frames: &[usize]| -> u64 { frames.iter().map(|n| archive.frames[*n].length).sum() };
+    let (all, bytes) = (bytes(wanted), bytes(&missing));
+    let kept = all - bytes;
+    if kept > 0 {
+        way.metrics.resumed_bytes.inc_by(kept);
+        tracing::info!(kept, left = bytes, "a transfer goes on where it was");
+    }
     tokio::time::sleep(jitter(bytes, rand::random())).await;
     let ranges = delta::ranges(&missing, &download.parts, delta::MAX_GAP, delta::MAX_RANGE);
     let ranged = download.all(&missing, ranges, true).await;
     let Err(Gone::Whole) = ranged else {
+        let cuts = download.cuts.load(Ordering::Relaxed);
+        if cuts > 0 && ranged.is_ok() {
+            tracing::info!(
+                cuts,
+                bytes,
+                "a transfer was cut, went on where it was, and is whole"
+            );
+        }
         return ranged.map_err(Gone::into_failure);
     };
     tracing::debug!("the archive is read through: its server gives no ranges");
@@ -134,6 +152,7 @@ impl<'a> Download<'a> {
             parts: Parts::of(&archive.frames),
             path: path.to_owned(),
             file: Arc::new(file.await?),
+            cuts: AtomicU32::new(0),
         })
     }
 
@@ -222,6 +241,9 @@ impl<'a> Download<'a> {
                 );
                 return Err(Gone::Failed(failure(FailureKind::Fetch, why)));
             }
+            // Said once for all ranges, when it is known how that ended.
+            self.cuts.fetch_add(1, Ordering::Relaxed);
+            self.way.metrics.transfers_cut.inc();
             tracing::debug!(missing = left.len(), error = %chain(&error), "a transfer was cut");
             tokio::time::sleep(backoff.next(rand::random())).await;
         }

@@ -4,9 +4,11 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, RANGE};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use rustls::ClientConfig;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tamer_core::digest::Digest;
 use tamer_kit::address::Address;
 use tamer_kit::hash::sha256;
@@ -24,6 +26,8 @@ pub struct Http {
     /// For stores that the controller names: made when the first is, with the authorities that this host
     /// trusts, and anew after it could not reach one.
     outside: Mutex<Option<Client>>,
+    /// Where blobs lie, as the controller said, and until when that is good.
+    addresses: Mutex<HashMap<Digest, (Url, Instant)>>,
 }
 
 /// The client, and what it was made with.
@@ -53,6 +57,7 @@ impl Http {
             base,
             made,
             outside: Mutex::default(),
+            addresses: Mutex::default(),
         })
     }
 
@@ -62,12 +67,22 @@ impl Http {
     }
 
     /// A blob, or the `range` of it (`bytes=0-9`), from the controller or from the store that it names.
-    /// Any answer of the controller is given back; of a store, only what brings bytes.
+    /// Any answer of the controller is given back; of a store, only what brings bytes. The store's address is
+    /// remembered for as long as the controller says, and until the store refuses it.
     pub(super) async fn blob(
         &self,
         digest: &Digest,
         range: Option<&str>,
     ) -> Result<Response, GetError> {
+        if let Some(known) = self.known(digest) {
+            match self.ask(known, range).await {
+                Err(error) if is_refused(&error) => {
+                    tracing::debug!(%error, "the controller is asked anew where it lies");
+                    self.addresses().remove(digest);
+                }
+                answer => return answer,
+            }
+        }
         let mut request = self.get(&blob_path(digest));
         if let Some(range) = range {
             request = request.header(RANGE, range);
@@ -76,11 +91,36 @@ impl Http {
         if answer.status() != StatusCode::TEMPORARY_REDIRECT {
             return Ok(answer);
         }
-        let followed = http::follow(answer, &self.outside()?, range).await;
-        if matches!(&followed, Err(GetError::Store { status: None, .. })) {
+        let there = http::elsewhere(&answer)?;
+        let came = self.ask(there.at.clone(), range).await?;
+        if !there.good_for.is_zero() {
+            let now = Instant::now();
+            let mut addresses = self.addresses();
+            addresses.retain(|_, (_, until)| now < *until);
+            addresses.insert(*digest, (there.at, now + there.good_for));
+        }
+        Ok(came)
+    }
+
+    /// Where a blob lies, if that was said not long ago.
+    fn known(&self, digest: &Digest) -> Option<Url> {
+        let addresses = self.addresses();
+        let (at, until) = addresses.get(digest)?;
+        (Instant::now() < *until).then(|| at.clone())
+    }
+
+    async fn ask(&self, at: Url, range: Option<&str>) -> Result<Response, GetError> {
+        let answer = http::ask(at, &self.outside()?, range).await;
+        if matches!(&answer, Err(GetError::Store { status: None, .. })) {
             *self.outside.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
-        followed
+        answer
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, HashMap<Digest, (Url, Instant)>> {
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A small blob of at most `max` bytes as a difference from `known`, which this host has, or compressed;
@@ -153,6 +193,18 @@ impl Http {
             }
         }
         made.client.clone()
+    }
+}
+
+/// Whether the address is of no use any more: the store is busy otherwise, and answers it later.
+fn is_refused(error: &GetError) -> bool {
+    match error {
+        GetError::Store { status: None, .. } => true,
+        GetError::Store {
+            status: Some(status),
+            ..
+        } => status.is_client_error() && *status != StatusCode::TOO_MANY_REQUESTS,
+        _ => false,
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     DamagedOnce(usize),
     /// Every answer has.
     Damaged(usize),
+    /// The next answer is a 403, as that to a signed address that is not good any more.
+    RefusedOnce,
     /// Ranges are not known here.
     NoRanges,
     /// A difference from what the caller has leads elsewhere.
@@ -47,6 +49,8 @@ pub(crate) enum Fault {
 pub(crate) struct Served {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     pub(crate) faults: Mutex<BTreeMap<String, Fault>>,
+    /// Blobs lie below this address, and that may be remembered for so many seconds.
+    pub(crate) elsewhere: Mutex<Option<(String, u64)>>,
     /// Lets an answer break: what the client has not read by then is lost with it.
     pub(crate) cut: Notify,
     /// Paths that were asked for, with the range.
@@ -54,11 +58,11 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    fn put(&self, path: String, bytes: Vec<u8>) {
+    pub(crate) fn put(&self, path: String, bytes: Vec<u8>) {
         self.files.lock().unwrap().insert(path, bytes);
     }
 
-    fn file(&self, path: &str) -> Vec<u8> {
+    pub(crate) fn file(&self, path: &str) -> Vec<u8> {
         self.files.lock().unwrap()[path].clone()
     }
 
@@ -110,6 +114,15 @@ async fn serve(
         .lock()
         .unwrap()
         .push((path.clone(), range.clone()));
+    let elsewhere = served.elsewhere.lock().unwrap().clone();
+    if let Some((base, seconds)) = elsewhere.filter(|_| path.starts_with("blobs/")) {
+        let kept = format!("private, max-age={seconds}");
+        let headers = [
+            (header::LOCATION, format!("{base}/{path}")),
+            (header::CACHE_CONTROL, kept),
+        ];
+        return (StatusCode::TEMPORARY_REDIRECT, headers).into_response();
+    }
     let Some(mut bytes) = served.files.lock().unwrap().get(&path).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
@@ -125,6 +138,10 @@ async fn serve(
         Some(Fault::DamagedOnce(at)) => {
             served.faults.lock().unwrap().remove(&path);
             bytes[at] ^= 1;
+        }
+        Some(Fault::RefusedOnce) => {
+            served.faults.lock().unwrap().remove(&path);
+            return StatusCode::FORBIDDEN.into_response();
         }
         Some(Fault::NoRanges) => asked_for = None,
         Some(Fault::WrongDifference) => {}

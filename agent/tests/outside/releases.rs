@@ -1,6 +1,6 @@
 //! Releases and the environment's file, over TUF and HTTP.
 
-use crate::published::{Fault, Team};
+use crate::published::{Fault, Served, Team};
 use crate::world::{PATIENCE, Port};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tamer_core::release::{Manifest, ReleaseRef};
 use tamer_release::delta::Parts;
 use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 const PLAIN: &str =
     "[place]\n\"shop/web\" = { role = \"web\" }\n\"shop/worker\" = { role = \"web\" }\n";
@@ -321,6 +322,7 @@ async fn a_transfer_that_is_cut_off_goes_on_with_the_first_frame_that_did_not_co
     let (fetched, ()) = tokio::join!(fetch, some_came);
     fetched.unwrap();
     frames.whole();
+    assert_eq!(site.metrics.transfers_cut.get(), 1);
     let parts = Parts::of(&manifest.archive.frames);
     let came = frames
         .all
@@ -330,6 +332,45 @@ async fn a_transfer_that_is_cut_off_goes_on_with_the_first_frame_that_did_not_co
     let (from, end) = (parts.bytes(came).start, manifest.archive.length);
     assert!(from > 0);
     assert_eq!(asked(&site), [(0, end), (from, end)]);
+}
+
+#[tokio::test]
+async fn where_a_blob_lies_is_asked_once_until_the_store_refuses_it() {
+    let (site, manifest, _) = Site::with_release().await;
+    let frames = Frames::of(&site, &manifest);
+    let store: Arc<Served> = Arc::default();
+    let archive = site.team.served.file(&frames.path);
+    store.put(frames.path.clone(), archive);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let serving = axum::serve(listener, store.router());
+    let _serving = AbortOnDropHandle::new(tokio::spawn(serving.into_future()));
+    let redirects = |seconds| {
+        *site.team.served.elsewhere.lock().unwrap() = Some((base.clone(), seconds));
+    };
+    // Twice the same frame, each time into another file.
+    let mut files = 0;
+    let mut fetched = async || {
+        site.team.served.take_asked();
+        store.take_asked();
+        for _ in 0..2 {
+            files += 1;
+            let into = frames.into.with_extension(files.to_string());
+            site.remote.frames(&manifest, &[1], &into).await.unwrap();
+        }
+        (
+            site.team.served.take_asked().len(),
+            store.take_asked().len(),
+        )
+    };
+    redirects(0);
+    assert_eq!(fetched().await, (2, 2), "it may not be remembered");
+    redirects(300);
+    assert_eq!(fetched().await, (1, 2));
+    assert_eq!(fetched().await, (0, 2));
+    // The address is not good any more: another one is asked for, and nothing has failed.
+    store.fault(frames.path.clone(), Fault::RefusedOnce);
+    assert_eq!(fetched().await, (1, 3));
 }
 
 #[tokio::test]

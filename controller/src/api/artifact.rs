@@ -19,7 +19,7 @@ mod range;
 #[cfg(test)]
 mod tests;
 
-use crate::artifacts::{BlobError, Blobs};
+use crate::artifacts::{BlobError, Blobs, REMEMBERED_FOR};
 use crate::identity::peer::{Caller, Identity};
 use crate::identity::registry::Denied;
 use crate::metrics::Metrics;
@@ -176,10 +176,12 @@ async fn get_blob(
             .map_err(|error| Refusal::internal(&error));
     }
     if is_host && let Some(there) = api.blobs.straight(&digest).await? {
+        api.metrics.artifact_redirects.inc();
         // Temporarily, for a signed URL does not last; the method stays.
+        let kept = format!("private, max-age={}", REMEMBERED_FOR.as_secs());
         return Ok((
             StatusCode::TEMPORARY_REDIRECT,
-            [(LOCATION, there), (CACHE_CONTROL, "no-store".to_owned())],
+            [(LOCATION, there), (CACHE_CONTROL, kept)],
         )
             .into_response());
     }

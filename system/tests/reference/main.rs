@@ -210,16 +210,9 @@ fn metrics() {
 #[test]
 fn metrics_are_those_that_the_programs_serve() {
     let mut fleet = Fleet::new(ENVIRONMENT);
-    let addresses = [free_address(), free_address()];
-    let [of_controller, of_agent] = addresses.map(|it| format!("metrics = \"{it}\"\n"));
-    let file = fleet.controller.data("../controller.toml");
-    let settings = fs::read_to_string(&file).unwrap();
-    // Before the first table.
-    fs::write(&file, of_controller + &settings).unwrap();
-    fleet.controller.daemon.kill();
-    fleet.controller.start();
+    let addresses = [fleet.controller.metrics(), free_address()];
     let more = HostOptions {
-        more: of_agent,
+        more: format!("metrics = \"{}\"\n", addresses[1]),
         ..HostOptions::default()
     };
     fleet.add("web-1", &more);
