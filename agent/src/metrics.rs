@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use tamer_core::check::{CheckResult, Results};
 use tamer_core::desired::{ActivationStatus, HostReport};
+use tamer_core::schema::MigrationStatus;
 use tamer_kit::metrics::{self, add};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -67,6 +68,8 @@ pub struct Metrics {
     pub transfers_cut: Counter,
     /// Bytes of frames that a transfer found on disk, of an earlier one that was cut.
     pub resumed_bytes: Counter,
+    /// Orders to migrate a database that ended, by how.
+    pub migrations: Family<WordLabel, Counter>,
     /// What runs: always 1.
     pub releases: Family<ReleaseLabel, Gauge>,
     /// How many differences there are between what runs and what was deployed.
@@ -108,6 +111,11 @@ impl Metrics {
                 r,
                 "resumed_bytes",
                 "Bytes of archives that an earlier transfer had brought",
+            ),
+            migrations: add(
+                r,
+                "migrations",
+                "Orders to migrate a database, by how they ended",
             ),
             releases: add(r, "release_info", "The releases that run here"),
             drift: add(
@@ -158,6 +166,13 @@ impl Metrics {
                 && let Some(result) = ending(&now.status)
             {
                 self.activations.get_or_create(&WordLabel { result }).inc();
+            }
+            let known = old.and_then(|it| it.migration.as_ref());
+            if let Some(now) = &component.migration
+                && known != Some(now)
+                && let Some(result) = migrated(&now.status)
+            {
+                self.migrations.get_or_create(&WordLabel { result }).inc();
             }
         }
     }
@@ -210,6 +225,17 @@ impl Default for Metrics {
     }
 }
 
+/// One word for how an order to migrate ended; `None` while it is under way.
+fn migrated(status: &MigrationStatus) -> Option<&'static str> {
+    match status {
+        MigrationStatus::Working => None,
+        MigrationStatus::Done(_) => Some("done"),
+        MigrationStatus::NotBegun { .. } => Some("not_begun"),
+        MigrationStatus::Failed { .. } => Some("failed"),
+        MigrationStatus::Unknown { .. } => Some("unknown"),
+    }
+}
+
 /// One word for how an activation ended; `None` while it is under way.
 fn ending(status: &ActivationStatus) -> Option<&'static str> {
     match status {
@@ -229,6 +255,7 @@ mod tests {
     use tamer_core::digest::Digest;
     use tamer_core::generation::Generation;
     use tamer_core::release::ReleaseRef;
+    use tamer_core::schema::MigrationReport;
 
     fn report(counter: u64, status: ActivationStatus, failed: bool) -> HostReport {
         let grant = Generation { epoch: 1, counter };
@@ -266,6 +293,33 @@ mod tests {
             components: vec![component],
             checks: Results::new(),
         }
+    }
+
+    #[test]
+    fn the_end_of_a_migration_is_counted_once() {
+        let metrics = Metrics::new();
+        let with = |status: Option<MigrationStatus>| {
+            let mut report = report(1, ActivationStatus::Done, false);
+            report.components[0].migration = status.map(|status| MigrationReport {
+                id: report.generation,
+                status,
+            });
+            report
+        };
+        let done = || Some(MigrationStatus::Done(42));
+        let story = [
+            with(None),
+            with(Some(MigrationStatus::Working)),
+            with(done()),
+            with(done()),
+        ];
+        for pair in story.windows(2) {
+            metrics.reported(&pair[0], &pair[1]);
+        }
+        let text = metrics.text();
+        let line = "tamer_agent_migrations_total{result=\"done\"} 1";
+        assert!(text.contains(line), "{text}");
+        assert!(!text.contains("result=\"working\""), "{text}");
     }
 
     #[test]

@@ -230,6 +230,7 @@ impl Parts {
             self.migrations
                 .append(&records)
                 .context("cannot write down what is done to a database")?;
+            self.metrics.recorded(&records);
         }
         if !entries.is_empty() {
             self.audit

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tamer_core::schema::{Record, What};
 use tamer_kit::metrics::{self, add, register};
 use tokio::net::TcpListener;
 
@@ -30,6 +31,13 @@ pub struct StateLabel {
 pub struct EndingLabel {
     /// The ending.
     pub ending: &'static str,
+}
+
+/// What became of a migration: `started`, `done`, `failed`, `not_begun`, `unknown`, `settled`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MigrationLabel {
+    /// What became of it.
+    pub result: &'static str,
 }
 
 /// Why a request was refused.
@@ -61,6 +69,12 @@ pub struct Metrics {
     pub deployments: Family<EndingLabel, Counter>,
     /// Which deployments were counted.
     counted: Arc<Mutex<Option<fleet::Counted>>>,
+    /// Migrations of databases since the start, by what became of them.
+    pub migrations: Family<MigrationLabel, Counter>,
+    /// Migrations that have begun and of which it is not known yet how they ended.
+    pub migrations_open: Gauge,
+    /// Of these, those that wait for a person to look.
+    pub migrations_unknown: Gauge,
     /// Desired states sent to agents.
     pub desired_sent: Counter,
     /// Hosts and operators that joined with a token.
@@ -114,6 +128,21 @@ impl Metrics {
             grants_open: add(r, "grants_open", "Activations granted and not yet reported"),
             rollouts: add(r, "rollouts", "Rollouts by state"),
             deployments: add(r, "deployments", "Deployments that ended, by how"),
+            migrations: add(
+                r,
+                "migrations",
+                "Migrations of databases, by what became of them",
+            ),
+            migrations_open: add(
+                r,
+                "migrations_open",
+                "Migrations whose end is not known yet",
+            ),
+            migrations_unknown: add(
+                r,
+                "migrations_unknown",
+                "Migrations that wait for a person to look at the database",
+            ),
             desired_sent: add(r, "desired_sent", "Desired states sent to agents"),
             joins: add(r, "joins", "Hosts and operators that joined with a token"),
             denied_requests: add(r, "denied_requests", "Requests refused for who asked"),
@@ -166,6 +195,23 @@ impl Metrics {
     pub fn committed(&self, took: Duration) {
         self.commits.inc();
         self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts what was written down of databases.
+    pub fn recorded(&self, records: &[Record]) {
+        for record in records {
+            let result = match record.what {
+                What::Read { .. } => continue,
+                What::Started(_) => "started",
+                What::Done { .. } => "done",
+                What::Failed { .. } => "failed",
+                What::NotBegun { .. } => "not_begun",
+                What::Unknown { .. } => "unknown",
+                What::Settled { .. } => "settled",
+            };
+            let label = MigrationLabel { result };
+            self.migrations.get_or_create(&label).inc();
+        }
     }
 
     /// Counts a desired state that was sent to an agent.

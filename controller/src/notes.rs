@@ -4,6 +4,7 @@
 use crate::fleet::Fleet;
 use std::collections::BTreeMap;
 use tamer_core::id::{EnvironmentName, HostName};
+use tamer_core::policy::OnDrift;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::Target;
 
@@ -39,6 +40,12 @@ pub fn of_environment(fleet: &Fleet, environment: Option<&EnvironmentName>) -> V
             .filter(|target| target.unsettled && here(&target.key.environment))
             .filter_map(unsettled),
     );
+    let targets = fleet.targets.values();
+    notes.extend(
+        targets
+            .filter(|target| here(&target.key.environment))
+            .filter_map(|target| drifted(fleet, target)),
+    );
     let strangers = fleet.strangers.iter();
     notes.extend(
         strangers
@@ -52,6 +59,27 @@ pub fn of_environment(fleet: &Fleet, environment: Option<&EnvironmentName>) -> V
         )
     }));
     notes
+}
+
+fn drifted(fleet: &Fleet, target: &Target) -> Option<String> {
+    let hosts: Vec<&HostName> = fleet.drifted(target).collect();
+    if hosts.is_empty() {
+        return None;
+    }
+    let (key, on) = (&target.key, names(&hosts));
+    let environment = &key.environment;
+    let means = match target.policy.on_drift {
+        OnDrift::Block => "there, it keeps the next release away until it is put back or adopted",
+        OnDrift::Warn => "the next release overwrites it",
+    };
+    let next = match hosts[..] {
+        [host] => format!("tamer drift --host {host}"),
+        _ => format!("tamer drift {environment}"),
+    };
+    Some(format!(
+        "{environment}: {}/{} was changed by hand on {on}: {means}: {next}",
+        key.application, key.component
+    ))
 }
 
 fn unsettled(target: &Target) -> Option<String> {
@@ -107,7 +135,8 @@ fn on(hosts: &[&HostName]) -> String {
     }
 }
 
-fn names(hosts: &[&HostName]) -> String {
+/// A few hosts by name, or how many there are.
+pub(crate) fn names(hosts: &[&HostName]) -> String {
     if hosts.len() > NAMED {
         return format!("{} hosts", hosts.len());
     }
@@ -137,8 +166,11 @@ fn stranger(fleet: &Fleet, name: &HostName) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::deploy::By;
+    use crate::fleet::drift::tests::drifting;
     use crate::fleet::restored::Stranger;
     use tamer_core::digest::Digest;
+    use tamer_core::drift::Way;
     use tamer_core::id::{PoolName, TargetKey};
     use tamer_core::moment::Moment;
     use tamer_core::policy::Policy;
@@ -190,6 +222,27 @@ mod tests {
         );
         let other = "staging".parse().unwrap();
         assert_eq!(of_environment(&fleet(), Some(&other)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_was_changed_by_hand_is_noted_until_it_is_adopted() {
+        let (mut fleet, key, web) = drifting();
+        let notes = of_environment(&fleet, None);
+        assert_eq!(
+            notes,
+            [
+                "production: shop/web was changed by hand on web-1: there, it keeps the next release away \
+                 until it is put back or adopted: tamer drift --host web-1"
+            ]
+        );
+        let by = By {
+            who: "anna".to_owned(),
+            reason: "a hot fix".to_owned(),
+        };
+        let digest = Digest::new([1; 32]);
+        let settled = fleet.settle_drift(&web, &key, &digest, Way::Adopt, &by, Moment(5));
+        settled.unwrap();
+        assert_eq!(of_environment(&fleet, None), Vec::<String>::new());
     }
 
     #[test]

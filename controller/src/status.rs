@@ -7,6 +7,7 @@ pub use sight::Sight;
 
 mod databases;
 mod drift;
+pub mod history;
 
 pub use databases::database;
 
@@ -32,7 +33,8 @@ fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::Deploy
         .map(|step| rollout(fleet, deployment, step, now))
         .collect();
     let seen = fleet.databases(deployment);
-    let stuck = databases::stuck(deployment, &rollouts, &seen);
+    let application = fleet.application_option(&deployment.environment, &deployment.application);
+    let stuck = databases::stuck(deployment, &application, &rollouts, &seen);
     let running = rollouts.iter().find(|r| {
         !matches!(
             r.state.as_str(),

@@ -21,7 +21,14 @@ fn sees_what_was_edited_on_a_server() {
         .tamer(&["hosts", "web-1"])
         .ends(0)
         .says(&["changed by hand", "bin/stop"]);
+    fleet
+        .tamer(&["status"])
+        .ends(0)
+        .says(&["changed by hand on web-1", "tamer drift --host web-1"]);
     fleet.publish(&App::version("1.1.0"));
+    fleet
+        .tamer(&["plan", "production", "1.1.0"])
+        .says(&["web was changed by hand on web-1"]);
     let said = fleet.deploy("1.1.0");
     assert_ne!(said.code, 0, "{said:?}");
     said.says(&["web-1", "bin/stop"]);
@@ -55,6 +62,12 @@ fn sees_what_was_edited_on_a_server() {
     fleet.deploy("1.1.0").ends(0);
     fleet.all_run("1.1.0");
     fleet.tamer(&["drift"]).ends(0);
+    fleet.tamer(&["history"]).ends(0).says(&[
+        "shop/web: bin/stop: changed",
+        "adopted",
+        "a quick fix",
+        "nothing differs any more",
+    ]);
 }
 
 #[test]

@@ -84,6 +84,18 @@ fn goes_up_once_and_back_only_as_far_as_is_safe() {
     assert_eq!(calls(&dir), ["up 0 1", "up 1 2", "down 2 1"]);
     let said = fleet.tamer(&["schema", "list"]).ends(0);
     said.says(&["shop/main", "down from 2 to 1 begun on web-"]);
+    let past = fleet.json(&["history"])["migrations"].clone();
+    let told = |n: usize, key: &str| past[n][key].to_string();
+    assert_eq!(
+        (told(0, "task"), told(0, "to")),
+        ("\"down\"".into(), "1".into())
+    );
+    assert_eq!((told(1, "from"), told(1, "to")), ("1".into(), "2".into()));
+    assert_eq!(told(1, "state"), "\"done\"");
+    fleet
+        .tamer(&["history"])
+        .ends(0)
+        .says(&["2 → 1", "1 → 2", "0 → 1"]);
 }
 
 #[test]
@@ -183,6 +195,13 @@ fn kill_the_agent_in_the_middle_of_up_and_a_person_is_asked() {
     fleet.tamer(&["watch"]).ends(0);
     fleet.all_run("1.1.0");
     assert_eq!(calls(&dir), ["up 0 1", "up 1 2"]);
+    let settled = fleet.json(&["history"])["migrations"][0].clone();
+    assert_eq!(settled["state"], "settled");
+    assert_eq!(settled["reason"], "all of it is there");
+    assert!(
+        settled["by"].as_str().is_some_and(|by| !by.is_empty()),
+        "{settled}"
+    );
 }
 
 #[test]

@@ -23,5 +23,14 @@ pub(super) async fn run(at: &Context<'_>, args: &History) -> Result<Exit> {
         at.printer
             .lines(views::releases::history(&answer.deployments));
     }
+    if !answer.migrations.is_empty() {
+        at.printer.line("");
+        let lines = views::releases::migrations(&answer.migrations);
+        at.printer.lines(lines);
+    }
+    if !answer.words.is_empty() {
+        at.printer.line("");
+        at.printer.lines(views::releases::words(&answer.words));
+    }
     Ok(Exit::Done)
 }

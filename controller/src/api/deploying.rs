@@ -7,7 +7,7 @@ use crate::fleet::Fleet;
 use crate::fleet::deploy::{Asked, By, Control, Refused, Wanted};
 use crate::identity::registry::Role;
 use crate::notes;
-use crate::status::Sight;
+use crate::status::{Sight, history};
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName, OperatorName};
 use tamer_core::rollout::deployment::DeploymentId;
 use tamer_core::version::Version;
@@ -232,22 +232,22 @@ impl OperatorApi {
         };
         let now = clock::now();
         let read = move |fleet: &Fleet| {
-            let here = |environment_of: &EnvironmentName| {
-                environment
-                    .as_ref()
-                    .is_none_or(|name| name == environment_of)
-            };
+            let only = environment.as_ref();
             let chosen = fleet
                 .deployments
                 .values()
                 .rev()
-                .filter(|deployment| here(&deployment.environment));
+                .filter(|deployment| only.is_none_or(|name| *name == deployment.environment));
             let sight = Sight::of(fleet, &by);
             let newest = chosen.take(limit);
-            newest.map(|it| sight.deployment(it, now)).collect()
+            v1::HistoryResponse {
+                deployments: newest.map(|it| sight.deployment(it, now)).collect(),
+                migrations: history::migrations(fleet, only, limit),
+                words: history::words(fleet, only, limit),
+            }
         };
-        let deployments = self.driver.read(read).await.map_err(stopped)?;
-        Ok(Response::new(v1::HistoryResponse { deployments }))
+        let answer = self.driver.read(read).await.map_err(stopped)?;
+        Ok(Response::new(answer))
     }
 
     pub(super) async fn application(

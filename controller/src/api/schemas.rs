@@ -130,7 +130,7 @@ fn plan(outlook: Outlook, application: &ApplicationName, version: &Version) -> v
         application: application.to_string(),
         version: version.to_string(),
         rollouts: rollouts.collect(),
-        notes: notes.collect(),
+        notes: outlook.notes.into_iter().chain(notes).collect(),
         databases: outlook.databases.iter().map(status::database).collect(),
         obstacles: outlook.obstacles,
     }

@@ -171,7 +171,8 @@ impl Fleet {
                 environment: environment.clone(),
                 why: format!(
                     "the controller was restored from a backup, and does not know what ran before: \
-                     name the version, `tamer rollback {environment} VERSION`"
+                     name the version, `tamer rollback {environment} VERSION{}`",
+                    self.application_option(environment, application)
                 ),
             }),
         }

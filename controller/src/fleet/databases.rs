@@ -273,6 +273,7 @@ impl Fleet {
                 .collect();
             let carrier = self.knows_the_way_down(site, schema, known);
             let environment = site.0;
+            let application = self.application_option(site.0, site.1);
             match back(
                 schema,
                 now,
@@ -288,7 +289,7 @@ impl Fleet {
                 Back::Down(to) if !with_down => {
                     return Err(Refused::Schema(format!(
                         "the database `{schema}` has {now}, and what would run again needs {to}: \
-                         `tamer rollback {environment} --with-down --reason TEXT` brings it down first, and what only {now} can hold is lost"
+                         `tamer rollback {environment}{application} --with-down --reason TEXT` brings it down first, and what only {now} can hold is lost"
                     )));
                 }
                 Back::Down(to) => {
@@ -337,13 +338,14 @@ impl Fleet {
                     .unwrap_or("it has not said how it ended");
                 Err(Refused::Open(format!(
                     "`{}` of the database `{schema}` from {} to {} was begun on {} by deployment {}, and how it ended is not known: {why}. \
-                     Look at the database, then say which version it has: `tamer schema settle {} VERSION --reason TEXT`",
+                     Look at the database, then say which version it has: `tamer schema settle {}{} VERSION --reason TEXT`",
                     started.task,
                     started.from,
                     started.to,
                     started.host,
                     started.deployment,
-                    site.0
+                    site.0,
+                    self.application_option(site.0, site.1),
                 )))
             }
         }

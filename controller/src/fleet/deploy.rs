@@ -212,6 +212,19 @@ impl Fleet {
         place.file.only_application().cloned()
     }
 
+    /// What names an application in a command, with a space before it; nothing where it is the only one of its
+    /// environment, and need not be named.
+    pub fn application_option(
+        &self,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+    ) -> String {
+        match self.only_application(environment) {
+            Some(only) if only == *application => String::new(),
+            _ => format!(" --application {application}"),
+        }
+    }
+
     pub(super) fn key(
         &self,
         environment: &EnvironmentName,

@@ -4,12 +4,14 @@
 use super::Fleet;
 use super::deploy::{By, Refused};
 use super::hosts::is_of;
+use super::observation::short;
 use super::persist::Object;
 use tamer_core::desired::ComponentReport;
 use tamer_core::digest::Digest;
 use tamer_core::drift::{Drift, Way, Word};
 use tamer_core::id::{HostName, TargetKey};
 use tamer_core::moment::Moment;
+use tamer_core::rollout::Target;
 
 impl Fleet {
     /// Somebody has seen a drift, and says what becomes of it.
@@ -51,10 +53,22 @@ impl Fleet {
             Way::Adopt => "drift.adopt",
             Way::Repair => "drift.repair",
         };
+        let drift = drift.clone();
         self.note(now, &by.who, action, object, &by.reason);
+        self.note_word(key, name, &word, &drift);
         self.words.insert((key.clone(), name.clone()), word);
         self.word_changed(key, name);
         Ok(())
+    }
+
+    /// The hosts on which something of a target was changed by hand, and nobody has accepted it.
+    pub fn drifted<'a>(&'a self, target: &'a Target) -> impl Iterator<Item = &'a HostName> {
+        let key = &target.key;
+        target.hosts.keys().filter(move |name| {
+            let drift = self.heard(name, key).and_then(|said| said.drift.as_ref());
+            let word = |drift| self.word(name, key, drift);
+            drift.is_some_and(|it| word(it).is_none_or(|word| word.way != Way::Adopt))
+        })
     }
 
     /// What was said of the drift that a host has now.
@@ -64,21 +78,22 @@ impl Fleet {
     }
 
     /// After a report: a word is over with the drift that it was about, and a repair with its failure.
-    pub(super) fn settle_words(&mut self, name: &HostName, key: &TargetKey) {
+    pub(super) fn settle_words(&mut self, name: &HostName, key: &TargetKey, now: Moment) {
         let Some(word) = self.words.get(&(key.clone(), name.clone())) else {
             return;
         };
         let Some(said) = self.heard(name, key) else {
             return;
         };
-        if is_over(word, said) {
+        if let Some(became) = is_over(word, said) {
+            self.end_word(key, name, &became, now);
             self.words.remove(&(key.clone(), name.clone()));
             self.word_changed(key, name);
         }
     }
 
     /// The host is gone, or another machine: what was said of the old one is void.
-    pub(super) fn forget_words(&mut self, name: &HostName) {
+    pub(super) fn forget_words(&mut self, name: &HostName, now: Moment) {
         let about: Vec<_> = self
             .words
             .keys()
@@ -86,6 +101,7 @@ impl Fleet {
             .cloned()
             .collect();
         for (key, host) in about {
+            self.end_word(&key, &host, "the host has gone, or is another machine", now);
             self.words.remove(&(key.clone(), host.clone()));
             self.word_changed(&key, &host);
         }
@@ -102,32 +118,44 @@ impl Fleet {
     }
 }
 
-fn is_over(word: &Word, said: &ComponentReport) -> bool {
-    let failed = said
-        .repair
-        .as_ref()
-        .is_some_and(|it| it.drift == word.digest);
+/// What came of it, once it is over.
+fn is_over(word: &Word, said: &ComponentReport) -> Option<String> {
+    let failed = said.repair.as_ref().filter(|it| it.drift == word.digest);
     match (word.way, &said.drift) {
         // Before the host has looked, nothing is known.
-        (_, None) => said.compared,
+        (_, None) if !said.compared => None,
+        (Way::Adopt, None) => Some("nothing differs any more".to_owned()),
         // It may be changed once more, and back.
-        (Way::Adopt, Some(_)) => false,
-        (Way::Repair, Some(drift)) => failed || drift.digest != word.digest,
+        (Way::Adopt, Some(_)) => None,
+        (Way::Repair, None) => Some("put back".to_owned()),
+        (Way::Repair, Some(drift)) if drift.digest != word.digest => {
+            Some("changed once more".to_owned())
+        }
+        (Way::Repair, Some(_)) => {
+            failed.map(|it| format!("not put back: {}", short(&it.failure).message))
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::fleet::past;
     use tamer_core::check::Results;
     use tamer_core::desired::{Failure, FailureKind, RepairReport, Slot};
+    use tamer_core::policy::Policy;
+    use tamer_core::rollout::Host;
 
-    fn said(drift: Option<u8>, compared: bool, failed: bool) -> ComponentReport {
-        let drift = drift.map(|n| Drift {
+    fn drift(n: u8) -> Drift {
+        Drift {
             digest: Digest::new([n; 32]),
             total: 1,
             differences: Vec::new(),
-        });
+        }
+    }
+
+    fn said(drift: Option<u8>, compared: bool, failed: bool) -> ComponentReport {
+        let drift = drift.map(self::drift);
         ComponentReport {
             slot: Slot {
                 application: "shop".parse().unwrap(),
@@ -148,6 +176,60 @@ mod tests {
             }),
             migration: None,
         }
+    }
+
+    /// `web-1` of production, where something was changed by hand.
+    pub(crate) fn drifting() -> (Fleet, TargetKey, HostName) {
+        let mut fleet = Fleet::new(1, None);
+        let key = TargetKey {
+            environment: "production".parse().unwrap(),
+            application: "shop".parse().unwrap(),
+            component: "web".parse().unwrap(),
+            pool: Default::default(),
+        };
+        let web: HostName = "web-1".parse().unwrap();
+        let mut target = Target::new(key.clone(), Policy::default());
+        target.hosts.insert(web.clone(), Host::new(Moment(0)));
+        fleet.targets.insert(key.clone(), target);
+        let seat = fleet.seats.entry(web.clone()).or_default();
+        seat.components = vec![said(Some(1), true, false)];
+        (fleet, key, web)
+    }
+
+    #[test]
+    fn what_was_said_and_what_came_of_it_stays_in_the_history() {
+        let (mut fleet, key, web) = drifting();
+        let by = By {
+            who: "anna".to_owned(),
+            reason: "a hot fix".to_owned(),
+        };
+        let digest = Digest::new([1; 32]);
+        for (way, at) in [(Way::Adopt, 5), (Way::Repair, 6)] {
+            let settled = fleet.settle_drift(&web, &key, &digest, way, &by, Moment(at));
+            settled.unwrap();
+        }
+        let seat = fleet.seats.get_mut(&web).unwrap();
+        seat.components = vec![said(None, true, false)];
+        fleet.settle_words(&web, &key, Moment(7));
+        let past: Vec<_> = fleet
+            .past_words
+            .values()
+            .map(|it| (it.word.way, it.ended.clone()))
+            .collect();
+        let ended = |at, became: &str| Some((Moment(at), became.to_owned()));
+        assert_eq!(
+            past,
+            [
+                (Way::Adopt, ended(6, "something else was said of it")),
+                (Way::Repair, ended(7, "put back"))
+            ]
+        );
+        let (word, drift) = (fleet.past_words[&2].word.clone(), drift(1));
+        for _ in 0..past::KEPT {
+            fleet.note_word(&key, &web, &word, &drift);
+        }
+        assert_eq!(fleet.past_words.len(), past::KEPT);
+        assert_eq!(fleet.past_words.keys().next(), Some(&3));
     }
 
     #[test]
@@ -173,7 +255,7 @@ mod tests {
                 .words
                 .insert((key.clone(), host.clone()), word.clone());
         }
-        fleet.forget_words(&hosts[0]);
+        fleet.forget_words(&hosts[0], Moment(1));
         let left: Vec<_> = fleet.words.keys().map(|(_, host)| host).collect();
         assert_eq!(left, [&hosts[1]]);
         assert!(fleet.is_dirty(), "the store is told");
@@ -201,7 +283,11 @@ mod tests {
             (Way::Repair, None, true, false, true),
         ] {
             let said = said(drift, compared, failed);
-            assert_eq!(is_over(&word(way), &said), over, "{way:?} {said:?}");
+            assert_eq!(
+                is_over(&word(way), &said).is_some(),
+                over,
+                "{way:?} {said:?}"
+            );
         }
     }
 }

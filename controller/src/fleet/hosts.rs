@@ -177,7 +177,7 @@ impl Fleet {
         seat.components = report.components;
         for key in self.targets_of(name) {
             self.tell_again(name, &key, now);
-            self.settle_words(name, &key);
+            self.settle_words(name, &key, now);
         }
     }
 

@@ -13,7 +13,7 @@
 //! | [`deploy`], `steer`, `back` | deployments: asking for them, steering them, going back |
 //! | `databases`, `migrate`, `settle` | what is known of databases; who reads and migrates them; what a person saw |
 //! | [`outlook`] | what a deployment would do |
-//! | [`drift`] | what people say of releases that were changed by hand |
+//! | [`drift`], [`past`] | what people say of releases that were changed by hand, and what came of it |
 //! | [`advance`] | what follows by itself |
 
 pub mod advance;
@@ -25,6 +25,7 @@ pub mod hosts;
 mod migrate;
 mod observation;
 pub mod outlook;
+pub mod past;
 pub mod people;
 pub mod persist;
 pub mod places;
@@ -73,6 +74,8 @@ pub struct Fleet {
     pub book: Book,
     /// What people said of releases that were changed by hand.
     pub words: BTreeMap<(TargetKey, HostName), Word>,
+    /// The same of the past, the last [`past::KEPT`].
+    pub past_words: BTreeMap<u64, past::PastWord>,
     /// The numbers given out last.
     pub numbers: persist::Numbers,
     /// Until when nobody is given up who has not spoken since the start: see [`GRACE`].

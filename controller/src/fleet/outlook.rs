@@ -6,6 +6,7 @@ use super::deploy::{Refused, Wanted};
 use tamer_core::desired::{Failure, Purpose};
 use tamer_core::id::{ComponentName, HostName, SchemaName, TargetKey};
 use tamer_core::moment::Moment;
+use tamer_core::policy::OnDrift;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::RolloutId;
 use tamer_core::rollout::deployment::Deployment;
@@ -21,6 +22,8 @@ pub struct Outlook {
     pub databases: Vec<Database>,
     /// What stands in the way.
     pub obstacles: Vec<String>,
+    /// What is good to know.
+    pub notes: Vec<String>,
 }
 
 /// A rollout that would run.
@@ -101,6 +104,16 @@ impl Fleet {
                 let away = target.hosts.keys();
                 let away = away.filter(|name| !new.waves.contains_key(*name));
                 ahead.left_out = away.cloned().collect();
+            }
+            if !unchanged && target.policy.on_drift == OnDrift::Block {
+                let drifted: Vec<&HostName> = self.drifted(target).collect();
+                if !drifted.is_empty() {
+                    outlook.notes.push(format!(
+                        "{component} was changed by hand on {}, and is refused there: tamer drift {}",
+                        crate::notes::names(&drifted),
+                        wanted.environment
+                    ));
+                }
             }
             outlook.rollouts.push(ahead);
         }

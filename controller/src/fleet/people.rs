@@ -145,7 +145,7 @@ impl Fleet {
         self.shut_out(&keys, &whose, "removed", now);
         self.dirty.insert(Object::Host(name.clone()));
         self.place_host(name, now);
-        self.forget_words(name);
+        self.forget_words(name, now);
         self.note(now, by.as_str(), "host.remove", name, reason);
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Fleet {
             // The host is the target's: this cannot be refused.
             let _ = self.apply(&key, &Event::HostReset(name.clone()), now);
         }
-        self.forget_words(name);
+        self.forget_words(name, now);
         if let Some(seat) = self.seats.get_mut(name) {
             seat.forget();
         }

@@ -7,6 +7,7 @@
 //! | `member/ID/HOST` | one host of a target |
 //! | `deployment/N` | a deployment |
 //! | `drift/ID/HOST` | what somebody said of a release that was changed by hand |
+//! | `word/N` | the same of the past, with what came of it |
 //! | `declared/DIGEST` | what a release says of databases, by its manifest |
 //! | `desired/HOST` | what the host was last told |
 //! | `numbers` | the numbers given out last |
@@ -42,6 +43,8 @@ pub struct Numbers {
     pub rollout: u64,
     /// Entries of the history.
     pub event: u64,
+    /// What was said of changes by hand.
+    pub word: u64,
     /// The epoch that the store was last written in: a lower one than the controller's is a backup's.
     pub epoch: u64,
 }
@@ -56,6 +59,7 @@ pub(super) enum Object {
     Operator(OperatorName),
     Member(TargetKey, HostName),
     Word(TargetKey, HostName),
+    PastWord(u64),
     Desired(HostName),
     Target(TargetKey),
     Deployment(DeploymentId),
@@ -242,6 +246,10 @@ impl Fleet {
                 format!("drift/{}/{host}", id(key)).parse()?,
                 self.words.get(&(key.clone(), host.clone())).map(json),
             ),
+            Object::PastWord(number) => (
+                Key::numbered("word", *number)?,
+                self.past_words.get(number).map(json),
+            ),
             Object::Deployment(number) => (
                 Key::numbered("deployment", number.0)?,
                 self.deployments.get(number).map(json),
@@ -388,6 +396,12 @@ impl Fleet {
                     .and_then(|(id, host)| Some((targets.get(id)?.clone(), host.parse().ok()?)));
                 if let Some(place) = place {
                     self.words.insert(place, word);
+                }
+            }
+            "word" => {
+                let past = read(key, value)?;
+                if let Some(number) = key.number() {
+                    self.past_words.insert(number, past);
                 }
             }
             "deployment" => {

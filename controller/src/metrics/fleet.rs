@@ -41,6 +41,16 @@ impl Metrics {
             .set(i64::try_from(unsettled.count()).unwrap_or(i64::MAX));
         self.strangers
             .set(i64::try_from(fleet.strangers.len()).unwrap_or(i64::MAX));
+        let open = || {
+            fleet
+                .book
+                .all()
+                .filter_map(|(.., known)| known.open.as_ref())
+        };
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.migrations_open.set(number(open().count()));
+        let unknown = open().filter(|open| open.unknown.is_some());
+        self.migrations_unknown.set(number(unknown.count()));
         for (state, number) in STATES.into_iter().zip(states) {
             self.rollouts
                 .get_or_create(&StateLabel { state })

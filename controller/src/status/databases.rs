@@ -9,9 +9,11 @@ pub(super) fn is_at_it(database: &Database) -> bool {
     matches!(database.state, "waiting" | "reading" | "up" | "down")
 }
 
-/// The state of a deployment that stands still until a person has decided, and what they may type.
+/// The state of a deployment that stands still until a person has decided, and what they may type; `application`
+/// is the option that names it, where it must be named.
 pub(super) fn stuck(
     deployment: &Deployment,
+    application: &str,
     rollouts: &[v1::RolloutStatus],
     databases: &[Database],
 ) -> Option<(&'static str, String)> {
@@ -21,7 +23,7 @@ pub(super) fn stuck(
     }
     if databases.iter().any(|it| it.state == "unknown") {
         let next = format!(
-            "tamer schema list {environment} · tamer schema settle {environment} VERSION --reason TEXT"
+            "tamer schema list {environment} · tamer schema settle {environment} VERSION{application} --reason TEXT"
         );
         return Some(("unknown", next));
     }
@@ -32,7 +34,7 @@ pub(super) fn stuck(
     let frozen = rollouts.iter().any(|rollout| rollout.state == "frozen");
     frozen.then(|| {
         let next = format!(
-            "tamer resume {id} · tamer rollback {environment} --with-down --reason TEXT",
+            "tamer resume {id} · tamer rollback {environment}{application} --with-down --reason TEXT",
             id = deployment.id
         );
         ("frozen", next)

@@ -1747,6 +1747,88 @@ pub struct HistoryRequest {
 pub struct HistoryResponse {
     #[prost(message, repeated, tag = "1")]
     pub deployments: ::prost::alloc::vec::Vec<DeploymentStatus>,
+    /// the newest first, as the others
+    #[prost(message, repeated, tag = "2")]
+    pub migrations: ::prost::alloc::vec::Vec<PastMigration>,
+    #[prost(message, repeated, tag = "3")]
+    pub words: ::prost::alloc::vec::Vec<PastWord>,
+}
+/// What was begun on a database, or what a person saw there.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PastMigration {
+    #[prost(uint64, tag = "1")]
+    pub at_ms: u64,
+    #[prost(string, tag = "2")]
+    pub environment: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub application: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub schema: ::prost::alloc::string::String,
+    /// up, down; empty: somebody looked at it
+    #[prost(string, tag = "5")]
+    pub task: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "6")]
+    pub from: u64,
+    #[prost(uint64, tag = "7")]
+    pub to: u64,
+    /// by which; 0: none
+    #[prost(uint64, tag = "8")]
+    pub deployment: u64,
+    /// which had the lease
+    #[prost(string, tag = "9")]
+    pub host: ::prost::alloc::string::String,
+    /// under way, done, failed, not begun, unknown, settled
+    #[prost(string, tag = "10")]
+    pub state: ::prost::alloc::string::String,
+    /// what the database then had
+    #[prost(uint64, optional, tag = "11")]
+    pub version: ::core::option::Option<u64>,
+    /// 0: it has not ended
+    #[prost(uint64, tag = "12")]
+    pub ended_ms: u64,
+    /// who settled it, where a person did
+    #[prost(string, tag = "13")]
+    pub by: ::prost::alloc::string::String,
+    /// why; of one that failed, what went wrong
+    #[prost(string, tag = "14")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// What a person said of a release that was changed by hand.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PastWord {
+    #[prost(uint64, tag = "1")]
+    pub at_ms: u64,
+    #[prost(string, tag = "2")]
+    pub environment: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub application: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub component: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub pool: ::prost::alloc::string::String,
+    /// adopt, repair
+    #[prost(string, tag = "7")]
+    pub way: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub reason: ::prost::alloc::string::String,
+    /// how many differences
+    #[prost(uint64, tag = "10")]
+    pub total: u64,
+    /// the first of them
+    #[prost(string, tag = "11")]
+    pub named: ::prost::alloc::string::String,
+    /// when it was over; 0: it is not
+    #[prost(uint64, tag = "12")]
+    pub ended_ms: u64,
+    /// what came of it
+    #[prost(string, tag = "13")]
+    pub became: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
