@@ -37,7 +37,7 @@ pub struct Tree {
 /// What a look found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// What differs; `None`: nothing.
+    /// What differs, with at most [`NAMED`] differences named if no more were wanted; `None`: nothing.
     pub drift: Option<Drift>,
     /// When everything was last read.
     pub read: Option<Moment>,
@@ -73,7 +73,15 @@ impl Tree {
     /// # Errors
     /// The release cannot be read.
     pub fn fast(&self) -> Result<Seen, Failure> {
-        self.look(Depth::Fast, &mut |_| ControlFlow::Continue(()))
+        self.fast_naming(NAMED)
+    }
+
+    /// The same, with at most `most` differences named. Blocks.
+    ///
+    /// # Errors
+    /// The release cannot be read.
+    pub fn fast_naming(&self, most: usize) -> Result<Seen, Failure> {
+        self.look(Depth::Fast, most, &mut |_| ControlFlow::Continue(()))
     }
 
     /// Records a release that was unpacked and verified just now. Blocks.
@@ -81,7 +89,7 @@ impl Tree {
     /// # Errors
     /// The release cannot be read.
     pub fn unpacked(&self) -> Result<Seen, Failure> {
-        self.look(Depth::Unpacked, &mut |_| ControlFlow::Continue(()))
+        self.look(Depth::Unpacked, NAMED, &mut |_| ControlFlow::Continue(()))
     }
 
     /// Reads everything from the path `after` on, at this pace. Blocks.
@@ -90,12 +98,13 @@ impl Tree {
     /// The release cannot be read.
     pub fn full(&self, after: Option<String>, pace: &Pace) -> Result<Seen, Failure> {
         let mut read = |bytes| pace.before(bytes);
-        self.look(Depth::Full { after }, &mut read)
+        self.look(Depth::Full { after }, NAMED, &mut read)
     }
 
     fn look(
         &self,
         depth: Depth,
+        most: usize,
         pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Seen, Failure> {
         let before = self.record();
@@ -127,7 +136,7 @@ impl Tree {
             self.keep(&record);
         }
         Ok(Seen {
-            drift: record.drift(NAMED),
+            drift: record.drift(most),
             read: record.read,
             after,
         })

@@ -289,6 +289,7 @@ mod tests {
             migration: None,
         };
         HostReport {
+            inspection: None,
             generation: grant,
             components: vec![component],
             checks: Results::new(),

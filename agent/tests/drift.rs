@@ -3,6 +3,7 @@
 
 mod site;
 
+use site::edited::{answered, change_unseen, told};
 use site::scenario::Scenario;
 use site::{Agent, QUICK, Site, a_site, failure, granted, status};
 use std::fs;
@@ -10,9 +11,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use tamer_core::desired::ActivationStatus::{Done, Refused};
-use tamer_core::desired::{ComponentReport, Desired, Purpose};
+use tamer_core::desired::{ComponentReport, Purpose};
 use tamer_core::digest::Digest;
-use tamer_core::release::ReleaseRef;
+use tamer_core::drift::{Inspect, NAMED};
 
 #[tokio::test]
 async fn child() {
@@ -44,12 +45,6 @@ fn records(site: &Site) -> Vec<PathBuf> {
     let mut paths: Vec<_> = entries.map(|it| it.unwrap().path()).collect();
     paths.sort();
     paths
-}
-
-fn told(counter: u64, run: &ReleaseRef, change: impl Fn(&mut Desired)) -> Desired {
-    let mut desired = granted(counter, Some(run), Purpose::Forward);
-    change(&mut desired);
-    desired
 }
 
 #[tokio::test]
@@ -258,6 +253,84 @@ async fn what_was_deployed_is_put_back_and_nothing_that_nobody_has_seen() {
         .await;
     let page = fs::read(site.root().join("current/page.html")).unwrap();
     assert!(page.iter().all(|it| *it == b'd'), "nobody has seen that");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_asks_is_told_all_of_it_as_it_is_now() {
+    let (_dir, site) = a_site();
+    let one = site.publish("1.0.0", &[]);
+    let mut agent = Agent::start(site.hands()).await;
+    let mut counter = 0;
+    let mut asks = |agent: &Agent, id: Option<u64>| {
+        counter += 1;
+        let mut desired = granted(counter, Some(&one), Purpose::Forward);
+        desired.inspect = id.map(|id| Inspect { id, full: false });
+        agent.desired.send_replace(Some(desired));
+    };
+    // Before anything runs there is nothing to differ.
+    asks(&agent, Some(7));
+    agent.ended(1).await;
+    assert_eq!(answered(&mut agent, 7).await, Vec::<String>::new());
+    for n in 0..50 {
+        fs::write(site.root().join(format!("current/{n:02}")), "x").unwrap();
+    }
+    // What was answered is not answered again, so another number is another wish.
+    asks(&agent, Some(8));
+    let named = answered(&mut agent, 8).await;
+    assert_eq!(named.len(), 50, "{named:?}");
+    edit(&site, b'x');
+    asks(&agent, Some(9));
+    assert!(
+        answered(&mut agent, 9)
+            .await
+            .contains(&"page.html".to_owned())
+    );
+    let report = agent.until("seen", |it| it.drift.is_some()).await;
+    let drift = report.drift.unwrap();
+    assert_eq!(
+        drift.differences.len(),
+        NAMED,
+        "an ordinary report is short"
+    );
+    assert!(drift.total > 50);
+    asks(&agent, None);
+    agent
+        .reports
+        .wait_for(|it| it.inspection.is_none())
+        .await
+        .unwrap();
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_file_system_does_not_tell_is_found_by_reading_all_of_it() {
+    let (_dir, mut site) = a_site();
+    let one = site.publish("1.0.0", &[]);
+    let mut agent = Agent::start(site.hands()).await;
+    agent.grant(1, Some(&one), Purpose::Forward).await;
+    agent.stop().await;
+    change_unseen(&site, &["page.html"]);
+    let asks = |counter, id, full| {
+        let mut desired = granted(counter, Some(&one), Purpose::Forward);
+        desired.inspect = Some(Inspect { id, full });
+        Some(desired)
+    };
+    // The full pass is due tomorrow.
+    let mut agent = Agent::start(site.hands()).await;
+    let report = agent.until("looked", |it| it.compared).await;
+    assert_eq!(report.drift, None, "the fast pass cannot see it");
+    agent.desired.send_replace(asks(2, 1, false));
+    assert_eq!(answered(&mut agent, 1).await, Vec::<String>::new());
+    agent.desired.send_replace(asks(3, 2, true));
+    assert_eq!(answered(&mut agent, 2).await, ["page.html"]);
+    agent.stop().await;
+    // The same by itself.
+    change_unseen(&site, &["page.html"]);
+    site.config.drift_full_interval = tamer_core::moment::Span::secs(1);
+    let mut agent = Agent::start(site.hands()).await;
+    let report = agent.until("read", |it| it.drift.is_some()).await;
+    assert_eq!(report.drift.unwrap().differences[0].path, "page.html");
     agent.stop().await;
 }
 

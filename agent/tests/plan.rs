@@ -285,6 +285,7 @@ proptest! {
         let mut newest = Generation::default();
         for (epoch, counter, ours, environment_version) in seen {
             let desired = Desired {
+                inspect: None,
                 generation: Generation { epoch, counter },
                 environment: if ours { "staging" } else { "production" }.parse().unwrap(),
                 environment_version,

@@ -30,6 +30,7 @@ pub mod config;
 pub mod driver;
 pub mod fleet;
 pub mod identity;
+pub mod inspections;
 pub mod metrics;
 pub mod migrations;
 pub mod mirror;

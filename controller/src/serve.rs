@@ -14,6 +14,7 @@ use crate::fleet::Fleet;
 use crate::identity::ca::{Ca, SERVER_LIFE};
 use crate::identity::peer::{Caller, Identity};
 use crate::identity::registry::{Denied, Role};
+use crate::inspections::Inspections;
 use crate::metrics::Metrics;
 use crate::migrations;
 use crate::mirror::Mirror;
@@ -105,6 +106,7 @@ pub async fn serve(
     let metrics = Metrics::new();
     let mirror = Mirror::new(&config, metrics.clone());
     let sessions = Arc::new(Sessions::default());
+    let inspections = Arc::new(Inspections::default());
     let connections = Connections::default();
     let stop = CancellationToken::new();
     let (driver, driving) = Driver::new(
@@ -149,6 +151,7 @@ pub async fn serve(
     let agents = AgentApi {
         driver: driver.clone(),
         sessions: Arc::clone(&sessions),
+        inspections: Arc::clone(&inspections),
         metrics: metrics.clone(),
     };
     let enrolment = EnrolmentApi {
@@ -165,6 +168,7 @@ pub async fn serve(
         ca: ca.fingerprint(),
         online_keys,
         mirror: mirror.clone(),
+        inspections,
         closing: port.clone(),
     };
     let router = Routes::new(AgentsServer::new(agents).max_decoding_message_size(MAX_MESSAGE))

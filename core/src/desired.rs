@@ -4,7 +4,7 @@
 
 use crate::check::Results;
 use crate::digest::Digest;
-use crate::drift::Drift;
+use crate::drift::{Drift, Inspect};
 use crate::generation::Generation;
 use crate::id::{ApplicationName, CheckName, ComponentName, EnvironmentName, PoolName};
 use crate::moment::Moment;
@@ -48,6 +48,9 @@ pub struct Desired {
     pub environment_version: u64,
     /// Every component the host should have.
     pub components: Vec<DesiredComponent>,
+    /// Set while somebody waits to hear what differs from what was deployed, all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspect: Option<Inspect>,
 }
 
 /// What one component on the host should be.
@@ -115,6 +118,27 @@ pub struct HostReport {
     pub components: Vec<ComponentReport>,
     /// The environment's checks, as they last ended.
     pub checks: Results,
+    /// What was found because the desired state asks for it; only as long as it does.
+    pub inspection: Option<Inspection>,
+}
+
+/// What a host found that was asked what differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// Which wish this answers: [`Inspect::id`].
+    pub id: u64,
+    /// Every component that the host should have.
+    pub components: Vec<Inspected>,
+}
+
+/// What differs of one component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspected {
+    /// Which component.
+    pub slot: Slot,
+    /// What differs, with at most [`crate::drift::NAMED_WHEN_ASKED`] differences named; `None`: nothing, or
+    /// nothing runs. Or why it could not be looked at.
+    pub found: Result<Option<Drift>, Failure>,
 }
 
 /// What a host says of one component.

@@ -8,8 +8,17 @@ use std::fmt;
 /// The most differences that an ordinary report names.
 pub const NAMED: usize = 20;
 
-/// The most differences that are named to whoever asks for them all.
-pub const NAMED_WHEN_ASKED: usize = 1_000;
+/// The most differences of a component that are named to whoever asks for them all.
+pub const NAMED_WHEN_ASKED: usize = 10_000;
+
+/// Somebody wants to know what differs now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspect {
+    /// Which wish: each has another number, so that an answer says what it answers.
+    pub id: u64,
+    /// Whether every byte is to be read, and not only what the record does not vouch for.
+    pub full: bool,
+}
 
 /// A release that is not what was deployed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +86,18 @@ pub enum Way {
     Adopt,
     /// What was deployed is put back.
     Repair,
+}
+
+impl Drift {
+    /// The same with at most `most` differences named.
+    #[must_use]
+    pub fn naming(&self, most: usize) -> Self {
+        Self {
+            digest: self.digest,
+            total: self.total,
+            differences: self.differences.iter().take(most).cloned().collect(),
+        }
+    }
 }
 
 impl Change {

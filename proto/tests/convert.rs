@@ -9,16 +9,18 @@ use prost::Message;
 use tamer_core::check::{CheckResult, Results};
 use tamer_core::desired::{
     ActivationReport, ActivationStatus, ComponentReport, Desired, DesiredComponent, Failure,
-    FailureKind, Grant, HostReport, Purpose, RepairReport, Slot,
+    FailureKind, Grant, HostReport, Inspected, Inspection, Purpose, RepairReport, Slot,
 };
 use tamer_core::digest::Digest;
-use tamer_core::drift::{Change, Difference, Drift};
+use tamer_core::drift::{Change, Difference, Drift, Inspect};
 use tamer_core::generation::Generation;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
 use tamer_core::schema::{MigrationOrder, MigrationReport, MigrationStatus, Task};
-use tamer_proto::convert::{BadMessage, MAX_COMPONENTS, MAX_DRIFT, MAX_OUTPUT, MAX_TEXT};
-use tamer_proto::v1;
+use tamer_proto::convert::{
+    BadMessage, MAX_COMPONENTS, MAX_DRIFT, MAX_INSPECTED, MAX_OUTPUT, MAX_TEXT,
+};
+use tamer_proto::{MAX_MESSAGE, v1};
 
 const NAME: &str = "[a-z][a-z0-9]{0,8}(-[a-z0-9]{1,4})?";
 
@@ -114,12 +116,14 @@ fn desired() -> impl Strategy<Value = Desired> {
             };
         by_slot.into_iter().map(component).collect::<Vec<_>>()
     });
-    (generation(), NAME, any::<u64>(), components).prop_map(
-        |(generation, environment, environment_version, components)| Desired {
+    let inspect = option::of((any::<u64>(), any::<bool>()));
+    (generation(), NAME, any::<u64>(), components, inspect).prop_map(
+        |(generation, environment, environment_version, components, inspect)| Desired {
             generation,
             environment: environment.parse().unwrap(),
             environment_version,
             components,
+            inspect: inspect.map(|(id, full)| Inspect { id, full }),
         },
     )
 }
@@ -201,10 +205,29 @@ fn report() -> impl Strategy<Value = HostReport> {
         };
         by_slot.into_iter().map(component).collect::<Vec<_>>()
     });
-    (generation(), components, results()).prop_map(|(generation, components, checks)| HostReport {
-        generation,
+    (
+        generation(),
         components,
-        checks,
+        results(),
+        option::of(inspection()),
+    )
+        .prop_map(|(generation, components, checks, inspection)| HostReport {
+            generation,
+            components,
+            checks,
+            inspection,
+        })
+}
+
+fn inspection() -> impl Strategy<Value = Inspection> {
+    let found = prop_oneof![option::of(drift()).prop_map(Ok), failure().prop_map(Err)];
+    let components = btree_map(slot(), found, 0..3);
+    (any::<u64>(), components).prop_map(|(id, components)| Inspection {
+        id,
+        components: components
+            .into_iter()
+            .map(|(slot, found)| Inspected { slot, found })
+            .collect(),
     })
 }
 
@@ -297,6 +320,7 @@ fn wire_report() -> v1::HostReport {
             ..Default::default()
         }],
         checks: Vec::new(),
+        inspection: None,
     }
 }
 
@@ -427,4 +451,43 @@ fn what_is_too_long_for_the_wire_is_cut_so_that_the_reader_takes_it() {
     let read = Failure::try_from(v1::Failure::from(&failure)).unwrap();
     assert!(read.message.len() <= MAX_TEXT && read.message.len() > MAX_TEXT - 2);
     assert!(read.output.len() <= MAX_OUTPUT && read.output.ends_with("the last line"));
+}
+
+#[test]
+fn whoever_asks_is_named_as_much_as_a_message_carries() {
+    let inspection = |paths: usize, length: usize| {
+        let differences = (0..paths).map(|n| Difference {
+            path: format!("{n:0length$}"),
+            change: Change::Added,
+        });
+        let drift = |n: u8| Drift {
+            digest: Digest::new([n; 32]),
+            total: 20_000,
+            differences: differences.clone().collect(),
+        };
+        let components = [("web", 1), ("worker", 2)].map(|(name, n)| Inspected {
+            slot: Slot::try_from(wire_slot(name)).unwrap(),
+            found: Ok(Some(drift(n))),
+        });
+        let sent = v1::Inspection::from(&Inspection {
+            id: 7,
+            components: components.into(),
+        });
+        assert!(sent.encoded_len() < MAX_MESSAGE * 3 / 4);
+        let read = Inspection::try_from(sent).unwrap();
+        let named = |it: &Inspected| {
+            let drift = it.found.clone().unwrap().unwrap();
+            assert_eq!(drift.total, 20_000);
+            drift.differences.len()
+        };
+        read.components.iter().map(named).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        inspection(MAX_INSPECTED + 1, 5),
+        [MAX_INSPECTED, MAX_INSPECTED]
+    );
+    let [first, second] = inspection(9_000, 400)[..] else {
+        panic!("two components")
+    };
+    assert!(first == 9_000 && second > 0 && second < 9_000, "{second}");
 }

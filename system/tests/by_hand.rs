@@ -94,3 +94,41 @@ fn puts_back_what_was_edited_on_a_server() {
     fleet.deploy("1.1.0").ends(0);
     fleet.all_run("1.1.0");
 }
+
+#[test]
+fn names_everything_that_was_changed_and_whom_it_could_not_ask() {
+    let mut fleet = Fleet::that_runs(2);
+    let top = fleet.host(1).root().join("current");
+    for n in 0..200 {
+        fs::write(top.join(format!("added-{n:03}")), "x").unwrap();
+    }
+    // No agent was started anew, and no interval is over: they are asked.
+    let said = fleet.tamer(&["drift"]).ends(10);
+    let said = said.says(&["web-1", "added-000: added", "added-199: added"]);
+    assert!(!said.all().contains("more"), "{said:?}");
+    let found = fleet
+        .tamer(&["drift", "--full", "--output", "json"])
+        .ends(10);
+    let found: serde_json::Value = serde_json::from_str(&found.out).unwrap();
+    let drift = &found["hosts"][0]["host"]["components"][0]["drift"];
+    assert_eq!(drift["total"], 200);
+    assert_eq!(drift["differences"].as_array().unwrap().len(), 200);
+    assert_eq!(found["hosts"][1]["unseen"], "");
+
+    fleet.host_mut(2).daemon.stop();
+    fleet.host_is(2, "away");
+    fleet
+        .tamer(&["drift", "--host", "web-2"])
+        .ends(9)
+        .says(&["web-2: it is away"]);
+    fleet
+        .tamer(&["drift", "--host", "web-9"])
+        .ends(2)
+        .says(&["there is no host web-9"]);
+    // With somebody away, what is here is put back all the same.
+    fleet
+        .tamer(&["drift", "--host", "web-1", "--repair"])
+        .ends(0);
+    assert!(!top.join("added-000").exists());
+    fleet.tamer(&["drift"]).ends(9).says(&["web-2: it is away"]);
+}

@@ -1,6 +1,7 @@
 //! What a person does on the server itself, and what a start finds half done.
 
 use super::launch::Launch;
+use super::looking::Due;
 use super::{Converge, Event, Hands};
 use crate::allowed::{AGENT_UNIT, failure};
 use crate::config::Config;
@@ -98,7 +99,7 @@ impl Converge {
             if let Some(installed) = self.state(slot).find(target).cloned() {
                 let tree = Tree::new(&self.hands.config.state, slot, &root, &installed);
                 let found = blocking(move || tree.fast()).await;
-                self.inspected(slot, installed.name.clone(), found);
+                self.inspected(slot, installed.name.clone(), Due::Fast, found);
             }
         }
         let view = self.view.clone();

@@ -1,17 +1,20 @@
 //! When the running release is compared with its manifest: what its record does not vouch for every
-//! `drift_interval`, all of it every `drift_full_interval`, in the background.
+//! `drift_interval`, all of it every `drift_full_interval`, in the background; and whenever somebody asks.
 
+use super::asked::Wish;
 use super::{Converge, Event};
 use crate::allowed::failure;
 use crate::drift::{Pace, Seen, Tree};
 use crate::execute::repair::Repair;
 use crate::host::layout::Installed;
 use crate::plan;
+use crate::process::background;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tamer_core::desired::{DesiredComponent, Failure, FailureKind, RepairReport, Slot};
 use tamer_core::digest::Digest;
+use tamer_core::drift::{NAMED, NAMED_WHEN_ASKED};
 use tamer_core::moment::Span;
 use tamer_kit::clock;
 use tokio::time::Instant;
@@ -35,13 +38,17 @@ pub(super) struct Looking {
     repair: Option<(Digest, AbortOnDropHandle<()>)>,
     /// The last repair that failed.
     pub(super) failed: Option<RepairReport>,
+    /// Somebody asks what differs, or asked and was answered.
+    pub(super) wish: Option<Wish>,
 }
 
 /// How closely it is looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Due {
+pub(super) enum Due {
     Fast,
     Full,
+    /// What differs is to be named whole.
+    Asked,
 }
 
 impl Looking {
@@ -81,23 +88,34 @@ impl Looking {
     fn due(&mut self, name: &str, known: bool, now: Instant, interval: Duration) -> Option<Due> {
         if self.name != name {
             let under_way = self.under_way.take();
+            let wish = self.wish.take().map(Wish::of_another_release);
             *self = Self {
                 name: name.to_owned(),
                 under_way,
+                wish,
                 ..Self::default()
             };
         }
         let fast = *self
             .fast_at
             .get_or_insert(if known { now + interval } else { now });
-        let full = self.full_at.is_some_and(|at| at <= now);
-        match self.under_way {
-            // What is being put back is another drift at every instant.
-            _ if self.repairs() => None,
-            Some(_) => None,
-            None if fast <= now => Some(Due::Fast),
-            None => full.then_some(Due::Full),
+        // What is being put back is another drift at every instant.
+        if self.under_way.is_some() || self.repairs() {
+            return None;
         }
+        if self.wish.as_ref().is_some_and(Wish::wants_reading) {
+            (self.after, self.full_at) = (None, Some(now));
+        }
+        let due = match () {
+            () if self.wish.as_ref().is_some_and(Wish::wants_naming) => Due::Asked,
+            () if fast <= now => Due::Fast,
+            () if self.full_at.is_some_and(|at| at <= now) => Due::Full,
+            () => return None,
+        };
+        if let Some(wish) = &mut self.wish {
+            wish.begins(due);
+        }
+        Some(due)
     }
 }
 
@@ -139,45 +157,52 @@ impl Converge {
         let look = move || {
             let outcome = match due {
                 Due::Fast => tree.fast(),
+                Due::Asked => tree.fast_naming(NAMED_WHEN_ASKED),
                 Due::Full => {
-                    // Of this thread alone. Whoever is so low has the disk last, too.
-                    let _ = rustix::process::setpriority_process(None, 19);
+                    background::lowest_priority();
                     tree.full(after, &pace)
                 }
             };
-            let _ = event.send(Event::Inspected(slot, name, outcome));
+            let _ = event.send(Event::Inspected(slot, name, due, outcome));
         };
         match due {
-            Due::Fast => drop(tokio::task::spawn_blocking(look)),
+            Due::Fast | Due::Asked => drop(tokio::task::spawn_blocking(look)),
             Due::Full => {
                 let thread = std::thread::Builder::new().name("drift".to_owned());
                 if let Err(error) = thread.spawn(look) {
                     let (event, slot, name) = failed;
                     let why = failure(FailureKind::Host, format!("no thread to read it: {error}"));
-                    let _ = event.send(Event::Inspected(slot, name, Err(why)));
+                    let _ = event.send(Event::Inspected(slot, name, due, Err(why)));
                 }
             }
         }
     }
 
     /// Notes what a comparison found.
-    pub(super) fn inspected(&mut self, slot: &Slot, name: String, outcome: Result<Seen, Failure>) {
+    pub(super) fn inspected(
+        &mut self,
+        slot: &Slot,
+        name: String,
+        due: Due,
+        outcome: Result<Seen, Failure>,
+    ) {
         let full_interval = self.hands.config.drift_full_interval;
         let state = self.state(slot);
         if state.looking.name == name {
-            state.looking.ended(&outcome, full_interval);
+            state.looking.ended(due, &outcome, full_interval);
         } else {
             state.looking.under_way = None;
         }
         match outcome {
             Ok(seen) => {
+                let drift = seen.drift.map(|it| it.naming(NAMED));
                 let before = state.drift.get(&name);
-                if let Some(drift) = &seen.drift
-                    && before != Some(&seen.drift)
+                if let Some(drift) = &drift
+                    && before.and_then(Option::as_ref) != Some(drift)
                 {
                     tracing::warn!(%slot, release = %name, %drift, "edited on the server");
                 }
-                state.drift.insert(name, seen.drift);
+                state.drift.insert(name, drift);
             }
             Err(why) => tracing::warn!(%slot, release = %name, %why, "cannot be compared"),
         }
@@ -252,19 +277,25 @@ impl Converge {
 
 impl Looking {
     /// A look ended: when all is read again follows from when it was last.
-    fn ended(&mut self, outcome: &Result<Seen, Failure>, full_interval: Span) {
+    fn ended(&mut self, due: Due, outcome: &Result<Seen, Failure>, full_interval: Span) {
         self.under_way = None;
+        if let Some(wish) = &mut self.wish {
+            wish.looked(due, outcome);
+        }
         let now = Instant::now();
         match outcome {
+            // What was given up goes on with the next round.
+            Ok(Seen {
+                after: Some(after), ..
+            }) => (self.after, self.full_at) = (Some(after.clone()), Some(now)),
+            // It goes on where it was, whatever is looked at in between.
+            _ if due != Due::Full && self.after.is_some() => {}
             Ok(seen) => {
-                let unfinished = seen.after.is_some();
-                self.after.clone_from(&seen.after);
+                self.after = None;
                 let since = seen
                     .read
                     .map_or(Duration::ZERO, |read| clock::now().since(read));
-                let left = full_interval.0.saturating_sub(since);
-                // What was given up goes on with the next round.
-                self.full_at = Some(if unfinished { now } else { now + left });
+                self.full_at = Some(now + full_interval.0.saturating_sub(since));
             }
             Err(_) => self.full_at = Some(now + full_interval.0),
         }
@@ -274,6 +305,7 @@ impl Looking {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tamer_core::drift::Inspect;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -293,20 +325,39 @@ mod tests {
         looking.under_way = Some(Arc::default());
         looking.fast_at = Some(start + HOUR);
         assert_eq!(looking.due("1", true, start + 2 * HOUR, HOUR), None);
-        looking.ended(&seen(None), day);
+        looking.ended(Due::Fast, &seen(None), day);
         assert_eq!(looking.due("1", true, start, HOUR), None);
         assert_eq!(looking.wake_at(), Some(start + HOUR));
         assert_eq!(looking.due("1", true, start + HOUR, HOUR), Some(Due::Fast));
         looking.fast_at = Some(start + 100 * HOUR);
         let tomorrow = start + 25 * HOUR;
         assert_eq!(looking.due("1", true, tomorrow, HOUR), Some(Due::Full));
-        looking.ended(&seen(Some("a/b")), day);
+        looking.ended(Due::Full, &seen(Some("a/b")), day);
+        assert_eq!(looking.after.as_deref(), Some("a/b"));
+        // A fast look in between, and it still goes on where it was.
+        looking.fast_at = Some(tomorrow);
+        assert_eq!(looking.due("1", true, tomorrow, HOUR), Some(Due::Fast));
+        looking.fast_at = Some(tomorrow + HOUR);
+        looking.ended(Due::Fast, &seen(None), day);
         assert_eq!(looking.after.as_deref(), Some("a/b"));
         assert_eq!(looking.due("1", true, tomorrow, HOUR), Some(Due::Full));
         // Another release: all is new.
         assert_eq!(looking.due("2", true, tomorrow, HOUR), None);
         assert_eq!((looking.after.take(), looking.full_at), (None, None));
         assert_eq!(looking.fast_at, Some(tomorrow + HOUR));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_looked_at_while_it_is_put_back_and_whoever_asks_is_told_afterwards() {
+        let (mut looking, start) = (Looking::default(), Instant::now());
+        assert_eq!(looking.due("1", false, start, HOUR), Some(Due::Fast));
+        let putting_back = AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
+        looking.repair = Some((Digest::new([1; 32]), putting_back));
+        looking.wish = Some(Wish::new(Inspect { id: 1, full: false }));
+        assert_eq!(looking.due("1", true, start + 2 * HOUR, HOUR), None);
+        assert_eq!(looking.wake_at(), None);
+        looking.repair = None;
+        assert_eq!(looking.due("1", true, start, HOUR), Some(Due::Asked));
     }
 
     #[test]

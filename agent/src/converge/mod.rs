@@ -4,6 +4,7 @@
 //! an [`Event`]: one activation a component, one staging a host, checks, comparisons. So a slow download
 //! holds up no activation, and nothing that is staged waits for the network.
 
+mod asked;
 mod confirm;
 mod launch;
 mod local;
@@ -28,6 +29,7 @@ use crate::journal::{Acceptance, JournalError, JournalFile, StateLock};
 use crate::own::Own;
 use crate::plan::{self, Step};
 use crate::source::{EnvironmentView, Probe, Source};
+use looking::Due;
 use slot::SlotState;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,8 +80,8 @@ enum Event {
     Environment(Result<EnvironmentView, Failure>),
     /// Checks were tried: the environment's, or those of a component's release, by its directory's name.
     Checked(Option<(Slot, String)>, Results),
-    /// A release was compared with its manifest.
-    Inspected(Slot, String, Result<Seen, Failure>),
+    /// A release was compared with its manifest, as was due.
+    Inspected(Slot, String, Due, Result<Seen, Failure>),
     /// Something at the top of what runs was touched, or `current`.
     Touched(Slot),
     /// What was changed by hand was put back, or was not: of which release, and which drift it was.
@@ -158,6 +160,7 @@ impl Converge {
             generation: known.generation,
             components: Vec::new(),
             checks: Results::new(),
+            inspection: None,
         });
         let (send_request, requests) = mpsc::channel(8);
         let (event, events) = mpsc::unbounded_channel();
@@ -355,7 +358,7 @@ impl Converge {
                 }
             }
             Event::Checked(whose, results) => self.checked(whose, results),
-            Event::Inspected(slot, name, outcome) => self.inspected(&slot, name, outcome),
+            Event::Inspected(slot, name, due, outcome) => self.inspected(&slot, name, due, outcome),
             Event::Touched(slot) => self.touched(&slot),
             Event::Repaired(slot, name, drift, outcome) => {
                 self.repaired(&slot, name, drift, outcome);

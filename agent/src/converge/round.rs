@@ -43,6 +43,7 @@ impl Converge {
         for wanted in &desired.components {
             self.prune(wanted);
         }
+        self.ask_what_differs(&desired);
         self.watch_at_rest();
     }
 

@@ -197,6 +197,7 @@ mod tests {
             status,
         });
         HostReport {
+            inspection: None,
             generation: Generation { epoch: 1, counter },
             components: vec![ComponentReport {
                 slot: Slot {

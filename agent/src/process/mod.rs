@@ -10,10 +10,12 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`background`] | a thread that is in nobody's way |
 //! | [`enclosure`] | what belongs to a run, and how it is ended |
 //! | `start` | how a command is started: user, limits, umask, session, scope |
 //! | `tail` | the end of its output |
 
+pub mod background;
 pub mod enclosure;
 mod start;
 mod tail;

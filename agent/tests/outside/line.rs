@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 fn report(counter: u64) -> HostReport {
     HostReport {
+        inspection: None,
         generation: Generation { epoch: 1, counter },
         components: Vec::new(),
         checks: Results::new(),
@@ -29,6 +30,7 @@ fn report(counter: u64) -> HostReport {
 
 fn desired(counter: u64, environment: &str) -> Desired {
     Desired {
+        inspect: None,
         generation: Generation { epoch: 1, counter },
         environment: environment.parse().unwrap(),
         environment_version: 1,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test uses what it needs of it")]
 
+pub(crate) mod edited;
 pub(crate) mod scenario;
 
 use async_trait::async_trait;
@@ -22,7 +23,7 @@ use tamer_agent::source::{EnvironmentView, Real, Source, Verified};
 use tamer_core::application::Application;
 use tamer_core::desired::{
     ActivationStatus, ComponentReport, Desired, DesiredComponent, Failure, FailureKind, Grant,
-    HostReport, Purpose, Slot,
+    HostReport, Inspection, Purpose, Slot,
 };
 use tamer_core::environment::Environment;
 use tamer_core::generation::Generation;
@@ -257,6 +258,7 @@ pub(crate) fn slot() -> Slot {
 pub(crate) fn granted(counter: u64, run: Option<&ReleaseRef>, purpose: Purpose) -> Desired {
     let id = Generation { epoch: 1, counter };
     Desired {
+        inspect: None,
         generation: id,
         environment: "staging".parse().unwrap(),
         environment_version: 1,
@@ -419,6 +421,17 @@ impl Agent {
         self.desired
             .send_replace(Some(granted(counter, run, purpose)));
         self.ended(counter).await
+    }
+
+    /// Waits for the answer to this wish to hear what differs.
+    pub(crate) async fn inspected(&mut self, id: u64) -> Inspection {
+        let answers = |report: &HostReport| report.inspection.clone().filter(|it| it.id == id);
+        let all = self.reports.clone();
+        let waited = self.reports.wait_for(|report| answers(report).is_some());
+        match tokio::time::timeout(PATIENCE, waited).await {
+            Ok(report) => answers(&report.expect("the agent is alive")).unwrap(),
+            Err(_) => panic!("wish {id} is not answered in time: {:#?}", *all.borrow()),
+        }
     }
 
     /// Waits until the order to migrate has ended.

@@ -53,12 +53,15 @@ pub struct Hosts {
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("where").multiple(true).args(["environment", "host"])))]
 #[command(after_help = "\
-Ends with 10 where something was changed by hand, with 0 otherwise.
+Every server is asked what differs now, and names all of it: up to 10,000 paths a component.
+Ends with 10 where something was changed by hand, with 9 where nothing is known to be and a
+server could not be asked, and with 0 otherwise.
 
 Examples:
   tamer drift
   tamer drift production
   tamer drift --host web-07 --output json
+  tamer drift --host web-07 --full          reads every byte first
   tamer drift --host web-07 --repair
   tamer drift --host web-07 --adopt --reason 'hot fix, in 1.4.3'")]
 pub struct Drift {
@@ -67,6 +70,9 @@ pub struct Drift {
     /// One host.
     #[arg(long, value_name = "NAME")]
     pub host: Option<HostName>,
+    /// Has every byte read, slowly: what the file system does not tell is found, too.
+    #[arg(long)]
+    pub full: bool,
     /// Puts back what was deployed, in one environment or on one host. Nothing is restarted.
     #[arg(long, conflicts_with = "adopt", requires = "where")]
     pub repair: bool,

@@ -1,6 +1,7 @@
 //! What was changed by hand, host by host.
 
 use super::human::harmless;
+use serde::Serialize;
 use tamer_proto::v1::{Difference, DriftRow, DriftWord, HostComponent, HostRow};
 
 /// One component of one host whose release was changed.
@@ -14,9 +15,37 @@ pub struct Drifted<'a> {
     pub drift: &'a DriftRow,
 }
 
+/// A host that was asked what differs there.
+#[derive(Debug, Clone, Serialize)]
+pub struct Seen {
+    /// The host.
+    pub host: HostRow,
+    /// Why it was not looked at now; empty: it was.
+    pub unseen: String,
+}
+
+impl Seen {
+    /// Whether all of it was looked at now.
+    pub fn is_whole(&self) -> bool {
+        let mut components = self.host.components.iter();
+        self.unseen.is_empty() && components.all(|it| it.not_compared.is_none())
+    }
+}
+
+impl From<HostRow> for Seen {
+    fn from(host: HostRow) -> Self {
+        Self {
+            host,
+            unseen: String::new(),
+        }
+    }
+}
+
 /// Whatever of these hosts was changed by hand.
-pub fn drifted(hosts: &[HostRow]) -> impl Iterator<Item = Drifted<'_>> {
-    hosts.iter().flat_map(|host| {
+pub fn drifted<'a>(
+    hosts: impl IntoIterator<Item = &'a HostRow>,
+) -> impl Iterator<Item = Drifted<'a>> {
+    hosts.into_iter().flat_map(|host| {
         host.components.iter().filter_map(move |component| {
             Some(Drifted {
                 host,
@@ -25,6 +54,42 @@ pub fn drifted(hosts: &[HostRow]) -> impl Iterator<Item = Drifted<'_>> {
             })
         })
     })
+}
+
+/// Everything of one host that was asked: what differs, and what could not be seen.
+pub fn seen(it: &Seen) -> Vec<String> {
+    let mut lines = Vec::new();
+    let name = &it.host.name;
+    if !it.unseen.is_empty() {
+        let known = it.host.components.iter().any(|it| it.drift.is_some());
+        let known = match known {
+            true => "what was last known of it",
+            false => "nothing was known to be changed there",
+        };
+        lines.push(format!("! {name}: {}; {known}", harmless(&it.unseen)));
+    }
+    for component in &it.host.components {
+        if let Some(failure) = &component.not_compared {
+            lines.push(format!(
+                "✗ {name} · {}/{}: {}",
+                component.application,
+                component.component,
+                harmless(&failure.message)
+            ));
+        }
+    }
+    lines.extend(drifted([&it.host]).flat_map(|it| self::lines(&it)));
+    lines
+}
+
+/// What to type next about changes that were found: for what was asked about, and nothing beyond it; of
+/// everything, for the `first` host.
+pub fn ways(environment: Option<&str>, host: Option<&str>, first: &str) -> String {
+    let host = host.or(environment.is_none().then_some(first));
+    let mut what = "tamer drift".to_owned();
+    what.extend(environment.map(|it| format!(" {it}")));
+    what.extend(host.map(|it| format!(" --host {it}")));
+    format!("{what} --repair · {what} --adopt --reason TEXT")
 }
 
 /// Everything of one, in full.
@@ -140,5 +205,47 @@ mod tests {
           adopted by anna: ticket 12
           ✗ not put back: the store is away
         ");
+    }
+
+    #[test]
+    fn what_is_advised_reaches_no_further_than_what_was_asked() {
+        let advised = |environment, host, about: &str| {
+            assert_eq!(
+                ways(environment, host, "web-7"),
+                format!("{about} --repair · {about} --adopt --reason TEXT")
+            );
+        };
+        advised(None, None, "tamer drift --host web-7");
+        advised(Some("staging"), None, "tamer drift staging");
+        advised(None, Some("web-1"), "tamer drift --host web-1");
+        let both = "tamer drift staging --host web-1";
+        advised(Some("staging"), Some("web-1"), both);
+    }
+
+    #[test]
+    fn what_could_not_be_seen_is_said() {
+        let host = |component| HostRow {
+            name: "web-07".into(),
+            components: vec![component],
+            ..Default::default()
+        };
+        let away = Seen {
+            host: host(HostComponent::default()),
+            unseen: "it is away".into(),
+        };
+        assert!(!away.is_whole());
+        let said = "! web-07: it is away; nothing was known to be changed there";
+        assert_eq!(seen(&away), [said]);
+        let broken = Seen::from(host(HostComponent {
+            application: "shop".into(),
+            component: "web".into(),
+            not_compared: Some(Failure {
+                message: "cannot read it".into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }));
+        assert!(!broken.is_whole());
+        assert_eq!(seen(&broken), ["✗ web-07 · shop/web: cannot read it"]);
     }
 }

@@ -197,6 +197,13 @@ impl Operators for Controller {
         Ok(Response::new(ListHostsResponse::default()))
     }
 
+    async fn inspect_drift(
+        &self,
+        _: Request<InspectDriftRequest>,
+    ) -> Answer<Self::InspectDriftStream> {
+        not_here()
+    }
+
     async fn settle_drift(&self, _: Request<SettleDriftRequest>) -> Answer<SettleDriftResponse> {
         not_here()
     }
@@ -235,6 +242,7 @@ impl Operators for Controller {
     }
 
     type WatchStream = Iter<std::vec::IntoIter<Result<DeploymentStatus, Status>>>;
+    type InspectDriftStream = Iter<std::vec::IntoIter<Result<InspectedHost, Status>>>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
         if request.into_inner().deployment != 318 {

@@ -4,6 +4,7 @@ use super::{caller, denied, stopped};
 use crate::driver::Driver;
 use crate::fleet::hosts::{Session, SessionId};
 use crate::identity::peer::Caller;
+use crate::inspections::Inspections;
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use std::pin::Pin;
@@ -29,6 +30,8 @@ pub struct AgentApi {
     pub driver: Driver,
     /// Who is connected.
     pub sessions: Arc<Sessions>,
+    /// Who waits to hear what differs.
+    pub inspections: Arc<Inspections>,
     /// What to count.
     pub metrics: Metrics,
 }
@@ -56,7 +59,9 @@ impl Agents for AgentApi {
             ));
         };
         let protocol = check(&greeting, &environment)?;
-        let report = report(greeting.report)?;
+        let mut report = report(greeting.report)?;
+        // Of an earlier line; it comes again if it is still asked for.
+        report.inspection = None;
         let (id, outgoing) = self.sessions.open(&host);
         let session = Session {
             id,
@@ -79,6 +84,7 @@ impl Agents for AgentApi {
             incoming,
             self.driver.clone(),
             Arc::clone(&self.sessions),
+            Arc::clone(&self.inspections),
             self.metrics.clone(),
             host,
             id,
@@ -159,6 +165,7 @@ async fn listen(
     mut incoming: Streaming<AgentMessage>,
     driver: Driver,
     sessions: Arc<Sessions>,
+    inspections: Arc<Inspections>,
     metrics: Metrics,
     host: HostName,
     id: SessionId,
@@ -168,23 +175,36 @@ async fn listen(
             continue;
         };
         metrics.reports.inc();
-        let report = match report(Some(wire)) {
+        let mut report = match report(Some(wire)) {
             Ok(report) => report,
             Err(error) => {
                 tracing::warn!(%host, %error, "a report cannot be read: the connection is closed");
                 break;
             }
         };
+        // It may be long, and is for whoever waits: the fleet only hears that it came.
+        let inspection = report.inspection.take();
+        let answered = inspection.as_ref().map(|it| it.id);
         let name = host.clone();
         let told = driver
             .cast(move |fleet, now| {
                 if fleet.is_current(&name, id) {
                     fleet.reported(&name, report, now);
+                    fleet.ask_no_more(
+                        &answered
+                            .map(|it| (name, it))
+                            .into_iter()
+                            .collect::<Vec<_>>(),
+                    );
                 }
             })
             .await;
         if told.is_err() {
             break;
+        }
+        // Whoever looks at the fleet now sees it with this report.
+        if let Some(inspection) = inspection {
+            inspections.answer(&host, &inspection);
         }
     }
     sessions.close(&host, id);

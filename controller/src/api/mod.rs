@@ -5,6 +5,7 @@ pub mod artifact;
 mod deploying;
 mod drift;
 pub mod enrolment;
+mod inspecting;
 mod inviting;
 pub mod operator;
 mod publishing;

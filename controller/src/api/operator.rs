@@ -6,11 +6,13 @@ use crate::catalog::Catalog;
 use crate::driver::Driver;
 use crate::fleet::Fleet;
 use crate::identity::registry::Role;
+use crate::inspections::Inspections;
 use crate::mirror::Mirror;
 use crate::notes;
 use crate::publications::Publications;
 use crate::status::{self, Sight};
 use std::pin::Pin;
+use std::sync::Arc;
 use tamer_core::digest::Digest;
 use tamer_core::id::{EnvironmentName, HostName};
 use tamer_kit::address::Address;
@@ -36,6 +38,8 @@ pub struct OperatorApi {
     pub online_keys: [String; 2],
     /// Where what is published is copied to before it is acknowledged.
     pub mirror: Mirror,
+    /// Who waits to hear what differs.
+    pub inspections: Arc<Inspections>,
     /// Set when the controller goes down: watchers come back when it is up again.
     pub closing: CancellationToken,
 }
@@ -48,6 +52,7 @@ pub(super) type Statuses = Pin<Box<dyn Stream<Item = Result<v1::DeploymentStatus
 #[tonic::async_trait]
 impl Operators for OperatorApi {
     type WatchStream = Statuses;
+    type InspectDriftStream = super::inspecting::Hosts;
 
     async fn who_am_i(&self, request: Request<v1::WhoAmIRequest>) -> Answer<v1::WhoAmIResponse> {
         let caller = caller(&request);
@@ -185,6 +190,13 @@ impl Operators for OperatorApi {
             .map_err(stopped)?
             .map_err(|error| Status::not_found(error.to_string()))?;
         Ok(Response::new(v1::RemoveHostResponse {}))
+    }
+
+    async fn inspect_drift(
+        &self,
+        request: Request<v1::InspectDriftRequest>,
+    ) -> Answer<Self::InspectDriftStream> {
+        self.inspect(request).await
     }
 
     async fn settle_drift(

@@ -8,7 +8,7 @@ use super::observation::short;
 use super::persist::Object;
 use tamer_core::desired::ComponentReport;
 use tamer_core::digest::Digest;
-use tamer_core::drift::{Drift, Way, Word};
+use tamer_core::drift::{Drift, Inspect, Way, Word};
 use tamer_core::id::{HostName, TargetKey};
 use tamer_core::moment::Moment;
 use tamer_core::rollout::Target;
@@ -59,6 +59,27 @@ impl Fleet {
         self.words.insert((key.clone(), name.clone()), word);
         self.word_changed(key, name);
         Ok(())
+    }
+
+    /// Somebody wants to know what differs on these hosts. Who asked before is answered by the same look, so
+    /// that is as close as the closest that was asked for.
+    pub fn ask_what_differs(&mut self, hosts: &[HostName], inspect: Inspect) {
+        for name in hosts {
+            let asked = self.asked.entry(name.clone()).or_insert(inspect);
+            asked.id = asked.id.max(inspect.id);
+            asked.full |= inspect.full;
+            self.stale.insert(name.clone());
+        }
+    }
+
+    /// These hosts have answered the wishes with these numbers, or nobody waits for it any more.
+    pub fn ask_no_more(&mut self, hosts: &[(HostName, u64)]) {
+        for (name, id) in hosts {
+            if self.asked.get(name).is_some_and(|asked| asked.id <= *id) {
+                self.asked.remove(name);
+                self.stale.insert(name.clone());
+            }
+        }
     }
 
     /// The hosts on which something of a target was changed by hand, and nobody has accepted it.

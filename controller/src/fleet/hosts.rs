@@ -249,6 +249,7 @@ impl Fleet {
             environment: host.environment.clone(),
             environment_version: place.version,
             components,
+            inspect: self.asked.get(name).copied(),
         };
         if before == Some(&desired) && generation == told && generation.epoch >= self.epoch {
             return None;

@@ -41,7 +41,7 @@ use crate::revocations::Revocation;
 use persist::Object;
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_core::digest::Digest;
-use tamer_core::drift::Word;
+use tamer_core::drift::{Inspect, Word};
 use tamer_core::environment::Environment;
 use tamer_core::id::{EnvironmentName, HostName, TargetKey};
 use tamer_core::moment::{Moment, Span};
@@ -74,6 +74,8 @@ pub struct Fleet {
     pub book: Book,
     /// What people said of releases that were changed by hand.
     pub words: BTreeMap<(TargetKey, HostName), Word>,
+    /// Hosts that are asked what differs there, because somebody waits for it; never stored.
+    asked: BTreeMap<HostName, Inspect>,
     /// The same of the past, the last [`past::KEPT`].
     pub past_words: BTreeMap<u64, past::PastWord>,
     /// The numbers given out last.

@@ -1,7 +1,7 @@
 //! What was changed by hand, and what somebody said of it.
 
 use crate::fleet::Fleet;
-use tamer_core::desired::ComponentReport;
+use tamer_core::desired::{ComponentReport, Failure};
 use tamer_core::drift::{Drift, Way, Word};
 use tamer_core::id::{HostName, TargetKey};
 use tamer_proto::v1;
@@ -22,6 +22,39 @@ pub(super) fn show(
         .as_ref()
         .filter(|it| it.drift == drift.digest)
         .map(|it| (&it.failure).into());
+    self::said(fleet, name, key, drift, row);
+}
+
+/// Puts what a host found that was asked into its row.
+pub(super) fn inspected(
+    fleet: &Fleet,
+    name: &HostName,
+    key: &TargetKey,
+    found: &Result<Option<Drift>, Failure>,
+    row: &mut v1::HostComponent,
+) {
+    let drift = match found {
+        Ok(drift) => drift.as_ref(),
+        Err(failure) => {
+            row.not_compared = Some(failure.into());
+            return;
+        }
+    };
+    row.compared = true;
+    row.drift = drift.map(drifted);
+    (row.adopted, row.repair) = (None, None);
+    if let Some(drift) = drift {
+        said(fleet, name, key, drift, row);
+    }
+}
+
+fn said(
+    fleet: &Fleet,
+    name: &HostName,
+    key: &TargetKey,
+    drift: &Drift,
+    row: &mut v1::HostComponent,
+) {
     match fleet.word(name, key, drift) {
         Some(said) if said.way == Way::Adopt => row.adopted = Some(word(said)),
         Some(said) => row.repair = Some(word(said)),

@@ -1,10 +1,12 @@
 //! What an operator may see: what hooks and services printed may hold secrets of the application, so it
 //! reaches only those who may deploy there.
 
+use super::drift::inspected;
 use super::{deployment, host};
 use crate::fleet::Fleet;
 use crate::identity::registry::{Role, Roles};
-use tamer_core::id::{EnvironmentName, HostName, OperatorName};
+use tamer_core::desired::Inspection;
+use tamer_core::id::{EnvironmentName, HostName, OperatorName, TargetKey};
 use tamer_core::moment::Moment;
 use tamer_core::rollout::deployment::Deployment;
 use tamer_proto::v1;
@@ -50,6 +52,30 @@ impl<'a> Sight<'a> {
         Some(seen)
     }
 
+    /// A host, with what it answered to whoever asked what differs there.
+    pub fn inspected(&self, name: &HostName, inspection: &Inspection) -> Option<v1::HostRow> {
+        let mut seen = self.host(name)?;
+        let environment = &self.fleet.registry.hosts.get(name)?.environment;
+        for it in &inspection.components {
+            let key = TargetKey {
+                environment: environment.clone(),
+                application: it.slot.application.clone(),
+                component: it.slot.component.clone(),
+                pool: it.slot.pool.clone(),
+            };
+            let mut rows = seen.components.iter_mut();
+            let row = rows.find(|row| {
+                row.application == key.application.as_str()
+                    && row.component == key.component.as_str()
+                    && row.pool == key.pool.as_str()
+            });
+            if let Some(row) = row {
+                inspected(self.fleet, name, &key, &it.found, row);
+            }
+        }
+        Some(seen)
+    }
+
     fn reads_output(&self, environment: &EnvironmentName) -> bool {
         self.roles.in_environment(Some(environment)) >= Some(Role::Deployer)
     }
@@ -69,7 +95,7 @@ mod tests {
     use crate::identity::registry::{Host as Registered, Keys, Operator};
     use tamer_core::desired::{Failure, FailureKind};
     use tamer_core::digest::Digest;
-    use tamer_core::id::{PoolName, TargetKey};
+    use tamer_core::id::PoolName;
     use tamer_core::policy::Policy;
     use tamer_core::release::ReleaseRef;
     use tamer_core::rollout::{Host, Target, Tried};

@@ -215,6 +215,7 @@ fn a_host_that_speaks_of_what_nobody_told_it_is_shut_out() {
         },
     ] {
         let report = HostReport {
+            inspection: None,
             generation,
             ..world.report(&name)
         };

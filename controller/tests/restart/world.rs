@@ -324,6 +324,7 @@ impl World {
                 }
             });
         HostReport {
+            inspection: None,
             generation: server.seen,
             components: components.collect(),
             checks: Results::new(),

@@ -16,6 +16,7 @@ impl From<&Desired> for v1::Desired {
             environment: desired.environment.to_string(),
             environment_version: desired.environment_version,
             components: desired.components.iter().map(Into::into).collect(),
+            inspect: desired.inspect.as_ref().map(Into::into),
         }
     }
 }
@@ -35,6 +36,7 @@ impl TryFrom<v1::Desired> for Desired {
             environment: parsed("environment", desired.environment)?,
             environment_version: desired.environment_version,
             components,
+            inspect: desired.inspect.map(Into::into),
         })
     }
 }

@@ -2,6 +2,7 @@
 //! wire is cut. What comes in is checked, capped and parsed by `TryFrom`, or refused by its field.
 
 mod desired;
+mod drift;
 mod report;
 
 use crate::v1;
@@ -22,6 +23,12 @@ pub const MAX_RELEASES: usize = 1_000;
 
 /// The most differences named of one component.
 pub const MAX_DRIFT: usize = tamer_core::drift::NAMED;
+
+/// The most differences named of one component to whoever asks for them all.
+pub const MAX_INSPECTED: usize = tamer_core::drift::NAMED_WHEN_ASKED;
+
+/// The most bytes that all differences named to whoever asks may take: half of what a message may.
+pub const MAX_NAMES: usize = crate::MAX_MESSAGE / 2;
 
 /// The longest text in bytes: a reason, a message, a path.
 pub const MAX_TEXT: usize = 64 << 10;

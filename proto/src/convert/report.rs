@@ -1,8 +1,8 @@
 //! Reports: from the agent to the controller.
 
 use super::{
-    BadMessage, MAX_CHECKS, MAX_COMPONENTS, MAX_DRIFT, MAX_OUTPUT, MAX_TEXT, at_most, digest,
-    digest_bytes, digests, head, list, needed, no_slot_twice, optional, parsed, tail, text,
+    BadMessage, MAX_CHECKS, MAX_COMPONENTS, MAX_OUTPUT, MAX_TEXT, at_most, digest, digest_bytes,
+    digests, head, list, needed, no_slot_twice, optional, parsed, tail, text,
 };
 use crate::v1;
 use serde::de::IntoDeserializer;
@@ -14,7 +14,6 @@ use tamer_core::desired::{
     ActivationReport, ActivationStatus, ComponentReport, Failure, FailureKind, HostReport,
     RepairReport,
 };
-use tamer_core::drift::{Change, Difference, Drift};
 use tamer_core::schema::{MigrationReport, MigrationStatus};
 
 impl From<&HostReport> for v1::HostReport {
@@ -23,6 +22,7 @@ impl From<&HostReport> for v1::HostReport {
             generation: Some((&report.generation).into()),
             components: report.components.iter().map(Into::into).collect(),
             checks: checks_out(&report.checks),
+            inspection: report.inspection.as_ref().map(Into::into),
         }
     }
 }
@@ -41,6 +41,7 @@ impl TryFrom<v1::HostReport> for HostReport {
             generation: needed("generation", report.generation)?,
             components,
             checks: checks_in(report.checks)?,
+            inspection: optional("inspection", report.inspection)?,
         })
     }
 }
@@ -79,44 +80,6 @@ impl TryFrom<v1::ComponentReport> for ComponentReport {
             migration: optional("migration", report.migration)?,
             compared: report.compared,
             repair: optional("repair", report.repair)?,
-        })
-    }
-}
-
-impl From<&Drift> for v1::Drift {
-    fn from(drift: &Drift) -> Self {
-        let named = drift.differences.iter().take(MAX_DRIFT);
-        Self {
-            digest: digest_bytes(&drift.digest),
-            total: drift.total,
-            differences: named
-                .map(|it| v1::Difference {
-                    path: head(&it.path, MAX_TEXT),
-                    change: it.change.name().to_owned(),
-                })
-                .collect(),
-        }
-    }
-}
-
-impl TryFrom<v1::Drift> for Drift {
-    type Error = BadMessage;
-    fn try_from(drift: v1::Drift) -> Result<Self, BadMessage> {
-        let difference = |it: v1::Difference| {
-            Ok(Difference {
-                path: text("path", MAX_TEXT, it.path)?,
-                change: Change::named(&it.change)
-                    .ok_or_else(|| BadMessage::new("change", "it is none that is known"))?,
-            })
-        };
-        let differences = list("differences", MAX_DRIFT, drift.differences, difference)?;
-        if drift.total == 0 || drift.total < differences.len() as u64 {
-            return Err(BadMessage::new("total", "it is less than what is named"));
-        }
-        Ok(Self {
-            digest: digest("digest", &drift.digest)?,
-            total: drift.total,
-            differences,
         })
     }
 }

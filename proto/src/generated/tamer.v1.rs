@@ -110,6 +110,20 @@ pub struct Desired {
     pub environment_version: u64,
     #[prost(message, repeated, tag = "4")]
     pub components: ::prost::alloc::vec::Vec<DesiredComponent>,
+    /// absent: nobody asks
+    #[prost(message, optional, tag = "5")]
+    pub inspect: ::core::option::Option<Inspect>,
+}
+/// Somebody wants to know what differs from what was deployed, all of it.
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Inspect {
+    /// another one for each wish
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// every byte is to be read
+    #[prost(bool, tag = "2")]
+    pub full: bool,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -179,6 +193,30 @@ pub struct HostReport {
     pub components: ::prost::alloc::vec::Vec<ComponentReport>,
     #[prost(message, repeated, tag = "3")]
     pub checks: ::prost::alloc::vec::Vec<CheckState>,
+    /// only while the desired state asks for it
+    #[prost(message, optional, tag = "4")]
+    pub inspection: ::core::option::Option<Inspection>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Inspection {
+    /// which wish it answers
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub components: ::prost::alloc::vec::Vec<Inspected>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Inspected {
+    #[prost(message, optional, tag = "1")]
+    pub slot: ::core::option::Option<Slot>,
+    /// absent: nothing differs
+    #[prost(message, optional, tag = "2")]
+    pub drift: ::core::option::Option<Drift>,
+    /// why it could not be looked at
+    #[prost(message, optional, tag = "3")]
+    pub failure: ::core::option::Option<Failure>,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1384,6 +1422,9 @@ pub struct HostComponent {
     pub repair: ::core::option::Option<DriftWord>,
     #[prost(message, optional, tag = "13")]
     pub not_repaired: ::core::option::Option<Failure>,
+    /// why it could not be looked at, where that was asked for
+    #[prost(message, optional, tag = "14")]
+    pub not_compared: ::core::option::Option<Failure>,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1412,6 +1453,35 @@ pub struct DriftWord {
     pub reason: ::prost::alloc::string::String,
     #[prost(uint64, tag = "5")]
     pub at_ms: u64,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InspectDriftRequest {
+    /// empty: all
+    #[prost(string, tag = "1")]
+    pub environment: ::prost::alloc::string::String,
+    /// empty: all
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+    /// every byte is to be read
+    #[prost(bool, tag = "3")]
+    pub full: bool,
+    /// how long answers are waited for, at most an hour; 0: a minute
+    #[prost(uint64, tag = "4")]
+    pub patience_ms: u64,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct InspectedHost {
+    /// with up to 10,000 differences of each component, 4 MiB of names at most
+    #[prost(message, optional, tag = "1")]
+    pub host: ::core::option::Option<HostRow>,
+    /// why it was not looked at now: then it is what was last known; empty: it was
+    #[prost(string, tag = "2")]
+    pub unseen: ::prost::alloc::string::String,
+    /// hosts that have not answered yet
+    #[prost(uint32, tag = "3")]
+    pub left: u32,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2218,6 +2288,32 @@ pub mod operators_client {
                 .insert(GrpcMethod::new("tamer.v1.Operators", "RemoveHost"));
             self.inner.unary(req, path, codec).await
         }
+        /// What was changed by hand, looked at now and named whole. The first answer names no host and says how many
+        /// were asked; then come those that cannot be asked, and each other one when it has answered.
+        pub async fn inspect_drift(
+            &mut self,
+            request: impl tonic::IntoRequest<super::InspectDriftRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::InspectedHost>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tamer.v1.Operators/InspectDrift",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tamer.v1.Operators", "InspectDrift"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// What becomes of a release that was changed by hand on a host.
         pub async fn settle_drift(
             &mut self,
@@ -2527,6 +2623,21 @@ pub mod operators_server {
             request: tonic::Request<super::RemoveHostRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RemoveHostResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the InspectDrift method.
+        type InspectDriftStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::InspectedHost, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What was changed by hand, looked at now and named whole. The first answer names no host and says how many
+        /// were asked; then come those that cannot be asked, and each other one when it has answered.
+        async fn inspect_drift(
+            &self,
+            request: tonic::Request<super::InspectDriftRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::InspectDriftStream>,
             tonic::Status,
         >;
         /// What becomes of a release that was changed by hand on a host.
@@ -3112,6 +3223,52 @@ pub mod operators_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tamer.v1.Operators/InspectDrift" => {
+                    #[allow(non_camel_case_types)]
+                    struct InspectDriftSvc<T: Operators>(pub Arc<T>);
+                    impl<
+                        T: Operators,
+                    > tonic::server::ServerStreamingService<super::InspectDriftRequest>
+                    for InspectDriftSvc<T> {
+                        type Response = super::InspectedHost;
+                        type ResponseStream = T::InspectDriftStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::InspectDriftRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::inspect_drift(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = InspectDriftSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
