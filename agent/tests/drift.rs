@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use tamer_core::desired::ActivationStatus::{Done, Refused};
-use tamer_core::desired::{ComponentReport, Purpose};
+use tamer_core::desired::{ComponentReport, FailureKind, Purpose};
 use tamer_core::digest::Digest;
 use tamer_core::drift::{Inspect, NAMED};
 
@@ -98,7 +98,8 @@ async fn a_drift_that_was_adopted_is_overwritten_and_a_further_one_is_not() {
         said.starts_with("edited on the server: page.html"),
         "{said}"
     );
-    assert!(said.ends_with("Next: tamer drift --host web-1"), "{said}");
+    assert_eq!(failure(&report).kind, FailureKind::Drift);
+    assert!(said.contains("Next: tamer drift --host web-1, "), "{said}");
     edit(&site, b'a');
     let desired = told(3, &two, |it| it.components[0].adopted = Some(adopted));
     agent.desired.send_replace(Some(desired));

@@ -24,7 +24,7 @@ pub enum Exit {
     Approval = 8,
     /// Hosts could not be reached.
     Unreachable = 9,
-    /// Releases were changed by hand on servers.
+    /// What runs was changed by hand on servers: found, or in the way of a release that changed nothing.
     Drift = 10,
     /// Stopped watching; the rollout goes on.
     Detached = 130,

@@ -92,7 +92,7 @@ fn succeeded(step: &Step) -> bool {
 fn ended(ending: Ending) -> &'static str {
     match ending {
         Ending::Succeeded | Ending::HostsAway => "succeeded",
-        Ending::Refused | Ending::PreChecksFailed => "refused",
+        Ending::Refused | Ending::PreChecksFailed | Ending::Drifted => "refused",
         Ending::RolledBack => "rolled back",
         Ending::NotRolledBack => "failed",
         Ending::Aborted => "aborted",

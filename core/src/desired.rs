@@ -262,6 +262,8 @@ pub enum FailureKind {
     Fetch,
     /// The disk is full, or would be.
     Disk,
+    /// What runs was changed by hand, and the next release would overwrite that.
+    Drift,
     /// A check failed before anything changed.
     PreCheck,
     /// A check failed after the switch.

@@ -65,6 +65,7 @@ fn failure() -> impl Strategy<Value = Failure> {
         FailureKind::Unsupported,
         FailureKind::Fetch,
         FailureKind::Disk,
+        FailureKind::Drift,
         FailureKind::PreCheck,
         FailureKind::Check,
         FailureKind::Hook,

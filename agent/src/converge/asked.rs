@@ -136,7 +136,7 @@ impl Converge {
             _ if state.working.is_some() || state.running().is_some() => None,
             Current::Foreign(what) => {
                 let why = format!("`current` is {what}, which no deployment put there");
-                Some(Err(failure(FailureKind::Host, why)))
+                Some(Err(failure(FailureKind::Drift, why)))
             }
             Current::Nothing | Current::Release(_) => Some(Ok(None)),
         }

@@ -168,9 +168,9 @@ impl Executor {
                 Ok(())
             }
             Edited::Blocks => Err(failure(
-                FailureKind::Host,
+                FailureKind::Drift,
                 format!(
-                    "edited on the server: {drift}, in {release}. Next: tamer drift --host {}",
+                    "edited on the server: {drift}, in {release}. Next: tamer drift --host {}, then --repair or --adopt --reason TEXT",
                     self.config.name
                 ),
             )),

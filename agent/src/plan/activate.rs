@@ -142,7 +142,7 @@ pub fn activation(
     };
     if let (Current::Foreign(what), Purpose::Forward) = (&facts.current, grant.purpose) {
         return refused(
-            FailureKind::Host,
+            FailureKind::Drift,
             format!("edited on the server: `current` is {what}, which no deployment put there"),
         );
     }
@@ -218,6 +218,7 @@ pub fn is_lasting(kind: FailureKind) -> bool {
         | FailureKind::Unsupported => true,
         FailureKind::Fetch
         | FailureKind::Disk
+        | FailureKind::Drift
         | FailureKind::PreCheck
         | FailureKind::Check
         | FailureKind::Hook

@@ -2,7 +2,9 @@
 
 use super::cause::cause;
 use super::databases;
+use super::drift::ways;
 use super::human::{fit, harmless};
+use std::collections::BTreeSet;
 use tamer_core::environment::AGENTS;
 use tamer_proto::v1::{DeploymentStatus, Failure, RolloutHost};
 
@@ -87,6 +89,14 @@ pub fn rollback_command(status: &DeploymentStatus) -> String {
 
 /// The command that leads out of a state which will not change by itself.
 fn way_out(status: &DeploymentStatus) -> Option<String> {
+    let hosts = status.rollouts.iter().flat_map(|rollout| &rollout.hosts);
+    let drifted = hosts.filter(|it| it.failure.as_ref().is_some_and(|it| it.kind == "drift"));
+    let drifted: BTreeSet<&str> = drifted.map(|it| &*it.host).collect();
+    match (drifted.first(), drifted.len(), status.state.as_str()) {
+        (None, ..) | (_, _, "paused" | "failed" | "aborted") => {}
+        (Some(one), 1, _) => return Some(ways(None, Some(one), one)),
+        (Some(one), ..) => return Some(ways(Some(&status.environment), None, one)),
+    }
     match status.state.as_str() {
         "paused" => Some(format!("tamer resume {}", status.id)),
         "failed" | "aborted" if status.purpose != "rollback" => Some(rollback_command(status)),
@@ -111,6 +121,33 @@ mod tests {
         let hosts = (1..=8).map(|n| host(&format!("web-{n:02}"), 0, "silent"));
         status.rollouts[0].hosts = hosts.collect();
         insta::assert_snapshot!(explain(&status, None).join("\n"));
+    }
+
+    #[test]
+    fn what_was_changed_by_hand_is_put_back_or_adopted() {
+        let mut status = rolled_back();
+        (status.state, status.exit_code) = ("refused".into(), 10);
+        let mut refused = |names: &[&str]| {
+            let hosts = names.iter().map(|name| {
+                let mut host = host(name, 0, "refused");
+                host.failure = Some(Failure {
+                    kind: "drift".into(),
+                    message: "edited on the server: page.html: changed, in 1.4.1".into(),
+                    ..Default::default()
+                });
+                host
+            });
+            status.rollouts[0].hosts = hosts.collect();
+            next(&status)
+        };
+        assert_eq!(
+            refused(&["web-07"]),
+            "  next: tamer status 318 · tamer hosts web-07 · tamer drift --host web-07 --repair · \
+             tamer drift --host web-07 --adopt --reason TEXT"
+        );
+        assert!(refused(&["web-07", "web-08"]).ends_with(
+            " · tamer drift production --repair · tamer drift production --adopt --reason TEXT"
+        ));
     }
 
     #[test]

@@ -102,6 +102,7 @@ fn word(ending: Ending) -> &'static str {
         Ending::HostsAway => "hosts_away",
         Ending::Refused => "refused",
         Ending::PreChecksFailed => "pre_checks_failed",
+        Ending::Drifted => "drifted",
         Ending::RolledBack => "rolled_back",
         Ending::NotRolledBack => "not_rolled_back",
         Ending::Aborted => "aborted",

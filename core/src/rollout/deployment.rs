@@ -111,6 +111,8 @@ pub enum Ending {
     Refused,
     /// Checks before the switch failed, or it could not be fetched or unpacked; nothing changed.
     PreChecksFailed,
+    /// Hosts refused it, for what runs there was changed by hand; nothing changed.
+    Drifted,
     /// It failed, and everything is as it was before.
     RolledBack,
     /// It failed, and not everything is as it was before.
@@ -273,6 +275,7 @@ impl Deployment {
                     | FailureKind::NotAllowed
                     | FailureKind::Unsupported,
                 ) => Ending::Refused,
+                Some(FailureKind::Drift) => Ending::Drifted,
                 _ => Ending::RolledBack,
             },
             _ => Ending::RolledBack,
@@ -354,6 +357,7 @@ impl Ending {
             Self::RolledBack => 6,
             Self::NotRolledBack | Self::Aborted => 7,
             Self::HostsAway => 9,
+            Self::Drifted => 10,
         }
     }
 }
