@@ -19,6 +19,7 @@ use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::digest::Digest;
 use tamer_core::drift::{Drift, NAMED};
 use tamer_core::moment::Moment;
+use tamer_core::release::Manifest;
 use tamer_kit::{clock, durable};
 use tamer_release::put_back::{PutBack, put_back};
 use tamer_release::verify_tree::record::MAX_RECORD;
@@ -81,15 +82,16 @@ impl Tree {
     /// # Errors
     /// The release cannot be read.
     pub fn fast_naming(&self, most: usize) -> Result<Seen, Failure> {
-        self.look(Depth::Fast, most, &mut |_| ControlFlow::Continue(()))
+        self.look(Depth::Fast, None, most, &mut |_| ControlFlow::Continue(()))
     }
 
-    /// Records a release that was unpacked and verified just now. Blocks.
+    /// Records a release of this manifest that was unpacked and verified just now. Blocks.
     ///
     /// # Errors
     /// The release cannot be read.
-    pub fn unpacked(&self) -> Result<Seen, Failure> {
-        self.look(Depth::Unpacked, NAMED, &mut |_| ControlFlow::Continue(()))
+    pub fn unpacked(&self, manifest: &Manifest) -> Result<Seen, Failure> {
+        let mut pace = |_| ControlFlow::Continue(());
+        self.look(Depth::Unpacked, Some(manifest), NAMED, &mut pace)
     }
 
     /// Reads everything from the path `after` on, at this pace. Blocks.
@@ -98,12 +100,13 @@ impl Tree {
     /// The release cannot be read.
     pub fn full(&self, after: Option<String>, pace: &Pace) -> Result<Seen, Failure> {
         let mut read = |bytes| pace.before(bytes);
-        self.look(Depth::Full { after }, NAMED, &mut read)
+        self.look(Depth::Full { after }, None, NAMED, &mut read)
     }
 
     fn look(
         &self,
         depth: Depth,
+        manifest: Option<&Manifest>,
         most: usize,
         pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Seen, Failure> {
@@ -115,7 +118,7 @@ impl Tree {
             depth,
             now: clock::now(),
         };
-        let (record, after) = match verify_tree::look(&what, before.as_ref(), pace) {
+        let (record, after) = match verify_tree::look(&what, before.as_ref(), manifest, pace) {
             Ok(Outcome::Whole(record)) => (record, None),
             Ok(Outcome::GivenUp { record, after }) => (record, Some(after)),
             Err(LookError::Manifest { drift }) => {

@@ -4,7 +4,7 @@
 use crate::checks::Surroundings;
 use async_trait::async_trait;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tamer_core::check::{Checks, Results};
 use tamer_core::desired::{Failure, Slot};
 use tamer_core::digest::Digest;
@@ -16,8 +16,17 @@ use tamer_core::release::{Manifest, ReleaseRef};
 pub struct Verified {
     /// The manifest.
     pub manifest: Manifest,
-    /// Its bytes as they were signed: their SHA-256 is the release's identity.
-    pub manifest_bytes: Vec<u8>,
+    /// SHA-256 of its bytes as they were signed: the release's identity.
+    pub digest: Digest,
+}
+
+/// A release on this host, whose manifest may be much like another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its directory.
+    pub release: PathBuf,
+    /// The digest of its manifest.
+    pub manifest: Digest,
 }
 
 /// What the agent needs of its environment's signed file.
@@ -37,8 +46,8 @@ pub struct EnvironmentView {
 #[async_trait]
 pub trait Source: Send + Sync {
     /// Verifies a release: its signatures, that it is `slot`'s, and that the environment admits it
-    /// (place, minimum, revocation, evidence) as of `environment_version` at least. `known` is a manifest that
-    /// this host has, from which the new one may be fetched as a difference.
+    /// (place, minimum, revocation, evidence) as of `environment_version` at least. `known` is a release that
+    /// this host has, from whose manifest the new one may be fetched as a difference.
     ///
     /// # Errors
     /// [`Failure`] of the kind `Trust`, `Evidence`, `Unsupported`, or `Fetch` where trying again may help.
@@ -47,7 +56,7 @@ pub trait Source: Send + Sync {
         slot: &Slot,
         release: &ReleaseRef,
         environment_version: u64,
-        known: Option<&[u8]>,
+        known: Option<&Known>,
     ) -> Result<Verified, Failure>;
 
     /// Fetches frames of a release's archive, given in order, into the file `into`, each to its place in the

@@ -8,7 +8,7 @@
 //! | [`id`], [`version`], [`digest`], [`generation`], [`moment`] | names and numbers, parsed once at the boundary |
 //! | [`text`] | strict TOML: unknown keys are refused with the nearest known one |
 //! | [`application`], [`limits`] | `tamer.toml`: what an application consists of, and what its hooks may use |
-//! | [`release`] | the manifest: one version of one component, as signed |
+//! | [`release`], [`path`] | the manifest: one version of one component, as signed; where its entries lie |
 //! | [`environment`], [`policy`], [`selector`] | where, how carefully, and on what evidence |
 //! | [`check`], [`evidence`] | what must hold on a host; what must be proven of a release |
 //! | [`desired`], [`drift`] | the whole of what one host should be; what was changed there by hand |
@@ -26,6 +26,7 @@ pub mod generation;
 pub mod id;
 pub mod limits;
 pub mod moment;
+pub mod path;
 pub mod policy;
 pub mod release;
 pub mod rollout;

@@ -4,6 +4,7 @@
 use crate::application::ComponentSpec;
 use crate::digest::Digest;
 use crate::id::{ApplicationName, ComponentName};
+use crate::path::{LinkTarget, TreePath, walk_order};
 use crate::version::Version;
 use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
@@ -36,10 +37,19 @@ pub struct Manifest {
     pub mtime: u64,
     /// The archive's bytes.
     pub archive: Archive,
-    /// Everything in the archive, sorted by path; parents stand before their children.
+    /// Everything in the archive, in the order of a walk: what lies below a directory stands right after it.
     pub files: Vec<Entry>,
     /// What `tamer.toml` said of the component: hooks and checks are signed too.
     pub spec: ComponentSpec,
+}
+
+impl Manifest {
+    /// What is listed at a path, given by its bytes.
+    pub fn entry(&self, path: &[u8]) -> Option<&Entry> {
+        let order = |entry: &Entry| walk_order(entry.path.as_bytes(), path);
+        let found = self.files.binary_search_by(order);
+        found.ok().map(|n| &self.files[n])
+    }
 }
 
 /// The archive: a plain `.tar.zst` of independent frames.
@@ -123,8 +133,8 @@ impl<'de> Deserialize<'de> for Frame {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// Relative to the release's directory, with `/` between names; no `.`, `..` or empty name.
-    pub path: String,
+    /// Where it is.
+    pub path: TreePath,
     /// What it is.
     pub kind: EntryKind,
 }
@@ -150,7 +160,7 @@ pub enum EntryKind {
     /// A symbolic link that stays in the tree.
     Link {
         /// What it points to.
-        target: String,
+        target: LinkTarget,
     },
 }
 

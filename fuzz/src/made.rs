@@ -4,6 +4,7 @@
 use std::ops::Range;
 use tamer_core::application::{Application, ComponentSpec};
 use tamer_core::digest::Digest;
+use tamer_core::path::{LinkTarget, TreePath};
 use tamer_core::release::{Archive, Entry, EntryKind, FORMAT, Frame, Manifest};
 use tamer_kit::hash::sha256;
 use tamer_release::frames::{self, Part};
@@ -36,19 +37,19 @@ pub fn file(path: &str, content: impl Into<Vec<u8>>) -> Node {
         size: content.len() as u64,
         sha256: sha256(&content),
     };
-    let path = path.to_owned();
+    let path = TreePath::unjudged(path.as_bytes());
     (Entry { path, kind }, content)
 }
 
 /// A symbolic link.
 pub fn link(path: &str, target: &str) -> Node {
-    let target = target.to_owned();
+    let target = LinkTarget::unjudged(target.as_bytes());
     with_kind(path, EntryKind::Link { target })
 }
 
 /// An entry without content.
 pub fn with_kind(path: &str, kind: EntryKind) -> Node {
-    let path = path.to_owned();
+    let path = TreePath::unjudged(path.as_bytes());
     (Entry { path, kind }, Vec::new())
 }
 

@@ -4,12 +4,14 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use tamer_core::path::Shown;
 
 /// A failed operation on a file, with the operation and the path.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} {path}", path = path.display())]
+#[error("cannot {operation} {path}", path = Shown(path.as_os_str().as_bytes()))]
 pub struct FileError {
     /// What was tried: `write`, `rename`, `fsync` …
     pub operation: &'static str,

@@ -83,6 +83,17 @@ pub async fn whole(request: RequestBuilder, max: u64) -> Result<Option<Vec<u8>>,
     read(request.send().await?, max).await
 }
 
+/// An answer that brings what was asked for.
+///
+/// # Errors
+/// [`GetError`] for every other one, 404 too.
+pub async fn found(answer: Response) -> Result<Response, GetError> {
+    match answer.status() {
+        StatusCode::OK => Ok(answer),
+        _ => Err(refused(answer).await),
+    }
+}
+
 /// The whole of an answer, as [`whole`] gives it.
 ///
 /// # Errors

@@ -2,8 +2,10 @@
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tamer_kit::durable::FileError;
@@ -36,9 +38,9 @@ impl Beneath {
     pub(crate) fn failed(
         &self,
         operation: &'static str,
-        path: &str,
+        path: &[u8],
     ) -> impl FnOnce(Errno) -> FileError {
-        let path = self.place.join(path);
+        let path = self.place.join(OsStr::from_bytes(path));
         move |e| FileError::new(operation, &path)(e.into())
     }
 
@@ -48,7 +50,7 @@ impl Beneath {
     }
 
     /// A new file, not there before, open for reading and writing.
-    pub(crate) fn create(&self, path: &str, mode: u32) -> Result<File, FileError> {
+    pub(crate) fn create(&self, path: &[u8], mode: u32) -> Result<File, FileError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         self.at(path, flags, Mode::from_raw_mode(mode))
             .map(File::from)
@@ -56,7 +58,7 @@ impl Beneath {
     }
 
     /// An existing file, open for reading, or for writing too.
-    pub(crate) fn file(&self, path: &str, write: bool) -> Result<File, FileError> {
+    pub(crate) fn file(&self, path: &[u8], write: bool) -> Result<File, FileError> {
         let flags = if write { OFlags::RDWR } else { OFlags::RDONLY };
         // A FIFO put there by hand must not make anyone wait.
         self.at(path, flags | OFlags::NONBLOCK, Mode::empty())
@@ -65,12 +67,12 @@ impl Beneath {
     }
 
     /// An existing directory; the empty path is the root.
-    pub(crate) fn dir(&self, path: &str) -> Result<OwnedFd, FileError> {
+    pub(crate) fn dir(&self, path: &[u8]) -> Result<OwnedFd, FileError> {
         self.open_dir(path).map_err(self.failed("open", path))
     }
 
     /// A new directory.
-    pub(crate) fn create_dir(&self, path: &str, mode: u32) -> Result<(), FileError> {
+    pub(crate) fn create_dir(&self, path: &[u8], mode: u32) -> Result<(), FileError> {
         let (parent, name) = split(path);
         self.open_dir(parent)
             .and_then(|dir| rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(mode)))
@@ -78,19 +80,19 @@ impl Beneath {
     }
 
     /// A new symbolic link.
-    pub(crate) fn link(&self, path: &str, target: &str) -> Result<(), FileError> {
+    pub(crate) fn link(&self, path: &[u8], target: &[u8]) -> Result<(), FileError> {
         let (parent, name) = split(path);
         self.open_dir(parent)
             .and_then(|dir| rustix::fs::symlinkat(target, dir, name))
             .map_err(self.failed("link", path))
     }
 
-    fn open_dir(&self, path: &str) -> Result<OwnedFd, Errno> {
-        let path = if path.is_empty() { "." } else { path };
+    fn open_dir(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b"." } else { path };
         self.at(path, DIRECTORY, Mode::empty())
     }
 
-    fn at(&self, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    fn at(&self, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if !self.by_name.load(Ordering::Relaxed) {
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
@@ -102,7 +104,10 @@ impl Beneath {
         }
         let (parents, name) = split(path);
         let mut dir: Option<OwnedFd> = None;
-        for parent in parents.split('/').filter(|parent| !parent.is_empty()) {
+        for parent in parents
+            .split(|byte| *byte == b'/')
+            .filter(|parent| !parent.is_empty())
+        {
             let from = dir.as_ref().unwrap_or(&self.root).as_fd();
             let flags = DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             dir = Some(rustix::fs::openat(from, parent, flags, Mode::empty())?);
@@ -112,8 +117,11 @@ impl Beneath {
 }
 
 /// The parent, empty for the root, and the name.
-fn split(path: &str) -> (&str, &str) {
-    path.rsplit_once('/').unwrap_or(("", path))
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
 }
 
 #[cfg(test)]
@@ -130,24 +138,36 @@ mod tests {
             let place = tempfile::tempdir().unwrap();
             let mut beneath = Beneath::open(place.path()).unwrap();
             beneath.by_name = AtomicBool::new(by_name);
-            beneath.create_dir("d", 0o755).unwrap();
-            beneath.create_dir("d/e", 0o755).unwrap();
-            drop(beneath.create("d/e/f", 0o644).unwrap());
-            beneath.file("d/e/f", false).unwrap();
-            assert!(beneath.create("d/e/f", 0o644).is_err(), "exclusive");
+            beneath.create_dir(b"d", 0o755).unwrap();
+            beneath.create_dir(b"d/e", 0o755).unwrap();
+            drop(beneath.create(b"d/e/f", 0o644).unwrap());
+            beneath.file(b"d/e/f", false).unwrap();
+            assert!(beneath.create(b"d/e/f", 0o644).is_err(), "exclusive");
             symlink(outside.path(), place.path().join("out")).unwrap();
             symlink("d", place.path().join("in")).unwrap();
             for through in ["out", "in/e"] {
-                assert!(beneath.create(&format!("{through}/new"), 0o644).is_err());
-                assert!(beneath.file(&format!("{through}/f"), false).is_err());
                 assert!(
                     beneath
-                        .create_dir(&format!("{through}/new"), 0o755)
+                        .create(format!("{through}/new").as_bytes(), 0o644)
                         .is_err()
                 );
-                assert!(beneath.link(&format!("{through}/new"), "x").is_err());
+                assert!(
+                    beneath
+                        .file(format!("{through}/f").as_bytes(), false)
+                        .is_err()
+                );
+                assert!(
+                    beneath
+                        .create_dir(format!("{through}/new").as_bytes(), 0o755)
+                        .is_err()
+                );
+                assert!(
+                    beneath
+                        .link(format!("{through}/new").as_bytes(), b"x")
+                        .is_err()
+                );
             }
-            assert!(beneath.dir("out").is_err());
+            assert!(beneath.dir(b"out").is_err());
             assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
         }
     }

@@ -190,7 +190,7 @@ mod tests {
     fn files(sizes: &[u64]) -> Vec<Entry> {
         let digest = Digest::new([0; 32]);
         let file = |(n, size): (usize, &u64)| Entry {
-            path: format!("file-{n:06}"),
+            path: format!("file-{n:06}").parse().unwrap(),
             kind: EntryKind::File {
                 mode: 0o644,
                 size: *size,

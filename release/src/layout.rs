@@ -91,18 +91,19 @@ impl Layout {
 }
 
 /// The size of an entry's content in bytes: only files have one.
-fn content_size(entry: &Entry) -> u64 {
+pub(crate) fn content_size(entry: &Entry) -> u64 {
     match entry.kind {
         EntryKind::File { size, .. } => size,
         EntryKind::Directory { .. } | EntryKind::Link { .. } => 0,
     }
 }
 
-fn header_length(entry: &Entry) -> u64 {
+/// The length in bytes of what stands before an entry's content.
+pub(crate) fn header_length(entry: &Entry) -> u64 {
     let directory = matches!(entry.kind, EntryKind::Directory { .. });
-    let path = entry.path.len() + usize::from(directory);
+    let path = entry.path.as_bytes().len() + usize::from(directory);
     let target = match &entry.kind {
-        EntryKind::Link { target } => target.len(),
+        EntryKind::Link { target } => target.as_bytes().len(),
         EntryKind::Directory { .. } | EntryKind::File { .. } => 0,
     };
     BLOCK + long_length(path) + long_length(target)
@@ -119,14 +120,14 @@ fn long_length(name: usize) -> u64 {
 
 /// The header of an entry, with what stands before it for long names.
 pub fn header(entry: &Entry) -> Vec<u8> {
-    let mut path = entry.path.clone();
+    let mut path = entry.path.as_bytes().to_vec();
     let (kind, mode, target) = match &entry.kind {
         EntryKind::Directory { mode } => {
-            path.push('/');
-            (tar::EntryType::Directory, *mode, "")
+            path.push(b'/');
+            (tar::EntryType::Directory, *mode, &b""[..])
         }
-        EntryKind::File { mode, .. } => (tar::EntryType::Regular, *mode, ""),
-        EntryKind::Link { target } => (tar::EntryType::Symlink, 0o777, target.as_str()),
+        EntryKind::File { mode, .. } => (tar::EntryType::Regular, *mode, &b""[..]),
+        EntryKind::Link { target } => (tar::EntryType::Symlink, 0o777, target.as_bytes()),
     };
     let mut out = Vec::with_capacity(BLOCK as usize);
     if target.len() > FIELD {
@@ -139,9 +140,16 @@ pub fn header(entry: &Entry) -> Vec<u8> {
     out
 }
 
-fn push_long(out: &mut Vec<u8>, kind: tar::EntryType, name: &str) {
-    push_block(out, kind, 0o644, name.len() as u64 + 1, "././@LongLink", "");
-    out.extend_from_slice(name.as_bytes());
+fn push_long(out: &mut Vec<u8>, kind: tar::EntryType, name: &[u8]) {
+    push_block(
+        out,
+        kind,
+        0o644,
+        name.len() as u64 + 1,
+        b"././@LongLink",
+        b"",
+    );
+    out.extend_from_slice(name);
     let padded = (out.len() + 1).next_multiple_of(BLOCK as usize);
     out.resize(padded, 0);
 }
@@ -151,8 +159,8 @@ fn push_block(
     kind: tar::EntryType,
     mode: u32,
     size: u64,
-    path: &str,
-    target: &str,
+    path: &[u8],
+    target: &[u8],
 ) {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
@@ -164,7 +172,7 @@ fn push_block(
     let old = header.as_old_mut();
     for (field, text) in [(&mut old.name, path), (&mut old.linkname, target)] {
         let fits = text.len().min(FIELD);
-        field[..fits].copy_from_slice(&text.as_bytes()[..fits]);
+        field[..fits].copy_from_slice(&text[..fits]);
     }
     header.set_cksum();
     out.extend_from_slice(header.as_bytes());
@@ -173,34 +181,57 @@ fn push_block(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::FileExt;
     use tamer_core::digest::Digest;
+    use tamer_core::path::{LinkTarget, TreePath};
 
     fn entries() -> Vec<Entry> {
         let file = |path: String, size| Entry {
-            path,
+            path: path.parse().unwrap(),
             kind: EntryKind::File {
                 mode: 0o644,
                 size,
                 sha256: Digest::new([0; 32]),
             },
         };
+        // Names have 255 bytes at most, paths more.
+        let names = |letter: &str, length: usize| -> String {
+            let cut = |n| {
+                if n % 200 == 199 && n + 1 < length {
+                    "/"
+                } else {
+                    letter
+                }
+            };
+            (0..length).map(cut).collect()
+        };
         let link = |path: String, target: String| Entry {
-            path,
-            kind: EntryKind::Link { target },
+            path: path.parse().unwrap(),
+            kind: EntryKind::Link {
+                target: target.parse().unwrap(),
+            },
         };
         let mut all = vec![Entry {
-            path: "d".repeat(99),
+            path: "d".repeat(99).parse().unwrap(),
             kind: EntryKind::Directory { mode: 0o755 },
         }];
         for length in [1, 99, 100, 101, 511, 512, 513, 1024] {
             all.push(Entry {
-                path: "d".repeat(length),
+                path: names("d", length).parse().unwrap(),
                 kind: EntryKind::Directory { mode: 0o755 },
             });
-            all.push(file("f".repeat(length), length as u64));
-            all.push(link("l".repeat(length), "t".repeat(length)));
+            all.push(file(names("f", length), length as u64));
+            all.push(link(names("l", length), "t".repeat(length)));
         }
         all.push(file("empty".to_owned(), 0));
+        // Past 8 GiB a size does not fit the header's octal digits: GNU tar's base-256 takes over.
+        all.push(file("huge".to_owned(), (8 << 30) + 1));
+        all.push(Entry {
+            path: TreePath::new(b"latin-\xfc").unwrap(),
+            kind: EntryKind::Link {
+                target: LinkTarget::new(&[0xff; 120]).unwrap(),
+            },
+        });
         all
     }
 
@@ -208,24 +239,30 @@ mod tests {
     fn the_tar_crate_reads_every_header_as_it_was_meant() {
         let entries = entries();
         let layout = Layout::of(&entries).unwrap();
-        let mut stream = Vec::new();
+        // Sparse: it holds more than 8 GiB.
+        let stream = tempfile::tempfile().unwrap();
+        stream.set_len(layout.total).unwrap();
         for (entry, span) in entries.iter().zip(&layout.spans) {
-            assert_eq!(stream.len() as u64, span.start);
-            stream.extend(header(entry));
-            assert_eq!(stream.len() as u64, span.content, "{}", entry.path);
-            stream.resize(span.end as usize, 0);
+            let header = header(entry);
+            assert_eq!(
+                span.start + header.len() as u64,
+                span.content,
+                "{}",
+                entry.path
+            );
+            stream.write_all_at(&header, span.start).unwrap();
         }
-        stream.resize(layout.total as usize, 0);
-        let mut archive = tar::Archive::new(&stream[..]);
+        let mut archive = tar::Archive::new(&stream);
         let mut seen = 0;
         for (read, (entry, span)) in archive
-            .entries()
+            .entries_with_seek()
             .unwrap()
             .zip(entries.iter().zip(&layout.spans))
         {
             let read = read.unwrap();
-            let path = String::from_utf8(read.path_bytes().into_owned()).unwrap();
-            assert_eq!(path.trim_end_matches('/'), entry.path);
+            let path = read.path_bytes();
+            let path = path.strip_suffix(b"/").unwrap_or(&path);
+            assert_eq!(path, entry.path.as_bytes());
             assert_eq!(read.raw_file_position(), span.content);
             assert_eq!(read.size(), span.size);
             assert_eq!(read.header().mtime().unwrap(), TAR_MTIME);

@@ -4,13 +4,14 @@
 //! the old or the right one at every instant, and the release has fewer differences after each: whatever
 //! ends this in the middle, doing it again goes on from there.
 
-use crate::beneath::Beneath;
+use crate::beneath::{Beneath, split};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, RawMode, Uid};
 use rustix::io::Errno;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use tamer_core::drift::{Change, Drift};
+use tamer_core::path::TreePath;
 use tamer_kit::durable::FileError;
 
 /// What is put back from where.
@@ -39,7 +40,7 @@ struct Work<'a> {
 /// # Errors
 /// [`FileError`] of the first path that could not be put back.
 pub fn put_back(what: PutBack<'_>, drift: &Drift) -> Result<(), FileError> {
-    let aside = Beneath::open(what.aside)?.dir("")?;
+    let aside = Beneath::open(what.aside)?.dir(b"")?;
     let mut work = Work {
         what,
         release: Beneath::open(what.release)?,
@@ -54,23 +55,32 @@ pub fn put_back(what: PutBack<'_>, drift: &Drift) -> Result<(), FileError> {
             continue;
         }
         before = Some(&difference.path);
+        let added = difference.change == Change::Added;
         let path = match difference.path.as_str() {
-            "." => "",
-            path => path,
+            "." => None,
+            shown => Some(TreePath::from_shown(shown).map_err(|bad| {
+                let place = what.release.join(shown);
+                FileError::new("put back", &place)(std::io::Error::other(bad))
+            })?),
         };
-        work.path(path, difference.change == Change::Added)
-            .map_err(|e| FileError::new("put back", &what.release.join(path))(e.into()))?;
+        let bytes = path.as_ref().map_or(&b""[..], TreePath::as_bytes);
+        work.path(bytes, added).map_err(|e| {
+            let place = path
+                .as_ref()
+                .map_or(what.release.to_owned(), |path| what.release.join(path));
+            FileError::new("put back", &place)(e.into())
+        })?;
     }
     rustix::fs::syncfs(work.release.root())
         .map_err(|e| FileError::new("sync the file system of", what.release)(e.into()))
 }
 
 impl Work<'_> {
-    fn path(&mut self, path: &str, added: bool) -> Result<(), Errno> {
+    fn path(&mut self, path: &[u8], added: bool) -> Result<(), Errno> {
         if path.is_empty() {
             return self.close(self.release.root().as_fd());
         }
-        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let (above, name) = split(path);
         // What lay below something that was moved went with it.
         let Some(parent) = open(&self.release, above)? else {
             return Ok(());
@@ -105,9 +115,9 @@ impl Work<'_> {
         }
     }
 
-    fn set_aside(&mut self, parent: &OwnedFd, name: &str) -> Result<(), Errno> {
+    fn set_aside(&mut self, parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
         self.moved += 1;
-        moved(parent, name, &self.aside, &self.moved.to_string())
+        moved(parent, name, &self.aside, self.moved.to_string().as_bytes())
     }
 
     /// Gives a directory of the release its owner and its mode.
@@ -121,7 +131,7 @@ impl Work<'_> {
     }
 }
 
-fn open(beneath: &Beneath, path: &str) -> Result<Option<OwnedFd>, Errno> {
+fn open(beneath: &Beneath, path: &[u8]) -> Result<Option<OwnedFd>, Errno> {
     match beneath.dir(path) {
         Ok(dir) => Ok(Some(dir)),
         Err(error) => match Errno::from_io_error(&error.source) {
@@ -131,7 +141,7 @@ fn open(beneath: &Beneath, path: &str) -> Result<Option<OwnedFd>, Errno> {
     }
 }
 
-fn kind(dir: &OwnedFd, name: &str) -> Result<Option<FileType>, Errno> {
+fn kind(dir: &OwnedFd, name: &[u8]) -> Result<Option<FileType>, Errno> {
     match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(about) => Ok(Some(FileType::from_raw_mode(about.st_mode))),
         Err(Errno::NOENT) => Ok(None),
@@ -141,7 +151,7 @@ fn kind(dir: &OwnedFd, name: &str) -> Result<Option<FileType>, Errno> {
 
 /// Moves something from one directory to another. Releases are read-only: who is not root opens them up for
 /// the moment.
-fn moved(from: &OwnedFd, name: &str, to: &OwnedFd, new: &str) -> Result<(), Errno> {
+fn moved(from: &OwnedFd, name: &[u8], to: &OwnedFd, new: &[u8]) -> Result<(), Errno> {
     match rustix::fs::renameat(from, name, to, new) {
         Err(Errno::ACCESS | Errno::PERM) => {}
         done => return done,

@@ -6,14 +6,20 @@ mod common;
 
 use common::{MTIME, Node, make, names, packed, read, sample, tempdir};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use tamer_core::drift::{Change, Difference, Drift};
+use tamer_core::path::TreePath;
 use tamer_kit::hash::sha256;
 use tamer_release::manifest;
-use tamer_release::unpack::{self, read_manifest, unpack};
+use tamer_release::put_back::{PutBack, put_back};
+use tamer_release::unpack::{self, unpack};
+use tamer_release::verify_tree::verify;
 
 #[test]
 fn what_was_packed_is_unpacked_read_only_with_its_manifest() {
@@ -37,7 +43,10 @@ fn what_was_packed_is_unpacked_read_only_with_its_manifest() {
     assert_eq!(at, releases.join("1-1.2.3-abc"));
     assert_eq!(names(&releases), ["1-1.2.3-abc"]);
     assert_eq!(read(&at), sample());
-    assert_eq!(read_manifest(&at).unwrap(), packed.manifest_bytes);
+    assert_eq!(
+        fs::read(at.join(unpack::MANIFEST_PATH)).unwrap(),
+        packed.manifest_bytes
+    );
     assert!(at.join(unpack::MANIFEST_PATH).exists());
     let mut waiting = vec![at.clone()];
     while let Some(path) = waiting.pop() {
@@ -277,5 +286,98 @@ proptest! {
         prop_assert_eq!(differences, vec![]);
         tamer_release::tree::remove_release(&at).unwrap();
         prop_assert!(!at.exists());
+    }
+}
+
+/// A name as Linux takes it: any bytes but a slash and a zero.
+fn name_of_bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 1..8),
+        prop::collection::vec(prop_oneof![Just(0xff_u8), Just(b'a'), Just(b'\\')], 1..4),
+    ]
+    .prop_map(|mut name| {
+        name.retain(|byte| *byte != 0 && *byte != b'/');
+        if name.is_empty() || name.starts_with(b".") {
+            name.insert(0, 0xfe);
+        }
+        name
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn names_that_are_not_utf_8_are_packed_unpacked_compared_and_put_back(
+        names in prop::collection::btree_set(name_of_bytes(), 1..6),
+        which in any::<prop::sample::Index>(),
+    ) {
+        let at = |dir: &Path, name: &[u8]| dir.join(OsStr::from_bytes(name));
+        let dir = tempdir();
+        let (from, archive) = (dir.path().join("tree"), dir.path().join("a.tar.zst"));
+        fs::create_dir(&from).unwrap();
+        for (n, name) in names.iter().enumerate() {
+            let place = at(&from, name);
+            match n % 3 {
+                0 => fs::write(&place, name).unwrap(),
+                1 => {
+                    fs::create_dir(&place).unwrap();
+                    fs::write(at(&place, name), "below").unwrap();
+                }
+                _ => std::os::unix::fs::symlink(OsStr::from_bytes(name), &place).unwrap(),
+            }
+        }
+        let packed = packed(&from, &archive);
+        prop_assert_eq!(&manifest::parse(&packed.manifest_bytes).unwrap(), &packed.manifest);
+        let file = File::open(&archive).unwrap();
+        let made = unpack(&file, &packed.manifest, dir.path(), "r", None).unwrap();
+        let found: BTreeSet<Vec<u8>> = fs::read_dir(&made)
+            .unwrap()
+            .map(|it| it.unwrap().file_name().into_vec())
+            .filter(|name| name != b".tamer")
+            .collect();
+        prop_assert_eq!(&found, &names);
+        prop_assert_eq!(verify(&made, &packed.manifest).unwrap(), vec![]);
+
+        // One is gone, and another one that looks much like it is there.
+        let names: Vec<&Vec<u8>> = names.iter().collect();
+        let gone = names[which.index(names.len())];
+        let place = at(&made, gone);
+        let mut added = gone.clone();
+        added.push(0xff);
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
+        if place.is_dir() && !place.is_symlink() {
+            fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
+            fs::remove_dir_all(&place).unwrap();
+        } else {
+            fs::remove_file(&place).unwrap();
+        }
+        let there = at(&made, &added).exists();
+        if !there {
+            fs::write(at(&made, &added), "").unwrap();
+        }
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o555)).unwrap();
+        let drift = |differences: Vec<Difference>| Drift {
+            digest: packed.digest,
+            total: differences.len() as u64,
+            differences,
+        };
+        let differences = verify(&made, &packed.manifest).unwrap();
+        let named = |change, path: &[u8]| {
+            let path = TreePath::new(path).unwrap().to_string();
+            differences.contains(&Difference { path, change })
+        };
+        prop_assert!(named(Change::Removed, gone));
+        prop_assert!(there || named(Change::Added, &added));
+
+        let room = dir.path().join("room");
+        let aside = room.join("aside");
+        fs::create_dir_all(&aside).unwrap();
+        let fresh = unpack(&file, &packed.manifest, &room, "fresh", None).unwrap();
+        let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let what = PutBack { release: &made, fresh: &fresh, aside: &aside, owner };
+        put_back(what, &drift(differences.clone())).unwrap();
+        prop_assert_eq!(verify(&made, &packed.manifest).unwrap(), vec![]);
+        tamer_release::tree::remove_release(&fresh).unwrap();
     }
 }

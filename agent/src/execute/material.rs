@@ -4,23 +4,20 @@ use super::stage::{StageJob, Stager, Way, downloads, known, leave_room};
 use crate::allowed::failure;
 use crate::host::layout::{self, Installed};
 use crate::host::{blocking, chain, file_failure};
-use crate::source::Verified;
+use crate::source::{Known, Verified};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tamer_core::desired::{Failure, FailureKind};
 use tamer_core::release::{Manifest, ReleaseRef};
 use tamer_kit::durable::{self, FileError};
-use tamer_release::delta::{self, Delta, Spoilt};
+use tamer_release::delta::{self, Delta, Search, Spoilt};
 use tamer_release::layout::Layout;
 use tamer_release::manifest;
 use tamer_release::unpack::{self, Material, UnpackError};
 
 /// The most older releases that files are taken from. More would rarely have anything that these lack.
 const OLDER: usize = 3;
-
-/// After so many bytes of older manifests no further one is read, for they are held in memory.
-const ENOUGH: usize = 4 << 20;
 
 /// How a release is made here.
 #[derive(Debug)]
@@ -51,26 +48,21 @@ impl Plan {
     ) -> Result<Self, Failure> {
         let layout =
             manifest::validate(manifest).map_err(|e| failure(FailureKind::Trust, chain(&e)))?;
-        let (mut manifests, mut places, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut search = Search::new(manifest);
+        let mut places = Vec::new();
         for installed in older.iter().take(OLDER) {
             let place = layout::releases(root).join(&installed.name);
-            // One that cannot be read is no help, and no harm.
-            let Ok(text) = unpack::read_manifest(&place) else {
+            // One that cannot be read is no help, and no harm: whoever copies from it hashes on the way.
+            let Ok(text) = unpack::open_manifest(&place) else {
                 continue;
             };
-            let Ok(manifest) = manifest::parse(&text) else {
-                continue;
-            };
-            bytes += text.len();
-            manifests.push(manifest);
-            places.push(place);
-            if bytes >= ENOUGH {
-                break;
+            if let Err(error) = manifest::visit(text, &mut search.older(places.len())) {
+                tracing::debug!(name = installed.name, %error, "an older manifest is no help");
             }
+            places.push(place);
         }
-        let manifests: Vec<&Manifest> = manifests.iter().collect();
         Ok(Self {
-            delta: delta::plan(manifest, &layout, &manifests),
+            delta: delta::plan_with(&layout, &search),
             layout,
             older: places,
         })
@@ -100,7 +92,7 @@ impl Plan {
         let file = File::open(archive).map_err(FileError::new("open", archive))?;
         let material = Material {
             manifest: &verified.manifest,
-            manifest_bytes: &verified.manifest_bytes,
+            digest: &verified.digest,
             layout: &self.layout,
             delta: &self.delta,
             older: &self.older,
@@ -117,8 +109,8 @@ impl Plan {
     fn instead(&mut self, verified: &Verified, spoilt: &[Spoilt]) -> Vec<usize> {
         let paths = spoilt
             .iter()
-            .map(|it| verified.manifest.files[it.entry].path.as_str());
-        let some: Vec<&str> = paths.take(5).collect();
+            .map(|it| verified.manifest.files[it.entry].path.to_string());
+        let some: Vec<String> = paths.take(5).collect();
         tracing::warn!(
             files = spoilt.len(),
             some = %some.join(", "),
@@ -129,15 +121,15 @@ impl Plan {
 }
 
 impl Stager {
-    /// The manifest on disk that is likeliest to be much like the new one.
-    pub(super) async fn known_manifest(&self, job: &StageJob) -> Result<Option<Vec<u8>>, Failure> {
+    /// The release on disk whose manifest is likeliest to be much like the new one.
+    pub(super) fn known_release(&self, job: &StageJob) -> Option<Known> {
         let journal = self.journal.get();
-        let root = journal.slot(&job.slot).and_then(|it| it.root.clone());
-        let (Some(root), Some(first)) = (root, job.older.first().cloned()) else {
-            return Ok(None);
-        };
-        let place = layout::releases(&root).join(&first.name);
-        blocking(move || Ok(tamer_release::unpack::read_manifest(&place).ok())).await
+        let root = journal.slot(&job.slot).and_then(|it| it.root.clone())?;
+        let first = job.older.first()?;
+        Some(Known {
+            release: layout::releases(&root).join(&first.name),
+            manifest: first.release.manifest,
+        })
     }
 
     fn download(&self, release: &ReleaseRef) -> PathBuf {

@@ -20,7 +20,6 @@ use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::drift::Drift;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
-use tamer_kit::hash::sha256;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -150,21 +149,19 @@ impl Stager {
 
     /// The manifest: who says that this is a release, whose it is, and what it wants to touch.
     pub(super) async fn verify(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
-        let known = self.known_manifest(job).await?;
+        let known = self.known_release(job);
         let verified = self
             .source
             .admit(
                 &job.slot,
                 &job.release,
                 job.environment_version,
-                known.as_deref(),
+                known.as_ref(),
             )
             .await?;
         let manifest = &verified.manifest;
         // The source has verified signatures; that it is what was asked for is seen to here.
-        if sha256(&verified.manifest_bytes) != job.release.manifest
-            || manifest.version != job.release.version
-        {
+        if verified.digest != job.release.manifest || manifest.version != job.release.version {
             return Err(failure(
                 FailureKind::Trust,
                 format!("what was verified is not {}", job.release),
@@ -258,14 +255,15 @@ impl Stager {
     /// Records what a release looks like that was unpacked just now: what was verified on the way is not read
     /// again for that. Without a record the first look reads everything, so a failure costs no more than that.
     async fn record_unpacked(&self, job: &StageJob, way: &Way) -> Result<(), Failure> {
+        let verified = Arc::clone(known(way.verified.as_ref())?);
         let installed = Installed {
             release: job.release.clone(),
             name: known(way.name.as_ref())?.clone(),
             seq: job.next_seq,
-            spec: known(way.verified.as_ref())?.manifest.spec.clone(),
+            spec: verified.manifest.spec.clone(),
         };
         let tree = self.tree(&job.slot, &known(way.place.as_ref())?.root, &installed);
-        if let Err(why) = blocking(move || tree.unpacked()).await {
+        if let Err(why) = blocking(move || tree.unpacked(&verified.manifest)).await {
             tracing::warn!(release = %job.release, %why, "not recorded");
         }
         Ok(())

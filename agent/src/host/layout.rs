@@ -19,7 +19,6 @@ use tamer_core::application::ComponentSpec;
 use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::release::ReleaseRef;
 use tamer_kit::durable::{self, FileError};
-use tamer_kit::hash::sha256;
 use tamer_release::{manifest, unpack};
 
 /// A release on disk, as far as it is kept in memory: a manifest's list of files is not.
@@ -89,11 +88,11 @@ pub fn scan(
 /// Reads what a release says of itself; `None` if it is not one.
 fn look(dir: &Path, name: &str, slot: &Slot) -> Option<Installed> {
     let (seq, short) = parts(name)?;
-    let bytes = unpack::read_manifest(&dir.join(name)).ok()?;
-    let manifest = manifest::parse(&bytes).ok()?;
+    let text = unpack::open_manifest(&dir.join(name)).ok()?;
+    let (manifest, digest) = manifest::about(text).ok()?;
     let release = ReleaseRef {
         version: manifest.version,
-        manifest: sha256(&bytes),
+        manifest: digest,
     };
     let own = manifest.application == slot.application && manifest.component == slot.component;
     (own && release.manifest.short() == short && name_of(seq, &release) == name).then(|| {

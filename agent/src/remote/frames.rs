@@ -38,6 +38,9 @@ const AT_ONCE: usize = 4;
 /// Frames are verified and written together when there are so many bytes of them.
 const BATCH: usize = 512 << 10;
 
+/// How many frames are looked for at once in what an earlier try left.
+const LOOKED_AT: usize = 4096;
+
 /// What a transfer works with.
 pub(super) struct Way<'a> {
     pub(super) http: &'a Http,
@@ -158,6 +161,15 @@ impl<'a> Download<'a> {
 
     /// Which of these frames are not in the file.
     async fn missing(&mut self, wanted: &[usize]) -> Result<Vec<usize>, Failure> {
+        let mut missing = Vec::new();
+        // A release may have very many: a part of them is copied for the other thread at a time.
+        for part in wanted.chunks(LOOKED_AT) {
+            missing.extend(self.missing_of(part).await?);
+        }
+        Ok(missing)
+    }
+
+    async fn missing_of(&self, wanted: &[usize]) -> Result<Vec<usize>, Failure> {
         let frames: Vec<(usize, u64, Frame)> = wanted
             .iter()
             .map(|n| {

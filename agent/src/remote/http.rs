@@ -1,5 +1,7 @@
 //! The controller's HTTP paths, under the host's certificate as it is renewed.
 
+use super::manifests::Coding;
+use crate::source::Known;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +13,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tamer_core::digest::Digest;
 use tamer_kit::address::Address;
-use tamer_kit::hash::sha256;
 use tamer_kit::http::{self, GetError};
 use tamer_kit::tls;
 use tamer_release::patch;
@@ -123,48 +124,35 @@ impl Http {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A small blob of at most `max` bytes as a difference from `known`, which this host has, or compressed;
-    /// with how many bytes came. `None` if the controller does not give it so. It is not verified.
+    /// A manifest as a difference from that of a release that is `known`, or compressed, or as it is, whatever
+    /// the controller gives; and which of these came.
     pub(super) async fn coded(
         &self,
         digest: &Digest,
-        known: Option<&[u8]>,
-        max: u64,
-    ) -> Result<Option<(Vec<u8>, u64)>, GetError> {
-        let known = known.filter(|it| it.len() as u64 <= patch::MAX);
-        let known = known.map(|it| (sha256(it), it));
+        known: Option<&Known>,
+    ) -> Result<(Response, Coding), GetError> {
         let mut request = self.get(&blob_path(digest));
-        request = match &known {
+        request = match known {
             None => request.header(ACCEPT_ENCODING, "zstd"),
-            Some((digest, _)) => request
-                .header(ACCEPT_ENCODING, "dcz, zstd")
+            Some(known) => request
+                .header(ACCEPT_ENCODING, format!("{}, zstd", patch::CODING))
                 // A byte sequence of RFC 9651, 3.3.5, as RFC 9842, 2.2 wants it.
                 .header(
                     "available-dictionary",
-                    format!(":{}:", STANDARD.encode(digest.as_bytes())),
+                    format!(":{}:", STANDARD.encode(known.manifest.as_bytes())),
                 ),
         };
         let answer = request.send().await?;
-        let coding = answer.headers().get(CONTENT_ENCODING).cloned();
-        let Some(coding) = coding.filter(|_| answer.status() == StatusCode::OK) else {
-            return Ok(None);
-        };
-        // Nothing that is worth it is larger than what it stands for.
-        let Some(bytes) = http::read(answer, max).await? else {
-            return Ok(None);
-        };
-        let opened = match (coding.to_str(), &known) {
-            (Ok("dcz"), Some((digest, known))) => patch::open(&bytes, known, digest, max),
-            (Ok("zstd"), _) => patch::decompress(&bytes, max),
-            _ => return Ok(None),
-        };
-        match opened {
-            Ok(opened) => Ok(Some((opened, bytes.len() as u64))),
-            Err(error) => {
-                tracing::warn!(%digest, %error, "a difference is of no use: the whole is asked for");
-                Ok(None)
-            }
+        if answer.status() == StatusCode::TEMPORARY_REDIRECT {
+            return Ok((self.blob(digest, None).await?, Coding::Plain));
         }
+        let coding = answer.headers().get(CONTENT_ENCODING);
+        let coding = match (coding.and_then(|it| it.to_str().ok()), known) {
+            (Some(patch::CODING), Some(known)) => Coding::From(known.clone()),
+            (Some("zstd"), _) => Coding::Zstd,
+            _ => Coding::Plain,
+        };
+        Ok((answer, coding))
     }
 
     fn outside(&self) -> Result<Client, GetError> {

@@ -5,14 +5,16 @@
 
 mod frames;
 pub mod http;
+mod manifests;
 pub mod pace;
 
 use crate::allowed::{self, failure};
 use crate::host::{blocking, chain, file_failure};
 use crate::metrics::Metrics;
-use crate::source::{EnvironmentView, Source, Verified};
+use crate::source::{EnvironmentView, Known, Source, Verified};
 use async_trait::async_trait;
 use http::Http;
+use manifests::Useless;
 use pace::Pace;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,7 +27,7 @@ use tamer_core::moment::Moment;
 use tamer_core::release::{MAX_MANIFEST, Manifest, ReleaseRef};
 use tamer_kit::durable;
 use tamer_kit::hash::sha256;
-use tamer_release::manifest::{self, ManifestError};
+use tamer_release::manifest::ManifestError;
 use tamer_release::trust::client::Client;
 use tamer_release::trust::names::{environment_target, release_target};
 use tamer_release::trust::storage::StorageError;
@@ -36,6 +38,8 @@ pub struct Remote {
     environment: EnvironmentName,
     trust: Client,
     http: Arc<Http>,
+    /// Where manifests lie on their way.
+    downloads: PathBuf,
     /// The environment's file, as last verified: so that it is at hand without the network.
     file: PathBuf,
     /// One at a time looks after that file: it has one writer.
@@ -69,6 +73,7 @@ impl Remote {
         let transport = Arc::clone(&http) as Arc<dyn Transport>;
         Self {
             environment,
+            downloads: crate::execute::stage::downloads(state),
             file: dir.join("environment.toml"),
             turn: tokio::sync::Mutex::default(),
             trust: Client::new(TrustStore::new(&dir, pin), transport),
@@ -138,34 +143,47 @@ impl Remote {
         Environment::parse(&name, &text).map_err(|e| failure(FailureKind::Unsupported, chain(&e)))
     }
 
-    /// A manifest as it was signed: as a difference from one that is `known`, where the controller gives it so.
+    /// A manifest as it was signed: as a difference from that of a release that is `known`, where the controller
+    /// gives it so.
     async fn manifest(
         &self,
-        verified: &trust::Verified,
-        name: &str,
-        known: Option<&[u8]>,
-    ) -> Result<Vec<u8>, Failure> {
-        if let Some(target) = verified.target(name)
-            && target.length <= MAX_MANIFEST
-        {
-            match self.http.coded(&target.digest, known, target.length).await {
-                Ok(Some((bytes, came))) if sha256(&bytes) == target.digest => {
-                    self.metrics.fetched_bytes.inc_by(came);
-                    return Ok(bytes);
+        target: &trust::Target,
+        release: &ReleaseRef,
+        known: Option<&Known>,
+    ) -> Result<Manifest, Failure> {
+        let (wanted, length) = (target.digest, target.length);
+        if length > MAX_MANIFEST {
+            return Err(unfit(release, &ManifestError::TooLarge(length)));
+        }
+        for coded in [true, false] {
+            let fetched =
+                manifests::fetch(&self.http, &self.downloads, &wanted, known, coded, length);
+            let got = match fetched.await {
+                Err(error) if coded => {
+                    tracing::debug!(%release, %error, "a difference did not come");
+                    continue;
                 }
-                Ok(Some(_)) => {
-                    tracing::warn!(name, "a difference led elsewhere: the whole is asked for");
+                got => got?,
+            };
+            self.metrics.fetched_bytes.inc_by(got.came);
+            let again = got.is_coded();
+            match blocking(move || Ok(got.read(&wanted))).await? {
+                Ok(manifest) => return Ok(manifest),
+                Err(error) if again => {
+                    let error = chain(&error);
+                    tracing::warn!(%release, %error, "a difference is of no use: the whole manifest is asked for");
                 }
-                Ok(None) => {}
+                Err(Useless::Refused(error)) => return Err(unfit(release, &error)),
                 Err(error) => {
-                    tracing::debug!(name, error = %chain(&error), "a difference did not come");
+                    let why = format!("{release}: {}", chain(&error));
+                    return Err(failure(FailureKind::Trust, why));
                 }
             }
         }
-        let fetched = self.trust.fetch(verified, name, MAX_MANIFEST).await;
-        let bytes = fetched.map_err(|e| told(&e))?;
-        self.metrics.fetched_bytes.inc_by(bytes.len() as u64);
-        Ok(bytes)
+        Err(failure(
+            FailureKind::Fetch,
+            format!("the manifest of {release} was not fetched"),
+        ))
     }
 
     fn repository(&self) -> RepositoryName {
@@ -218,7 +236,7 @@ impl Source for Remote {
         slot: &Slot,
         release: &ReleaseRef,
         environment_version: u64,
-        known: Option<&[u8]>,
+        known: Option<&Known>,
     ) -> Result<Verified, Failure> {
         self.environment_admits(slot, release, environment_version)
             .await?;
@@ -245,8 +263,11 @@ impl Source for Remote {
             };
             return Err(failure(FailureKind::Trust, why));
         }
-        let manifest_bytes = self.manifest(&verified, &name, known).await?;
-        let manifest = manifest::parse(&manifest_bytes).map_err(|e| unfit(release, &e))?;
+        let Some(target) = verified.target(&name) else {
+            let why = format!("{repository} has no signed release {name}");
+            return Err(failure(FailureKind::Trust, why));
+        };
+        let manifest = self.manifest(target, release, known).await?;
         allowed::fits(slot, &manifest)?;
         if manifest.version != release.version {
             let why = format!("{name} is the manifest of version {}", manifest.version);
@@ -254,7 +275,7 @@ impl Source for Remote {
         }
         Ok(Verified {
             manifest,
-            manifest_bytes,
+            digest: release.manifest,
         })
     }
 

@@ -128,7 +128,11 @@ async fn serve(
     };
     let fault = served.faults.lock().unwrap().get(&path).copied();
     if let Some(difference) = served.difference(&headers, &bytes, fault) {
-        return ([(header::CONTENT_ENCODING, "dcz")], difference).into_response();
+        return (
+            [(header::CONTENT_ENCODING, tamer_release::patch::CODING)],
+            difference,
+        )
+            .into_response();
     }
     let mut cut = None;
     let mut asked_for = range;

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use tamer_agent::metrics::Metrics;
 use tamer_agent::remote::Remote;
 use tamer_agent::remote::http::Http;
-use tamer_agent::source::Source;
+use tamer_agent::source::{Known, Source};
 use tamer_core::desired::{FailureKind, Slot};
 use tamer_core::release::{Manifest, ReleaseRef};
 use tamer_release::delta::Parts;
+use tamer_release::manifest::to_bytes;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -439,14 +440,22 @@ async fn a_manifest_comes_as_a_difference_from_the_one_before_it() {
     let (site, _, one) = Site::with_release().await;
     let (manifest, bytes) = site.team.pack("1.0.1");
     let two = site.team.sign("web", "1.0.1", &bytes, 2);
-    let admit = async |release: &ReleaseRef, known: Option<&[u8]>| {
+    let disk = tempfile::tempdir().unwrap();
+    let admit = async |release: &ReleaseRef, known: Option<&Known>| {
         let before = site.metrics.fetched_bytes.get();
         let admitted = site.remote.admit(&slot("web"), release, 1, known).await;
         (admitted, site.metrics.fetched_bytes.get() - before)
     };
     let (first, whole) = admit(&one, None).await;
-    let known = first.unwrap().manifest_bytes;
-    assert_eq!(whole, known.len() as u64);
+    let text = to_bytes(&first.unwrap().manifest);
+    assert_eq!(whole, text.len() as u64);
+    let place = disk.path().join(tamer_release::unpack::MANIFEST_PATH);
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::write(&place, &text).unwrap();
+    let known = Known {
+        release: disk.path().to_owned(),
+        manifest: one.manifest,
+    };
     let (second, few) = admit(&two, Some(&known)).await;
     assert_eq!(second.unwrap().manifest, manifest);
     assert!(few < whole / 2, "{few} of {whole}");
@@ -454,14 +463,20 @@ async fn a_manifest_comes_as_a_difference_from_the_one_before_it() {
     let path = format!("blobs/{}", two.manifest);
     site.team.served.fault(path, Fault::WrongDifference);
     let (again, all) = admit(&two, Some(&known)).await;
+    assert_eq!(again.unwrap().manifest, manifest);
+    assert!(all > bytes.len() as u64, "{all}");
+    site.team.served.faults.lock().unwrap().clear();
+    let other = Known {
+        manifest: tamer_core::digest::Digest::new([3; 32]),
+        ..known.clone()
+    };
+    let (again, all) = admit(&two, Some(&other)).await;
     assert_eq!(
         (again.unwrap().manifest, all),
         (manifest.clone(), bytes.len() as u64)
     );
-    site.team.served.faults.lock().unwrap().clear();
-    let (again, all) = admit(&two, Some(b"something else")).await;
-    assert_eq!(
-        (again.unwrap().manifest, all),
-        (manifest, bytes.len() as u64)
-    );
+    // Somebody has edited the manifest that is here.
+    std::fs::write(&place, "{}").unwrap();
+    let (again, _) = admit(&two, Some(&known)).await;
+    assert_eq!(again.unwrap().manifest, manifest);
 }

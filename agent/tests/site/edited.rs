@@ -43,8 +43,10 @@ pub(crate) fn change_unseen(site: &Site, paths: &[&str]) {
         fs::set_permissions(&path, found.permissions()).unwrap();
     }
     let tree = tree(site);
+    let text = fs::read(tree.release.join(tamer_release::unpack::MANIFEST_PATH)).unwrap();
+    let manifest = tamer_release::manifest::parse(&text).unwrap();
     tamer_system::until("the record to vouch for it", || {
-        tree.unpacked().unwrap();
+        tree.unpacked(&manifest).unwrap();
         tree.fast().unwrap().drift.is_none().then_some(())
     });
 }

@@ -19,7 +19,7 @@ use tamer_agent::config::Config;
 use tamer_agent::converge::{Converge, Hands};
 use tamer_agent::host::services::Systemd;
 use tamer_agent::own::Own;
-use tamer_agent::source::{EnvironmentView, Real, Source, Verified};
+use tamer_agent::source::{EnvironmentView, Known, Real, Source, Verified};
 use tamer_core::application::Application;
 use tamer_core::desired::{
     ActivationStatus, ComponentReport, Desired, DesiredComponent, Failure, FailureKind, Grant,
@@ -298,12 +298,12 @@ impl Source for Store {
         _: &Slot,
         release: &ReleaseRef,
         _: u64,
-        _: Option<&[u8]>,
+        _: Option<&Known>,
     ) -> Result<Verified, Failure> {
         let manifest_bytes = fetch(&self.0.join(format!("{}.json", release.manifest)))?;
         Ok(Verified {
             manifest: manifest::parse(&manifest_bytes).unwrap(),
-            manifest_bytes,
+            digest: release.manifest,
         })
     }
 
@@ -314,7 +314,7 @@ impl Source for Store {
         wanted: &[usize],
         into: &Path,
     ) -> Result<(), Failure> {
-        let digest = tamer_kit::hash::sha256(&manifest::to_bytes(manifest));
+        let digest = manifest::digest(manifest);
         let archive = fetch(&self.0.join(format!("{digest}.tar.zst")))?;
         let file = fs::File::options()
             .write(true)

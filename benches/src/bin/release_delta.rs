@@ -11,8 +11,7 @@ use std::process::Command;
 use tamer_bench::measure::{self, Cost, head, mebibytes, median, note, row, spread};
 use tamer_bench::tree;
 use tamer_core::application::Application;
-use tamer_core::release::Manifest;
-use tamer_release::delta::{self, Delta, MAX_GAP, MAX_RANGE, Parts, plan};
+use tamer_release::delta::{self, Delta, MAX_GAP, MAX_RANGE, Parts, Search, plan_with};
 use tamer_release::pack::{PackSpec, Packed, pack};
 use tamer_release::tree::remove_release;
 use tamer_release::unpack::{self, Material, unpack};
@@ -40,20 +39,19 @@ fn main() -> anyhow::Result<()> {
 /// Tamer's side, as the agent does it: both manifests are read, the release is planned and made. Without an old
 /// release (`-`), all of it comes from the archive.
 fn make(old: &str, new: &str, archive: &str, parent: &Path, name: &str) -> anyhow::Result<()> {
-    let manifest_bytes = fs::read(new)?;
-    let manifest = manifest::parse(&manifest_bytes)?;
+    let (manifest, digest) = manifest::read(|| File::open(new))?;
     let layout = manifest::validate(&manifest)?;
-    let (mut older, mut places) = (Vec::new(), Vec::new());
+    let mut search = Search::new(&manifest);
+    let mut places = Vec::new();
     if old != "-" {
-        older.push(manifest::parse(&unpack::read_manifest(old.as_ref())?)?);
+        manifest::visit(unpack::open_manifest(old.as_ref())?, &mut search.older(0))?;
         places.push(PathBuf::from(old));
     }
-    let older: Vec<&Manifest> = older.iter().collect();
     let material = Material {
         manifest: &manifest,
-        manifest_bytes: &manifest_bytes,
+        digest: &digest,
         layout: &layout,
-        delta: &plan(&manifest, &layout, &older),
+        delta: &plan_with(&layout, &search),
         older: &places,
         archive: &File::open(archive)?,
     };
@@ -119,7 +117,7 @@ fn compare(tree: &Path, directory: &Path) -> anyhow::Result<()> {
         let changed = tree::change_some(&at(&new), percent, "# changed")?;
         let packed = packed(&at(&new), &at(&format!("{new}.tar.zst")))?;
         let layout = manifest::validate(&packed.manifest)?;
-        let delta = plan(&packed.manifest, &layout, &[&old.manifest]);
+        let delta = delta::plan(&packed.manifest, &layout, &[&old.manifest]);
         let (frames, requests) = fetched(&packed, &delta);
         let difference = patch::make(&packed.manifest_bytes, &old.manifest_bytes)?.len() as u64;
         let plain = changed_as_tar(&changed, &at(&new), &at("changed.tar.zst"))?;

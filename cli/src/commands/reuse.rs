@@ -87,8 +87,10 @@ mod tests {
                 frames: Vec::new(),
             },
             files: vec![Entry {
-                path: "a".into(),
-                kind: EntryKind::Link { target: "b".into() },
+                path: "a".parse().unwrap(),
+                kind: EntryKind::Link {
+                    target: "b".parse().unwrap(),
+                },
             }],
             spec: toml::from_str(spec).unwrap(),
         }
@@ -104,7 +106,7 @@ mod tests {
         new.spec.user = Some("other".into());
         assert!(!same_content(&old, &new));
         let mut new = manifest("1.1.0");
-        new.files[0].path = "c".into();
+        new.files[0].path = "c".parse().unwrap();
         assert!(!same_content(&old, &new));
     }
 }

@@ -80,6 +80,61 @@ fn texts() -> Vec<Hostile> {
             read,
         ),
         (
+            "path-with-escapes-that-mean-out",
+            "\"path\":\"data\"",
+            "\"path\":\"\\u002e\\u002e\\u002fsecret\"",
+            "not a relative path",
+        ),
+        (
+            "path-as-bytes-that-mean-out",
+            "\"path\":\"data\"",
+            "\"path\":{\"hex\":\"2e2e2fff\"}",
+            "not a relative path",
+        ),
+        (
+            "path-as-bytes-with-a-nul",
+            "\"path\":\"data\"",
+            "\"path\":{\"hex\":\"ff00\"}",
+            "not a relative path",
+        ),
+        // Two spellings of one path, so two releases of one tree.
+        (
+            "path-as-bytes-that-are-text",
+            "\"path\":\"data\"",
+            "\"path\":{\"hex\":\"64617461\"}",
+            "written as a string",
+        ),
+        (
+            "path-as-two-rows-of-bytes",
+            "\"path\":\"data\"",
+            "\"path\":{\"hex\":\"64ff\",\"hex\":\"65ff\"}",
+            "`hex` alone",
+        ),
+        (
+            "target-as-bytes-that-mean-out",
+            "\"target\":\"bin/run\"",
+            "\"target\":{\"hex\":\"2e2e2fff\"}",
+            "out of the release",
+        ),
+        (
+            "white-space",
+            "\"format\":1",
+            "\"format\": 1",
+            "not written as Tamer writes it",
+        ),
+        (
+            "escape-for-a-letter",
+            "\"path\":\"data\"",
+            "\"path\":\"d\\u0061ta\"",
+            "not written as Tamer writes it",
+        ),
+        (
+            "keys-in-another-order",
+            "{\"format\":1,\"requires\":[]",
+            "{\"requires\":[],\"format\":1",
+            "not written as Tamer writes it",
+        ),
+        (
             "frame-with-five-values",
             "\"frames\":[[",
             "\"frames\":[[1,2,\"\",null,5],[",
@@ -186,6 +241,23 @@ fn patches() -> Vec<Hostile> {
         patch[..patch.len() - 3].to_vec(),
         "it cannot be unpacked",
     );
+    let number = |at: usize, bytes: &[u8]| {
+        let mut patch = patch.clone();
+        patch[at..at + bytes.len()].copy_from_slice(bytes);
+        patch
+    };
+    add(
+        "that-points-beyond",
+        number(40, &u64::MAX.to_le_bytes()),
+        "it points beyond",
+    );
+    for (name, at) in [("part", 48), ("piece", 52), ("frame", 56)] {
+        add(
+            &format!("of-a-huge-{name}"),
+            number(at, &u32::MAX.to_le_bytes()),
+            "one of its pieces is too large",
+        );
+    }
     let bomb = vec![b' '; patch::MAX as usize + 1];
     add(
         "bomb",

@@ -78,7 +78,7 @@ impl Hostile {
         Ok(unpacked.err().map(|error| crate::said(&error)))
     }
 
-    /// Writes it as a directory below `corpus`: `manifest.json` (or `manifest.dcz` and `known.json`),
+    /// Writes it as a directory below `corpus`: `manifest.json` (or `manifest.pieces` and `known.json`),
     /// `archive.tar.zst`, and `refusal`, which is what it must say.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Hostile {
             None => "manifest.json",
             Some(known) => {
                 fs::write(dir.join("known.json"), known)?;
-                "manifest.dcz"
+                "manifest.pieces"
             }
         };
         fs::write(dir.join(manifest), &self.manifest)?;
@@ -105,7 +105,7 @@ impl Hostile {
     pub fn read(dir: &Path) -> io::Result<Self> {
         let known = fs::read(dir.join("known.json")).ok();
         let manifest = if known.is_some() {
-            "manifest.dcz"
+            "manifest.pieces"
         } else {
             "manifest.json"
         };

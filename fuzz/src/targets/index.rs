@@ -5,6 +5,7 @@ use super::sound;
 use crate::choices::Choices;
 use crate::made::{Made, with_kind};
 use tamer_core::digest::Digest;
+use tamer_core::path::LinkTarget;
 use tamer_core::release::{EntryKind, Frame, Manifest};
 use tamer_release::frames::{Part, cut};
 use tamer_release::layout::Layout;
@@ -45,7 +46,7 @@ fn release(choices: &mut Choices<'_>) -> Manifest {
         let kind = match choices.byte() % 8 {
             0 => EntryKind::Directory { mode: 0o755 },
             1 => EntryKind::Link {
-                target: "x".repeat(choices.byte().into()),
+                target: LinkTarget::unjudged(&vec![b'x'; choices.byte().into()]),
             },
             _ => EntryKind::File {
                 mode: 0o644,

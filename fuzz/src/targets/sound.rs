@@ -30,36 +30,38 @@ pub(super) fn manifest(manifest: &Manifest) {
 
 /// Every path stays in the release, stands once, and behind its parent; and so does every link's target.
 fn paths(manifest: &Manifest) {
-    let mut directories = BTreeSet::from([String::new()]);
+    let mut directories = BTreeSet::from([Vec::new()]);
     let mut seen = BTreeSet::new();
     for entry in &manifest.files {
-        let path = entry.path.as_str();
-        assert!(!path.contains('\0') && !path.starts_with(".tamer/") && path != ".tamer");
-        let names: Vec<&str> = path.split('/').collect();
+        let path = entry.path.as_bytes();
+        assert!(!path.contains(&0) && !path.starts_with(b".tamer/") && path != b".tamer");
+        let names: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
         for name in &names {
             assert!(
-                !name.is_empty() && *name != "." && *name != "..",
+                !name.is_empty() && *name != b"." && *name != b"..",
                 "{path:?}"
             );
         }
-        let parent = names[..names.len() - 1].join("/");
+        let shown = entry.path.to_string();
+        assert!(!shown.chars().any(char::is_control), "{shown:?}");
+        let parent = names[..names.len() - 1].join(&b'/');
         assert!(directories.contains(&parent), "{path:?} has no parent");
         assert!(seen.insert(path), "{path:?} is twice there");
         match &entry.kind {
             EntryKind::Directory { mode } => {
                 assert!(*mode <= 0o777);
-                directories.insert(path.to_owned());
+                directories.insert(path.to_vec());
             }
             EntryKind::File { mode, .. } => assert!(*mode <= 0o777),
             EntryKind::Link { target } => {
-                assert!(!target.starts_with('/') && !target.is_empty());
-                let up = target.split('/').filter(|name| *name == "..").count();
+                let target = target.as_bytes();
+                assert!(!target.starts_with(b"/") && !target.is_empty());
+                let parts = || target.split(|byte| *byte == b'/');
+                let up = parts().filter(|name| *name == b"..").count();
                 assert!(up < names.len(), "{path:?} -> {target:?}");
                 // After a name it would count from wherever that leads.
-                let mut rest = target
-                    .split('/')
-                    .skip_while(|name| ["", ".", ".."].contains(name));
-                assert!(rest.all(|name| name != ".."), "{path:?} -> {target:?}");
+                let mut rest = parts().skip_while(|name| matches!(*name, b"" | b"." | b".."));
+                assert!(rest.all(|name| name != b".."), "{path:?} -> {target:?}");
             }
         }
     }
@@ -130,7 +132,7 @@ pub(super) fn plan(manifest: &Manifest, layout: &Layout, older: &[&Manifest], pl
         let there = |place: &delta::Place| {
             let old = older[place.release];
             let path = place.path(&entry.path);
-            assert!(old.files.iter().any(|it| it.path == path), "{path:?}");
+            assert!(old.files.iter().any(|it| it.path == *path), "{path:?}");
         };
         match source {
             Source::Nothing => assert_eq!(size, 0),

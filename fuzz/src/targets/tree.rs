@@ -3,12 +3,13 @@
 
 use crate::choices::Choices;
 use crate::corpus::held;
-use crate::made::{Made, Node, directory, file, link, with_kind};
+use crate::made::{Made, Node, directory, file, link};
 use crate::site::{ABSOLUTE, Site};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use tamer_core::release::{EntryKind, Manifest};
+use tamer_core::path::TreePath;
+use tamer_core::release::{Entry, EntryKind, Manifest};
 use tamer_release::delta::{self, Delta};
 use tamer_release::layout::Layout;
 use tamer_release::unpack::{self, Material, UnpackError};
@@ -121,9 +122,11 @@ fn release(choices: &mut Choices<'_>) -> Made {
 fn parents(nodes: &mut Vec<Node>) {
     let mut more = Vec::new();
     for (entry, _) in nodes.iter() {
-        for (at, _) in entry.path.match_indices('/') {
+        let path = entry.path.as_bytes();
+        for at in (0..path.len()).filter(|at| path[*at] == b'/') {
             let kind = EntryKind::Directory { mode: 0o755 };
-            more.push(with_kind(&entry.path[..at], kind));
+            let path = TreePath::unjudged(&path[..at]);
+            more.push((Entry { path, kind }, Vec::new()));
         }
     }
     nodes.extend(more);
@@ -223,7 +226,7 @@ fn make(
     }
     let material = Material {
         manifest,
-        manifest_bytes: &manifest::to_bytes(manifest),
+        digest: &manifest::digest(manifest),
         layout,
         delta,
         older: &[old.to_owned()],

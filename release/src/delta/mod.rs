@@ -6,13 +6,17 @@
 
 mod parts;
 mod ranges;
+mod search;
 
 pub use parts::Parts;
 pub use ranges::{Fetch, MAX_GAP, MAX_RANGE, ranges};
+pub use search::{Older, Search};
 
 use crate::layout::Layout;
-use std::collections::{BTreeSet, HashMap};
+use crate::manifest::Visit as _;
+use std::collections::BTreeSet;
 use tamer_core::digest::Digest;
+use tamer_core::path::TreePath;
 use tamer_core::release::{Entry, EntryKind, Manifest};
 
 /// How one release is made from others and from frames.
@@ -67,7 +71,7 @@ pub struct Place {
     /// The release's position in the list of older releases.
     pub release: usize,
     /// Its path there; `None` if it is the same path as here.
-    pub path: Option<Box<str>>,
+    pub path: Option<TreePath>,
 }
 
 /// What an older release did not give after all.
@@ -97,7 +101,8 @@ impl Delta {
         layout: &Layout,
         spoilt: &[Spoilt],
     ) -> Vec<usize> {
-        let fresh = Planner::new(manifest, layout, &[]);
+        let nothing = Search::new(manifest);
+        let fresh = Planner::new(manifest, layout, &nothing);
         let before = self.frames.clone();
         for it in spoilt {
             let whole = fresh.source(it.entry);
@@ -136,18 +141,34 @@ impl Delta {
 
 impl Place {
     /// The path in the older release, of what is `here` in the new one.
-    pub fn path<'a>(&'a self, here: &'a str) -> &'a str {
-        self.path.as_deref().unwrap_or(here)
+    pub fn path<'a>(&'a self, here: &'a TreePath) -> &'a TreePath {
+        self.path.as_ref().unwrap_or(here)
     }
 }
 
 /// How the release of this manifest is made when the files of `older` releases are at hand; the earlier one of
-/// them is taken where several have the same. All manifests were judged, and `layout` is the new one's.
+/// them is taken where several have the same. The manifest was judged, and `layout` is its own.
+pub fn plan(manifest: &Manifest, layout: &Layout, older: &[&Manifest]) -> Delta {
+    let mut search = Search::new(manifest);
+    for (release, old) in older.iter().enumerate() {
+        let mut passing = search.older(release);
+        for frame in &old.archive.frames {
+            passing.frame(frame.clone());
+        }
+        for entry in &old.files {
+            passing.entry(entry.clone());
+        }
+    }
+    plan_with(layout, &search)
+}
+
+/// How a release is made when there is what the search has found. `layout` is the release's.
 ///
 /// Nothing is fetched of which an older manifest says that it is on disk. A whole frame is fetched for each
 /// file that is not.
-pub fn plan(manifest: &Manifest, layout: &Layout, older: &[&Manifest]) -> Delta {
-    let planner = Planner::new(manifest, layout, older);
+pub fn plan_with(layout: &Layout, search: &Search<'_>) -> Delta {
+    let manifest = search.manifest();
+    let planner = Planner::new(manifest, layout, search);
     let mut delta = Delta {
         sources: Vec::with_capacity(manifest.files.len()),
         frames: BTreeSet::new(),
@@ -162,64 +183,20 @@ pub fn plan(manifest: &Manifest, layout: &Layout, older: &[&Manifest]) -> Delta 
     delta
 }
 
-/// A file of an older release: the release, the entry.
-type Found = (usize, usize);
-
 struct Planner<'a> {
     files: &'a [Entry],
     layout: &'a Layout,
     parts: Parts<'a>,
-    older: &'a [&'a Manifest],
-    /// Files of older releases, by content.
-    old_files: HashMap<Digest, Found>,
-    /// Pieces of large files of older releases, by content: with the offset and the length, in bytes.
-    old_pieces: HashMap<Digest, (Found, u64, u64)>,
-    /// The first entry of the new release that has a content.
-    first: HashMap<Digest, usize>,
-    /// The first frame of the new release that holds a piece.
-    first_piece: HashMap<Digest, usize>,
+    search: &'a Search<'a>,
 }
 
 impl<'a> Planner<'a> {
-    fn new(manifest: &'a Manifest, layout: &'a Layout, older: &'a [&'a Manifest]) -> Self {
-        let mut old_files = HashMap::new();
-        let mut old_pieces = HashMap::new();
-        let mut first = HashMap::new();
-        let mut first_piece = HashMap::new();
-        for (n, entry) in manifest.files.iter().enumerate() {
-            if let Some(content) = content(entry) {
-                first.entry(content).or_insert(n);
-            }
-        }
-        for (n, frame) in manifest.archive.frames.iter().enumerate() {
-            if let Some(content) = frame.content {
-                first_piece.entry(content).or_insert(n);
-            }
-        }
-        for (release, old) in older.iter().enumerate() {
-            for (n, entry) in old.files.iter().enumerate() {
-                if let Some(content) = content(entry)
-                    && first.contains_key(&content)
-                {
-                    old_files.entry(content).or_insert((release, n));
-                }
-            }
-            for (content, (n, offset, length)) in pieces(old) {
-                if first_piece.contains_key(&content) {
-                    let found = ((release, n), offset, length);
-                    old_pieces.entry(content).or_insert(found);
-                }
-            }
-        }
+    fn new(manifest: &'a Manifest, layout: &'a Layout, search: &'a Search<'a>) -> Self {
         Self {
             files: &manifest.files,
             layout,
             parts: Parts::of(&manifest.archive.frames),
-            older,
-            old_files,
-            old_pieces,
-            first,
-            first_piece,
+            search,
         }
     }
 
@@ -227,15 +204,15 @@ impl<'a> Planner<'a> {
         let Some(digest) = content(&self.files[entry]) else {
             return Source::Nothing;
         };
-        if let Some(found) = self.old_files.get(&digest) {
-            return Source::Copy(self.place(*found, entry));
+        if let Some(place) = self.search.place(entry, &digest) {
+            return Source::Copy(place);
         }
         let content = self.layout.spans[entry].content();
         let mut frame = self.parts.holding(content.start);
         if self.parts.frames()[frame].content.is_none() {
             // It is the file's only one. Another file with this content may be there already; but only one
             // that is whole in a frame too.
-            let first = self.first.get(&digest).copied().unwrap_or(entry);
+            let first = self.search.first(&digest).unwrap_or(entry);
             let there = self.parts.holding(self.layout.spans[first].content);
             return if self.parts.frames()[there].content.is_none()
                 && self.layout.spans[first].size == self.layout.spans[entry].size
@@ -261,26 +238,16 @@ impl<'a> Planner<'a> {
         let Some(content) = it.content else {
             return Piece::Frame(frame);
         };
-        if let Some((found, offset, length)) = self.old_pieces.get(&content)
-            && *length == it.unpacked
-        {
+        if let Some((place, offset)) = self.search.piece(entry, &content, it.unpacked) {
             return Piece::Old {
-                place: self.place(*found, entry),
-                offset: *offset,
+                place,
+                offset,
                 frame,
             };
         }
-        let first = self.first_piece.get(&content).copied().unwrap_or(frame);
+        let first = self.search.first_piece(&content).unwrap_or(frame);
         let same = self.parts.frames()[first].unpacked == it.unpacked;
         Piece::Frame(if same { first } else { frame })
-    }
-
-    fn place(&self, (release, n): Found, entry: usize) -> Place {
-        let path = &self.older[release].files[n].path;
-        Place {
-            release,
-            path: (*path != self.files[entry].path).then(|| path.as_str().into()),
-        }
     }
 
     fn reused(&self, entry: usize, source: &Source) -> u64 {
@@ -304,25 +271,6 @@ fn content(entry: &Entry) -> Option<Digest> {
         EntryKind::File { size, sha256, .. } if size > 0 => Some(sha256),
         _ => None,
     }
-}
-
-/// The pieces of a release's large files: their content, and entry, offset and length.
-fn pieces(manifest: &Manifest) -> Vec<(Digest, (usize, u64, u64))> {
-    let frames = &manifest.archive.frames;
-    if frames.iter().all(|frame| frame.content.is_none()) {
-        return Vec::new();
-    }
-    let Some(layout) = Layout::of(&manifest.files) else {
-        return Vec::new();
-    };
-    let parts = Parts::of(frames);
-    let piece = |n: usize| {
-        let part = parts.stream(n);
-        let entry = layout.within(&part).start;
-        let offset = part.start.checked_sub(layout.spans.get(entry)?.content)?;
-        Some((frames[n].content?, (entry, offset, frames[n].unpacked)))
-    };
-    (0..frames.len()).filter_map(piece).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::collections::HashMap;
 use tamer_core::application::Application;
 use tamer_core::release::{Archive, FORMAT, Frame};
 use tamer_kit::hash::sha256;
@@ -18,7 +19,7 @@ fn release(files: &[(String, Vec<u8>)]) -> Manifest {
     let entries: Vec<Entry> = sorted
         .iter()
         .map(|(path, letters)| Entry {
-            path: path.clone(),
+            path: path.parse().unwrap(),
             kind: EntryKind::File {
                 mode: 0o644,
                 size: letters.iter().map(|letter| length(*letter)).sum(),
@@ -98,7 +99,7 @@ fn filled(
     let old = |place: &Place| {
         let path = place.path(&manifest.files[n].path);
         let files = &older[place.release].files;
-        of(files.iter().find(|it| it.path == path).unwrap())
+        of(files.iter().find(|it| it.path == *path).unwrap())
     };
     let fetched = |frame: usize| {
         assert!(delta.frames.contains(&frame), "{frame} is fetched");
@@ -255,7 +256,7 @@ fn a_file_that_moved_is_not_fetched_and_the_same_content_only_once() {
     let delta = plan(&new, &layout, &[&old]);
     let place = Place {
         release: 0,
-        path: Some("a".into()),
+        path: Some("a".parse().unwrap()),
     };
     assert_eq!(delta.sources[1], Source::Copy(place));
     assert_eq!(delta.sources[2], delta.sources[3]);

@@ -14,10 +14,12 @@ use crate::manifest::{self, ManifestError};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tamer_core::application::ComponentSpec;
 use tamer_core::digest::Digest;
 use tamer_core::id::{ApplicationName, ComponentName, SchemaName};
+use tamer_core::path::Shown;
 use tamer_core::release::{Archive, Entry, EntryKind, FORMAT, Manifest};
 use tamer_core::version::Version;
 use tamer_kit::durable::{self, FileError};
@@ -54,7 +56,7 @@ pub struct Packed {
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// Something in the tree cannot be part of a release.
-    #[error("cannot pack {path}: {reason}", path = path.display())]
+    #[error("cannot pack {path}: {reason}", path = Shown(path.as_os_str().as_bytes()))]
     Refused {
         /// Where it is.
         path: PathBuf,
@@ -190,8 +192,5 @@ fn runs(manifest: &Manifest, path: &str) -> bool {
         EntryKind::Link { .. } => true,
         EntryKind::Directory { .. } => false,
     };
-    let found = manifest
-        .files
-        .binary_search_by(|entry| entry.path.as_str().cmp(path));
-    found.is_ok_and(|n| runs(&manifest.files[n]))
+    manifest.entry(path.as_bytes()).is_some_and(runs)
 }

@@ -1,11 +1,13 @@
 //! What is in a tree, as the entries of a manifest: sorted, modes normalised, digests still to be filled in.
 
 use super::PackError;
-use crate::manifest::{judge_path, judge_target};
+use crate::manifest::judge_own;
 use std::fs::{self, Metadata};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tamer_core::digest::Digest;
+use tamer_core::path::{LinkTarget, TreePath};
 use tamer_core::release::{Entry, EntryKind};
 use tamer_kit::durable::FileError;
 
@@ -15,21 +17,18 @@ pub(super) const UNREAD: Digest = Digest::new([0; 32]);
 /// All entries of the tree, sorted by path.
 pub(super) fn entries(tree: &Path) -> Result<Vec<Entry>, PackError> {
     let mut entries = Vec::new();
-    let mut waiting: Vec<(PathBuf, String)> = vec![(tree.to_owned(), String::new())];
+    let mut waiting: Vec<(PathBuf, Vec<u8>)> = vec![(tree.to_owned(), Vec::new())];
     while let Some((dir, prefix)) = waiting.pop() {
         for child in fs::read_dir(&dir).map_err(FileError::new("read", &dir))? {
             let child = child.map_err(FileError::new("read", &dir))?;
             let at = child.path();
-            let name = child.file_name();
-            let Some(name) = name.to_str() else {
-                return Err(refuse(&at, "its name is not UTF-8"));
-            };
-            let path = format!("{prefix}{name}");
-            judge_path(&path).map_err(|reason| refuse(&at, reason))?;
+            let bytes = [&prefix, child.file_name().as_bytes()].concat();
+            let path = TreePath::new(&bytes).map_err(|bad| refuse(&at, bad.reason))?;
+            judge_own(&bytes).map_err(|reason| refuse(&at, reason))?;
             let meta = child.metadata().map_err(FileError::new("look at", &at))?;
             let kind = kind(&at, &path, &meta)?;
             if matches!(kind, EntryKind::Directory { .. }) {
-                waiting.push((at, format!("{path}/")));
+                waiting.push((at, [&bytes[..], b"/"].concat()));
             }
             entries.push(Entry { path, kind });
         }
@@ -46,7 +45,7 @@ fn refuse(path: &Path, reason: &'static str) -> PackError {
 }
 
 /// `meta` is of the thing itself: `DirEntry::metadata` follows no link.
-fn kind(at: &Path, path: &str, meta: &Metadata) -> Result<EntryKind, PackError> {
+fn kind(at: &Path, path: &TreePath, meta: &Metadata) -> Result<EntryKind, PackError> {
     let mode = meta.permissions().mode();
     let kind = meta.file_type();
     if kind.is_dir() {
@@ -54,13 +53,10 @@ fn kind(at: &Path, path: &str, meta: &Metadata) -> Result<EntryKind, PackError> 
     }
     if kind.is_symlink() {
         let target = fs::read_link(at).map_err(FileError::new("read", at))?;
-        let Some(target) = target.to_str() else {
-            return Err(refuse(at, "its target is not UTF-8"));
-        };
-        judge_target(path, target).map_err(|reason| refuse(at, reason))?;
-        return Ok(EntryKind::Link {
-            target: target.to_owned(),
-        });
+        let target =
+            LinkTarget::new(target.as_os_str().as_bytes()).map_err(|bad| refuse(at, bad.reason))?;
+        target.judge(path).map_err(|reason| refuse(at, reason))?;
+        return Ok(EntryKind::Link { target });
     }
     if kind.is_file() {
         if mode & 0o6000 != 0 {

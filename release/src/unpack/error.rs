@@ -5,6 +5,7 @@ use crate::frames::FrameError;
 use crate::manifest::ManifestError;
 use std::io;
 use std::path::PathBuf;
+use tamer_core::path::TreePath;
 use tamer_kit::durable::FileError;
 
 /// Why an archive was not unpacked; nothing of it is left on the disk.
@@ -58,7 +59,7 @@ pub enum UnpackError {
     #[error("the archive does not hold `{path}` as it was signed: {reason}")]
     Entry {
         /// The entry's path in the manifest.
-        path: String,
+        path: TreePath,
         /// What is wrong.
         reason: String,
     },

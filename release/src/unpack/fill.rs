@@ -6,14 +6,14 @@ use super::{MANIFEST_PATH, UnpackError};
 use crate::beneath::Beneath;
 use crate::delta::{Delta, Source};
 use crate::layout::Layout;
-use crate::manifest::RESERVED;
+use crate::manifest::{self, ManifestError, RESERVED};
 use rustix::fs::{Mode, Timespec, Timestamps};
 use std::fs::File;
-use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use tamer_core::digest::Digest;
 use tamer_core::release::{EntryKind, Manifest};
 use tamer_kit::durable::FileError;
 
@@ -34,31 +34,33 @@ pub(super) struct Job<'a> {
 }
 
 /// Fills the directory, closes it for writing, and syncs it.
-pub(super) fn fill(job: &Job<'_>, manifest_bytes: &[u8]) -> Result<(), UnpackError> {
+pub(super) fn fill(job: &Job<'_>, signed: &Digest) -> Result<(), UnpackError> {
     let tree = Tree::new(Beneath::open(job.place)?, job);
     let files = &job.manifest.files;
     for entry in files {
         if matches!(entry.kind, EntryKind::Directory { .. }) {
-            tree.beneath.create_dir(&entry.path, 0o700)?;
+            tree.beneath.create_dir(entry.path.as_bytes(), 0o700)?;
         }
     }
     contents(&tree)?;
     for entry in files {
         if let EntryKind::Link { target } = &entry.kind {
-            tree.beneath.link(&entry.path, target)?;
+            tree.beneath
+                .link(entry.path.as_bytes(), target.as_bytes())?;
         }
     }
-    keep_manifest(&tree.beneath, manifest_bytes)?;
+    keep_manifest(&tree.beneath, job.manifest, signed)?;
     // Children before their parents, so that a parent's time stays as it was set.
     for entry in files.iter().rev() {
         if matches!(entry.kind, EntryKind::Directory { .. }) {
-            let dir = tree.beneath.dir(&entry.path)?;
-            close(&tree.beneath, &dir, &entry.path, 0o555, job)?;
+            let path = entry.path.as_bytes();
+            let dir = tree.beneath.dir(path)?;
+            close(&tree.beneath, &dir, path, 0o555, job)?;
         }
     }
-    close(&tree.beneath, tree.beneath.root(), "", 0o555, job)?;
+    close(&tree.beneath, tree.beneath.root(), b"", 0o555, job)?;
     rustix::fs::syncfs(tree.beneath.root())
-        .map_err(tree.beneath.failed("sync the file system of", ""))?;
+        .map_err(tree.beneath.failed("sync the file system of", b""))?;
     Ok(())
 }
 
@@ -136,7 +138,7 @@ fn tasks(job: &Job<'_>) -> Vec<Task> {
 pub(super) fn close(
     beneath: &Beneath,
     fd: impl AsFd,
-    path: &str,
+    path: &[u8],
     mode: u32,
     job: &Job<'_>,
 ) -> Result<(), FileError> {
@@ -159,20 +161,27 @@ pub(super) fn close(
     rustix::fs::futimens(fd, &times).map_err(beneath.failed("set the time of", path))
 }
 
-fn keep_manifest(beneath: &Beneath, bytes: &[u8]) -> Result<(), FileError> {
-    beneath.create_dir(RESERVED, 0o700)?;
-    let mut file = beneath.create(MANIFEST_PATH, 0o600)?;
-    file.write_all(bytes)
-        .map_err(|e| kept(beneath, "write", &e))?;
-    let mode = |fd: &dyn AsFd, path: &str, mode| {
+/// Keeps the manifest in the release; what is written must be what was signed.
+fn keep_manifest(
+    beneath: &Beneath,
+    manifest: &Manifest,
+    signed: &Digest,
+) -> Result<(), UnpackError> {
+    let path = MANIFEST_PATH.as_bytes();
+    beneath.create_dir(RESERVED.as_bytes(), 0o700)?;
+    let file = beneath.create(path, 0o600)?;
+    let written = manifest::write(manifest, &file).map_err(|e| {
+        let errno = rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::IO);
+        beneath.failed("write", path)(errno)
+    })?;
+    if written != *signed {
+        return Err(ManifestError::Spelling.into());
+    }
+    let mode = |fd: &dyn AsFd, path: &[u8], mode| {
         rustix::fs::fchmod(fd.as_fd(), Mode::from_raw_mode(mode))
             .map_err(beneath.failed("change the mode of", path))
     };
-    mode(&file, MANIFEST_PATH, 0o444)?;
-    mode(&beneath.dir(RESERVED)?, RESERVED, 0o555)
-}
-
-fn kept(beneath: &Beneath, operation: &'static str, e: &io::Error) -> FileError {
-    let errno = rustix::io::Errno::from_io_error(e).unwrap_or(rustix::io::Errno::IO);
-    beneath.failed(operation, MANIFEST_PATH)(errno)
+    mode(&file, path, 0o444)?;
+    let dir = beneath.dir(RESERVED.as_bytes())?;
+    Ok(mode(&dir, RESERVED.as_bytes(), 0o555)?)
 }

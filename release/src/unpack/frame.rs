@@ -8,6 +8,7 @@ use crate::pack::overlap;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use tamer_core::digest::Digest;
+use tamer_core::path::Shown;
 use tamer_core::release::Entry;
 use tamer_kit::hash;
 
@@ -99,11 +100,9 @@ fn found(raw: &[u8]) -> String {
         tar::EntryType::XGlobalHeader | tar::EntryType::XHeader => "an extended header",
         _ => "something else",
     };
-    let path = String::from_utf8_lossy(&header.path_bytes()).into_owned();
+    let path = header.path_bytes();
     let mode = header.mode().unwrap_or_default();
     let size = header.entry_size().unwrap_or_default();
-    format!(
-        "it holds {kind} `{}`, mode {mode:04o}, {size} bytes",
-        path.escape_debug()
-    )
+    let path = Shown(&path);
+    format!("it holds {kind} `{path}`, mode {mode:04o}, {size} bytes")
 }

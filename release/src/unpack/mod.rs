@@ -20,10 +20,11 @@ pub use error::UnpackError;
 
 use crate::delta::Delta;
 use crate::layout::Layout;
-use crate::manifest::{self, RESERVED};
+use crate::manifest;
 use crate::tree;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use tamer_core::digest::Digest;
 use tamer_core::release::Manifest;
 use tamer_kit::durable::{self, FileError};
 
@@ -35,8 +36,8 @@ pub const MANIFEST_PATH: &str = ".tamer/manifest.json";
 pub struct Material<'a> {
     /// Its manifest, which was judged.
     pub manifest: &'a Manifest,
-    /// The manifest's bytes as they were signed; exactly these are kept in the release.
-    pub manifest_bytes: &'a [u8],
+    /// The digest that was signed: the manifest that is kept in the release has it.
+    pub digest: &'a Digest,
     /// The layout of its archive.
     pub layout: &'a Layout,
     /// How it is made.
@@ -61,7 +62,7 @@ pub fn unpack(
     let layout = manifest::validate(manifest)?;
     let material = Material {
         manifest,
-        manifest_bytes: &manifest::to_bytes(manifest),
+        digest: &manifest::digest(manifest),
         layout: &layout,
         delta: &Delta::whole(manifest, &layout),
         older: &[],
@@ -93,7 +94,7 @@ pub fn make(
     }
     let temp = parent.join(tree::temp_name(name));
     tree::remove_if_there(&temp)?;
-    room::judge(parent, from.manifest, from.manifest_bytes.len() as u64)?;
+    room::judge(parent, from.manifest)?;
 
     let made = make_dir(&temp).and_then(|()| {
         let job = fill::Job {
@@ -105,7 +106,7 @@ pub fn make(
             archive: from.archive,
             owner,
         };
-        fill::fill(&job, from.manifest_bytes)
+        fill::fill(&job, from.digest)
     });
     let mut left = &temp;
     let done = made.and_then(|()| {
@@ -136,13 +137,12 @@ fn make_dir(temp: &Path) -> Result<(), UnpackError> {
     Ok(())
 }
 
-/// Reads the manifest that an unpacked release carries, byte for byte as it was signed; the caller compares
-/// its digest with the one that it trusts.
+/// Opens the manifest that an unpacked release carries; the caller compares its digest with the one that it
+/// trusts.
 ///
 /// # Errors
 /// [`FileError`], also if there is none.
-pub fn read_manifest(release: &Path) -> Result<Vec<u8>, FileError> {
-    let path = release.join(RESERVED).join("manifest.json");
-    durable::read_capped(&path, tamer_core::release::MAX_MANIFEST)?
-        .ok_or_else(|| FileError::new("open", &path)(std::io::ErrorKind::NotFound.into()))
+pub fn open_manifest(release: &Path) -> Result<File, FileError> {
+    let path = release.join(MANIFEST_PATH);
+    File::open(&path).map_err(FileError::new("open", &path))
 }

@@ -6,7 +6,7 @@ use tamer_core::release::{EntryKind, Manifest};
 use tamer_kit::durable::FileError;
 
 /// Refuses a release that has no room in `parent`. Another writer may still take the room afterwards.
-pub(super) fn judge(parent: &Path, manifest: &Manifest, kept: u64) -> Result<(), UnpackError> {
+pub(super) fn judge(parent: &Path, manifest: &Manifest) -> Result<(), UnpackError> {
     let stat =
         rustix::fs::statvfs(parent).map_err(|e| FileError::new("look at", parent)(e.into()))?;
     let block = stat.f_frsize.max(1);
@@ -16,7 +16,7 @@ pub(super) fn judge(parent: &Path, manifest: &Manifest, kept: u64) -> Result<(),
         needed,
         free,
     };
-    let needed = bytes(manifest, kept, block);
+    let needed = bytes(manifest, block);
     let free = stat.f_bavail.saturating_mul(block);
     if needed > free {
         return Err(refuse("bytes", needed, free));
@@ -29,15 +29,14 @@ pub(super) fn judge(parent: &Path, manifest: &Manifest, kept: u64) -> Result<(),
     Ok(())
 }
 
-/// The room for all contents in whole blocks, and for the manifest; never too much, so that nothing is refused
+/// The room for all contents in whole blocks, without the manifest; never too much, so that nothing is refused
 /// that would have fitted.
-fn bytes(manifest: &Manifest, kept: u64, block: u64) -> u64 {
+fn bytes(manifest: &Manifest, block: u64) -> u64 {
     let sizes = manifest.files.iter().map(|entry| match entry.kind {
         EntryKind::File { size, .. } => size,
         EntryKind::Directory { .. } | EntryKind::Link { .. } => 0,
     });
     sizes
-        .chain([kept])
         .map(|size| size.checked_next_multiple_of(block).unwrap_or(u64::MAX))
         .fold(0, u64::saturating_add)
 }

@@ -96,15 +96,17 @@ impl<'a> Tree<'a> {
     /// Opens a file of an older release; `None` if it cannot be.
     fn old(&self, place: &Place, n: usize) -> Option<File> {
         let release = self.older.get(place.release)?.as_ref()?;
-        release.file(place.path(&self.entry(n).path), false).ok()
+        let path = place.path(&self.entry(n).path).as_bytes();
+        release.file(path, false).ok()
     }
 
     pub(super) fn create(&self, entry: &Entry) -> Result<File, FileError> {
-        self.beneath.create(&entry.path, 0o600)
+        self.beneath.create(entry.path.as_bytes(), 0o600)
     }
 
     pub(super) fn close(&self, file: &File, entry: &Entry, mode: u32) -> Result<(), FileError> {
-        close(&self.beneath, file, &entry.path, mode & 0o555, self.job)
+        let path = entry.path.as_bytes();
+        close(&self.beneath, file, path, mode & 0o555, self.job)
     }
 
     pub(super) fn failed(&self, operation: &'static str, entry: &Entry, e: io::Error) -> FileError {

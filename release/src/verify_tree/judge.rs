@@ -4,10 +4,11 @@ use super::record::{Changes, Stat, Verdict};
 use crate::manifest::{ENVIRONMENT, RESERVED};
 use crate::unpack::MANIFEST_PATH;
 use rustix::fs::FileType;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use tamer_core::digest::Digest;
 use tamer_core::drift::Change;
-use tamer_core::release::{EntryKind, Manifest};
+use tamer_core::path::walk_order;
+use tamer_core::release::{Entry, EntryKind, Manifest};
 use tamer_kit::hash::Hasher;
 
 /// The permission bits of every directory of a release.
@@ -27,10 +28,16 @@ pub struct Owners {
 }
 
 /// What a manifest says of paths.
-pub(super) struct Listed {
-    entries: HashMap<String, EntryKind>,
-    shared: BTreeSet<String>,
-    manifest: Digest,
+pub(super) struct Listed<'a> {
+    manifest: Held<'a>,
+    shared: BTreeSet<Vec<u8>>,
+    digest: Digest,
+}
+
+/// A manifest of the caller's, or one that was read.
+pub(super) enum Held<'a> {
+    Given(&'a Manifest),
+    Read(Box<Manifest>),
 }
 
 /// What should be at a path.
@@ -73,6 +80,11 @@ pub fn shared_target(path: &str) -> String {
     format!("{up}shared/{path}")
 }
 
+/// The same for a path of which only the bytes are at hand; those that are shared are text.
+fn target_of_shared(path: &[u8]) -> Vec<u8> {
+    str::from_utf8(path).map_or_else(|_| Vec::new(), |path| shared_target(path).into_bytes())
+}
+
 /// The permission bits that a file of a release has: nobody writes.
 fn file_mode(listed: u32) -> u32 {
     listed & 0o555
@@ -80,47 +92,55 @@ fn file_mode(listed: u32) -> u32 {
 
 // === impl Listed ===
 
-impl Listed {
-    pub(super) fn new(manifest: &Manifest, digest: Digest) -> Self {
-        let entries = manifest.files.iter();
-        let shared = manifest.spec.shared.iter();
-        Self {
-            entries: entries
-                .map(|entry| (entry.path.clone(), entry.kind.clone()))
-                .collect(),
-            shared: shared
-                .map(|path| path.trim_end_matches('/').to_owned())
-                .collect(),
-            manifest: digest,
+impl<'a> Listed<'a> {
+    pub(super) fn new(manifest: Held<'a>, digest: Digest) -> Self {
+        let mut listed = Self {
+            manifest,
+            shared: BTreeSet::new(),
+            digest,
+        };
+        let shared = listed.manifest().spec.shared.iter();
+        listed.shared = shared
+            .map(|path| path.trim_end_matches('/').as_bytes().to_vec())
+            .collect();
+        listed
+    }
+
+    fn manifest(&self) -> &Manifest {
+        match &self.manifest {
+            Held::Given(manifest) => manifest,
+            Held::Read(manifest) => manifest,
         }
     }
 
-    pub(super) fn should(&self, path: &str) -> Should<'_> {
-        match path {
-            "" | RESERVED => return Should::Directory,
-            MANIFEST_PATH => return Should::Manifest(self.manifest),
-            _ => {}
+    pub(super) fn should(&self, path: &[u8]) -> Should<'_> {
+        if path.is_empty() || path == RESERVED.as_bytes() {
+            return Should::Directory;
+        }
+        if path == MANIFEST_PATH.as_bytes() {
+            return Should::Manifest(self.digest);
         }
         if let Some(name) = path
-            .strip_prefix(RESERVED)
-            .and_then(|it| it.strip_prefix('/'))
+            .strip_prefix(RESERVED.as_bytes())
+            .and_then(|it| it.strip_prefix(b"/"))
         {
             // Under the second name it is written, and a crash may leave that.
             let aside = name
-                .strip_prefix('.')
-                .and_then(|it| it.strip_suffix(".new"));
-            return match name == ENVIRONMENT || aside == Some(ENVIRONMENT) {
+                .strip_prefix(b".")
+                .and_then(|it| it.strip_suffix(b".new"));
+            let own = ENVIRONMENT.as_bytes();
+            return match name == own || aside == Some(own) {
                 true => Should::Own,
                 false => Should::Nothing,
             };
         }
-        if let Some(kind) = self.entries.get(path) {
-            return Should::Entry(kind);
+        if let Some(entry) = self.manifest().entry(path) {
+            return Should::Entry(&entry.kind);
         }
         if self.shared.contains(path) {
             return Should::Shared;
         }
-        let prefix = format!("{path}/");
+        let prefix = [path, b"/"].concat();
         let next = self.shared.range(prefix.clone()..).next();
         match next.is_some_and(|shared| shared.starts_with(&prefix)) {
             true => Should::Way,
@@ -128,10 +148,15 @@ impl Listed {
         }
     }
 
-    /// Every path that must be there.
-    pub(super) fn needed(&self) -> impl Iterator<Item = &str> {
-        let entries = self.entries.keys().map(String::as_str);
-        entries.chain([RESERVED, MANIFEST_PATH])
+    /// Every path that must be there, in the order of walking.
+    pub(super) fn needed(&self) -> impl Iterator<Item = &[u8]> {
+        let entries = &self.manifest().files;
+        let own = |entry: &Entry| walk_order(entry.path.as_bytes(), RESERVED.as_bytes()).is_lt();
+        let (before, after) = entries.split_at(entries.partition_point(own));
+        let own = [RESERVED, MANIFEST_PATH].map(str::as_bytes);
+        let before = before.iter().map(|entry| entry.path.as_bytes());
+        let after = after.iter().map(|entry| entry.path.as_bytes());
+        before.chain(own).chain(after)
     }
 }
 
@@ -139,7 +164,7 @@ impl Listed {
 
 /// How what is at a path differs from what should be there; `None`: not at all.
 pub(super) fn judge(
-    path: &str,
+    path: &[u8],
     should: Should<'_>,
     found: &Stat,
     owners: Option<Owners>,
@@ -153,7 +178,7 @@ pub(super) fn judge(
 }
 
 fn changes(
-    path: &str,
+    path: &[u8],
     should: Should<'_>,
     found: &Stat,
     owners: Option<Owners>,
@@ -165,8 +190,7 @@ fn changes(
         size.is_some_and(|size| size != found.size)
             || matches!(inside, Inside::Content(content) if *content != listed)
     };
-    let elsewhere =
-        |target: &str| matches!(inside, Inside::Target(there) if there != target.as_bytes());
+    let elsewhere = |target: &[u8]| matches!(inside, Inside::Target(there) if there != target);
     let mut differs = |yes: bool, change| {
         if yes {
             changes.add(change);
@@ -188,11 +212,11 @@ fn changes(
             Some(0o444)
         }
         (Should::Entry(EntryKind::Link { target }), FileType::Symlink) => {
-            differs(elsewhere(target), Change::Target);
+            differs(elsewhere(target.as_bytes()), Change::Target);
             None
         }
         (Should::Shared, FileType::Symlink) => {
-            differs(elsewhere(&shared_target(path)), Change::Target);
+            differs(elsewhere(&target_of_shared(path)), Change::Target);
             None
         }
         (Should::Own, FileType::RegularFile) => Some(OWN_MODE),

@@ -58,7 +58,7 @@ pub enum Depth {
     Fast,
     /// Everything is read, from the path after this one on, where an earlier look was given up.
     Full {
-        /// The last path that was read already.
+        /// The last path that was read already, as it is shown.
         after: Option<String>,
     },
 }
@@ -72,7 +72,7 @@ pub enum Outcome {
     GivenUp {
         /// What is known now.
         record: Record,
-        /// The last path that was looked at.
+        /// The last path that was looked at, as it is shown.
         after: String,
     },
 }
@@ -94,7 +94,8 @@ pub enum LookError {
     },
 }
 
-/// Looks at a release. `before` is the record of an earlier look. `pace` is told of bytes before they are
+/// Looks at a release. `before` is the record of an earlier look, `manifest` the one that was signed where the
+/// caller has it; else it is read from the release. `pace` is told of bytes before they are
 /// read; it may take its time, and it may break the look off.
 ///
 /// # Errors
@@ -102,9 +103,10 @@ pub enum LookError {
 pub fn look(
     what: &Look<'_>,
     before: Option<&Record>,
+    manifest: Option<&Manifest>,
     pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Outcome, LookError> {
-    walk::look(what, before, None, pace)
+    walk::look(what, before, manifest, pace)
 }
 
 /// Compares the release at `release` with its manifest; gives the differences, sorted by path, at most
@@ -113,7 +115,7 @@ pub fn look(
 /// # Errors
 /// [`FileError`] if the release cannot be read.
 pub fn verify(release: &Path, manifest: &Manifest) -> Result<Vec<Difference>, FileError> {
-    let digest = tamer_kit::hash::sha256(&crate::manifest::to_bytes(manifest));
+    let digest = crate::manifest::digest(manifest);
     let what = Look {
         release,
         manifest: digest,

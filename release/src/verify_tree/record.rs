@@ -7,12 +7,13 @@
 //!     bytes shared with the path before · further bytes · these bytes
 //!     what is known (1 byte) · [size mtime ctime inode mode user group] · [changes (1 byte) · evidence (32)]
 //! ```
-//! Numbers are LEB128, signed ones zigzag; about 50 bytes a path.
+//! Numbers are LEB128, signed ones zigzag; about 50 bytes a path. In memory it is the same bytes: a release may
+//! have very many paths.
 
-use std::cmp::Ordering;
 use tamer_core::digest::Digest;
 use tamer_core::drift::{Change, Difference, Drift};
 use tamer_core::moment::Moment;
+use tamer_core::path::{Shown, walk_order};
 use tamer_kit::hash::{Hasher, sha256};
 
 /// The largest record that is read, in bytes: room for millions of paths.
@@ -34,18 +35,34 @@ pub struct Record {
     /// When everything was last read.
     pub read: Option<Moment>,
     /// Every path, in the order of walking.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Entries,
 }
 
-/// A path, and what is known of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) path: String,
+/// Paths in the order of walking, and what is known of each, as the record's file has them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Entries {
+    count: u64,
+    bytes: Vec<u8>,
+    /// The last path.
+    last: Vec<u8>,
+}
+
+/// What is known of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Known {
     /// What `stat` said when it was judged; `None`: it is gone, or it was changed too shortly before to
     /// be vouched for.
     pub(super) stat: Option<Stat>,
     /// How it differs from what was deployed; `None`: not at all.
     pub(super) verdict: Option<Verdict>,
+}
+
+/// Goes through [`Entries`].
+pub(super) struct Cursor<'a> {
+    left: u64,
+    rest: Reader<'a>,
+    path: Vec<u8>,
+    known: Known,
 }
 
 /// How a path differs, and what is there instead.
@@ -83,22 +100,6 @@ pub(super) struct Time {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the record is damaged")]
 pub struct Damaged;
-
-/// The order of walking: what lies below a directory comes right after it.
-pub(super) fn walk_order(a: &str, b: &str) -> Ordering {
-    // No name has a zero byte in it, so the end of a name comes before everything.
-    let plain = |b: u8| if b == b'/' { 0 } else { b };
-    let (mut left, mut right) = (a.bytes(), b.bytes());
-    loop {
-        match (left.next(), right.next()) {
-            (None, None) => return Ordering::Equal,
-            (None, Some(_)) => return Ordering::Less,
-            (Some(_), None) => return Ordering::Greater,
-            (Some(x), Some(y)) if x == y => {}
-            (Some(x), Some(y)) => return plain(x).cmp(&plain(y)),
-        }
-    }
-}
 
 // === impl Stat ===
 
@@ -169,21 +170,111 @@ impl Changes {
     }
 }
 
+// === impl Known ===
+
+impl Known {
+    /// Whether nothing was there.
+    pub(super) fn is_removed(&self) -> bool {
+        let removed = |verdict: Verdict| verdict.changes.has(Change::Removed);
+        self.verdict.is_some_and(removed)
+    }
+}
+
+// === impl Entries ===
+
+impl Entries {
+    /// Adds a path, which comes after all others.
+    pub(super) fn push(&mut self, path: &[u8], known: &Known) {
+        let shared = self.last.iter().zip(path).take_while(|(a, b)| a == b);
+        let shared = shared.count();
+        let mut writer = Writer(&mut self.bytes);
+        writer.number(shared as u64);
+        writer.number((path.len() - shared) as u64);
+        writer.0.extend_from_slice(&path[shared..]);
+        let bits = u8::from(known.stat.is_some()) | u8::from(known.verdict.is_some()) << 1;
+        writer.0.push(bits);
+        if let Some(stat) = &known.stat {
+            writer.stat(stat);
+        }
+        if let Some(verdict) = &known.verdict {
+            writer.0.push(verdict.changes.0);
+            writer.0.extend_from_slice(verdict.evidence.as_bytes());
+        }
+        self.last.truncate(shared);
+        self.last.extend_from_slice(&path[shared..]);
+        self.count += 1;
+    }
+
+    /// The last path that was added.
+    pub(super) fn last(&self) -> &[u8] {
+        &self.last
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// In front of the first one.
+    pub(super) fn cursor(&self) -> Cursor<'_> {
+        Cursor {
+            left: self.count,
+            rest: Reader(&self.bytes),
+            path: Vec::new(),
+            known: Known::default(),
+        }
+    }
+}
+
+impl Cursor<'_> {
+    /// The next path, and what is known of it.
+    pub(super) fn next(&mut self) -> Option<(&[u8], &Known)> {
+        // What is here was written here, or read once already: it is not damaged.
+        self.try_next().ok().flatten()?;
+        Some((&self.path, &self.known))
+    }
+
+    /// The path that [`Cursor::next`] gave last, and what is known of it.
+    pub(super) fn here(&self) -> (&[u8], &Known) {
+        (&self.path, &self.known)
+    }
+
+    fn try_next(&mut self) -> Result<Option<()>, Damaged> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        let shared = usize::try_from(self.rest.number()?).map_err(|_| Damaged)?;
+        let further = usize::try_from(self.rest.number()?).map_err(|_| Damaged)?;
+        if shared > self.path.len() {
+            return Err(Damaged);
+        }
+        self.path.truncate(shared);
+        self.path.extend_from_slice(self.rest.take(further)?);
+        let bits = self.rest.byte()?;
+        self.known.stat = (bits & 1 != 0).then(|| self.rest.stat()).transpose()?;
+        self.known.verdict = (bits & 2 != 0).then(|| self.rest.verdict()).transpose()?;
+        Ok(Some(()))
+    }
+}
+
 // === impl Record ===
 
 impl Record {
     /// What differs, with at most `most` differences named; `None`: nothing.
     pub fn drift(&self, most: usize) -> Option<Drift> {
-        let differing = self
-            .entries
-            .iter()
-            .filter_map(|entry| Some((entry.path.as_str(), entry.verdict?)));
-        drift(&self.manifest, differing, most)
+        let mut said = Said::new(&self.manifest, most);
+        let mut cursor = self.entries.cursor();
+        while let Some((path, known)) = cursor.next() {
+            if let Some(verdict) = &known.verdict {
+                said.differs(path, verdict);
+            }
+        }
+        said.drift()
     }
 
     /// How many paths it knows.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.count as usize
     }
 
     /// Whether it knows none.
@@ -193,33 +284,16 @@ impl Record {
 
     /// The record as a file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut body = Writer(Vec::with_capacity(64 * self.entries.len() + 64));
-        body.0.extend_from_slice(self.manifest.as_bytes());
-        body.number(self.read.map_or(0, |read| read.0));
-        body.number(self.entries.len() as u64);
-        let mut before = "";
-        for entry in &self.entries {
-            let path = entry.path.as_str();
-            let shared = before.bytes().zip(path.bytes()).take_while(|(a, b)| a == b);
-            let shared = shared.count();
-            body.number(shared as u64);
-            body.number((path.len() - shared) as u64);
-            body.0.extend_from_slice(&path.as_bytes()[shared..]);
-            before = path;
-            let known = u8::from(entry.stat.is_some()) | u8::from(entry.verdict.is_some()) << 1;
-            body.0.push(known);
-            if let Some(stat) = &entry.stat {
-                body.stat(stat);
-            }
-            if let Some(verdict) = &entry.verdict {
-                body.0.push(verdict.changes.0);
-                body.0.extend_from_slice(verdict.evidence.as_bytes());
-            }
-        }
-        let body = body.0;
-        let mut bytes = format!("{MAGIC}{}\n", sha256(&body)).into_bytes();
-        bytes.extend_from_slice(&body);
-        bytes
+        let mut head = Vec::with_capacity(64);
+        head.extend_from_slice(self.manifest.as_bytes());
+        let mut numbers = Writer(&mut head);
+        numbers.number(self.read.map_or(0, |read| read.0));
+        numbers.number(self.entries.count);
+        let mut hasher = Hasher::default();
+        hasher.update(&head);
+        hasher.update(&self.entries.bytes);
+        let magic = format!("{MAGIC}{}\n", hasher.finish());
+        [magic.as_bytes(), &head, &self.entries.bytes].concat()
     }
 
     /// Reads a record.
@@ -236,76 +310,89 @@ impl Record {
         let manifest = body.digest()?;
         let read = body.number()?;
         let count = body.number()?;
-        // Each path takes three bytes at least: no more room is made than the bytes could fill.
-        let room = usize::try_from(count).map_err(|_| Damaged)?;
-        let mut entries = Vec::with_capacity(room.min(body.0.len() / 3));
-        let mut path = Vec::new();
-        for _ in 0..count {
-            let shared = usize::try_from(body.number()?).map_err(|_| Damaged)?;
-            let further = usize::try_from(body.number()?).map_err(|_| Damaged)?;
-            if shared > path.len() {
-                return Err(Damaged);
+        let bytes = body.0;
+        let mut cursor = Cursor {
+            left: count,
+            rest: body,
+            path: Vec::new(),
+            known: Known::default(),
+        };
+        let mut last: Option<Vec<u8>> = None;
+        while cursor.try_next()?.is_some() {
+            let path = &cursor.path;
+            match &mut last {
+                Some(last) if walk_order(last, path).is_ge() => return Err(Damaged),
+                Some(last) => last.clone_from(path),
+                None => last = Some(path.clone()),
             }
-            path.truncate(shared);
-            path.extend_from_slice(body.take(further)?);
-            let known = body.byte()?;
-            let stat = (known & 1 != 0).then(|| body.stat()).transpose()?;
-            let verdict = (known & 2 != 0).then(|| body.verdict()).transpose()?;
-            entries.push(Entry {
-                path: String::from_utf8(path.clone()).map_err(|_| Damaged)?,
-                stat,
-                verdict,
-            });
         }
-        let sorted = entries.is_sorted_by(|a, b| walk_order(&a.path, &b.path).is_lt());
-        if !body.0.is_empty() || !sorted {
+        if !cursor.rest.0.is_empty() {
             return Err(Damaged);
         }
         Ok(Self {
             manifest,
             read: Some(Moment(read)).filter(|read| read.0 != 0),
-            entries,
+            entries: Entries {
+                count,
+                bytes: bytes.to_vec(),
+                last: last.unwrap_or_default(),
+            },
         })
     }
 }
 
-/// What differs as a drift; `None`: nothing does.
-pub(super) fn drift<'a>(
-    manifest: &Digest,
-    differing: impl Iterator<Item = (&'a str, Verdict)>,
+/// What differs, said path by path.
+pub(super) struct Said {
     most: usize,
-) -> Option<Drift> {
-    let mut hasher = Hasher::default();
-    hasher.update(manifest.as_bytes());
-    let (mut total, mut differences) = (0, Vec::new());
-    for (path, verdict) in differing {
-        hasher.update(&(path.len() as u64).to_le_bytes());
-        hasher.update(path.as_bytes());
-        hasher.update(&[verdict.changes.0]);
-        hasher.update(verdict.evidence.as_bytes());
+    hasher: Hasher,
+    total: u64,
+    differences: Vec<Difference>,
+}
+
+impl Said {
+    pub(super) fn new(manifest: &Digest, most: usize) -> Self {
+        let mut hasher = Hasher::default();
+        hasher.update(manifest.as_bytes());
+        Self {
+            most,
+            hasher,
+            total: 0,
+            differences: Vec::new(),
+        }
+    }
+
+    pub(super) fn differs(&mut self, path: &[u8], verdict: &Verdict) {
+        self.hasher.update(&(path.len() as u64).to_le_bytes());
+        self.hasher.update(path);
+        self.hasher.update(&[verdict.changes.0]);
+        self.hasher.update(verdict.evidence.as_bytes());
+        let path = if path.is_empty() { b"." } else { path };
         for change in verdict.changes.iter() {
-            total += 1;
-            if differences.len() < most {
-                let path = if path.is_empty() { "." } else { path };
-                differences.push(Difference {
-                    path: path.to_owned(),
+            self.total += 1;
+            if self.differences.len() < self.most {
+                self.differences.push(Difference {
+                    path: Shown(path).to_string(),
                     change,
                 });
             }
         }
     }
-    (total > 0).then(|| Drift {
-        digest: hasher.finish(),
-        total,
-        differences,
-    })
+
+    /// As a drift; `None`: nothing does.
+    pub(super) fn drift(self) -> Option<Drift> {
+        (self.total > 0).then(|| Drift {
+            digest: self.hasher.finish(),
+            total: self.total,
+            differences: self.differences,
+        })
+    }
 }
 
 // === bytes ===
 
-struct Writer(Vec<u8>);
+struct Writer<'a>(&'a mut Vec<u8>);
 
-impl Writer {
+impl Writer<'_> {
     fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.0.push(number as u8 | 0x80);

@@ -1,21 +1,23 @@
 //! Goes through a release, and judges what its record does not vouch for.
 
-use super::judge::{Inside, Listed, Should, judge};
-use super::record::{self, Changes, Entry, Record, Stat, Verdict, walk_order};
+use super::judge::{Held, Inside, Listed, Should, judge};
+use super::record::{Cursor, Entries, Known, Record, Said, Stat, Verdict};
 use super::{Depth, Look, LookError, Outcome};
 use crate::beneath::Beneath;
+use crate::manifest;
 use crate::unpack::{self, MANIFEST_PATH};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::io::Read;
 use std::ops::ControlFlow;
 use std::rc::Rc;
-use tamer_core::drift::Change;
-use tamer_core::release::{EntryKind, Manifest};
+use tamer_core::digest::Digest;
+use tamer_core::path::{Shown, TreePath, walk_order};
+use tamer_core::release::{EntryKind, MAX_MANIFEST, Manifest};
 use tamer_kit::durable::FileError;
-use tamer_kit::hash::{Hasher, sha256};
+use tamer_kit::hash::Hasher;
 
 /// Of a file that is not what it should be anyway, so many bytes are read to tell one change from another.
 const MAX_EVIDENCE: u64 = 16 << 20;
@@ -35,12 +37,24 @@ pub(super) fn look(
 ) -> Result<Outcome, LookError> {
     let beneath = Beneath::open(what.release)?;
     let before = before.filter(|record| record.manifest == what.manifest);
+    let mut cursor = before.map(|record| record.entries.cursor());
+    let met = cursor.as_mut().is_some_and(|it| it.next().is_some());
+    let after = match &what.depth {
+        // The release's own directory is shown as nothing.
+        Depth::Full { after: Some(after) } => Some(
+            TreePath::from_shown(after)
+                .map(|path| path.as_bytes().to_vec())
+                .unwrap_or_default(),
+        ),
+        _ => None,
+    };
     let mut walk = Walk {
         what,
-        before: before.map_or(&[], |record| &record.entries),
-        at: 0,
-        listed: manifest.map(|manifest| Rc::new(Listed::new(manifest, what.manifest))),
-        entries: Vec::new(),
+        after,
+        before: cursor.filter(|_| met),
+        listed: manifest.map(|manifest| Rc::new(Listed::new(Held::Given(manifest), what.manifest))),
+        entries: Entries::default(),
+        missing: Vec::new(),
         unread: Vec::new(),
         unaccounted: false,
         pace,
@@ -59,13 +73,17 @@ pub(super) fn look(
                 (Depth::Fast, Some(_)) => read_before,
                 _ => Some(what.now),
             };
-            Ok(Outcome::Whole(record(walk.finished()?, read)))
+            Ok(Outcome::Whole(record(walk.finished(before)?, read)))
         }
         Err(Stop::GivenUp) => {
             let seen = walk.entries;
-            let after = seen.last().map_or("", |entry| &entry.path).to_owned();
+            let after = Shown(seen.last()).to_string();
+            let entries = match before {
+                Some(before) => with_what_was_not_met(&seen, &before.entries),
+                None => seen,
+            };
             Ok(Outcome::GivenUp {
-                record: record(with_what_was_not_met(seen, walk.before), read_before),
+                record: record(entries, read_before),
                 after,
             })
         }
@@ -75,17 +93,27 @@ pub(super) fn look(
 
 /// What was seen, and all else that the record knows, in order. What it knows and nobody met is kept as it is:
 /// it may be known to be missing, and if not, the next look misses it.
-fn with_what_was_not_met(seen: Vec<Entry>, before: &[Entry]) -> Vec<Entry> {
-    let mut entries = Vec::with_capacity(seen.len().max(before.len()));
-    let mut before = before.iter().peekable();
-    for entry in seen {
-        while let Some(older) = before.next_if(|it| walk_order(&it.path, &entry.path).is_lt()) {
-            entries.push(older.clone());
+fn with_what_was_not_met(seen: &Entries, before: &Entries) -> Entries {
+    let mut entries = Entries::default();
+    let mut older = before.cursor();
+    let mut left = older.next().is_some();
+    let mut cursor = seen.cursor();
+    while let Some((path, known)) = cursor.next() {
+        while left && walk_order(older.here().0, path).is_lt() {
+            let (path, known) = older.here();
+            entries.push(path, known);
+            left = older.next().is_some();
         }
-        before.next_if(|it| it.path == entry.path);
-        entries.push(entry);
+        if left && older.here().0 == path {
+            left = older.next().is_some();
+        }
+        entries.push(path, known);
     }
-    entries.extend(before.cloned());
+    while left {
+        let (path, known) = older.here();
+        entries.push(path, known);
+        left = older.next().is_some();
+    }
     entries
 }
 
@@ -109,14 +137,17 @@ impl From<FileError> for Stop {
 
 struct Walk<'a> {
     what: &'a Look<'a>,
-    /// What the record knows, and how much of that was passed.
-    before: &'a [Entry],
-    at: usize,
+    /// Up to here the record is believed, where everything else is read.
+    after: Option<Vec<u8>>,
+    /// What the record knows, at the first path that was not passed.
+    before: Option<Cursor<'a>>,
     /// Read when it is needed first.
-    listed: Option<Rc<Listed>>,
-    entries: Vec<Entry>,
+    listed: Option<Rc<Listed<'a>>>,
+    entries: Entries,
+    /// What was missing before.
+    missing: Vec<(Vec<u8>, Known)>,
     /// Directories into which nobody could look: what should be below them is not called removed.
-    unread: Vec<String>,
+    unread: Vec<Vec<u8>>,
     /// Whether something that the record knows was not met.
     unaccounted: bool,
     pace: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
@@ -126,45 +157,41 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn root(&mut self) -> Result<(), Stop> {
-        let fd = self.beneath.dir("")?;
-        let found = rustix::fs::fstat(&fd).map_err(self.beneath.failed("look at", ""))?;
-        self.entry(String::new(), &fd, c".", &found)?;
-        self.dir("", fd, 0)
+        let fd = self.beneath.dir(b"")?;
+        let found = rustix::fs::fstat(&fd).map_err(self.beneath.failed("look at", b""))?;
+        self.entry(b"", &fd, c".", &found)?;
+        self.dir(b"", fd, 0)
     }
 
     /// Everything in a directory, in order.
-    fn dir(&mut self, path: &str, fd: OwnedFd, depth: usize) -> Result<(), Stop> {
+    fn dir(&mut self, path: &[u8], fd: OwnedFd, depth: usize) -> Result<(), Stop> {
         let failed = |this: &Self, e| this.beneath.failed("read", path)(e);
-        let mut names: BTreeMap<String, CString> = BTreeMap::new();
+        let mut names: Vec<CString> = Vec::new();
         for entry in Dir::read_from(&fd).map_err(|e| failed(self, e))? {
             let entry = entry.map_err(|e| failed(self, e))?;
             let name = entry.file_name();
-            if name == c"." || name == c".." {
-                continue;
+            if name != c"." && name != c".." {
+                names.push(name.to_owned());
             }
-            let mut shown = shown(name.to_bytes());
-            while names.contains_key(&shown) {
-                shown.push('~');
-            }
-            names.insert(shown, name.to_owned());
         }
-        let slash = if path.is_empty() { "" } else { "/" };
-        for (shown, name) in names {
-            let path = format!("{path}{slash}{shown}");
+        names.sort_unstable();
+        let slash: &[u8] = if path.is_empty() { b"" } else { b"/" };
+        for name in names {
+            let path = [path, slash, name.to_bytes()].concat();
             let found = match rustix::fs::statat(&fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 // Gone between the listing and now.
                 Err(Errno::NOENT) => continue,
                 found => found.map_err(self.beneath.failed("look at", &path))?,
             };
             let kind = FileType::from_raw_mode(found.st_mode);
-            self.entry(path.clone(), &fd, &name, &found)?;
+            self.entry(&path, &fd, &name, &found)?;
             if kind != FileType::Directory {
                 continue;
             }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             match rustix::fs::openat(&fd, &name, flags, Mode::empty()) {
                 Ok(below) if depth < MAX_DEPTH => self.dir(&path, below, depth + 1)?,
-                Ok(_) | Err(Errno::ACCESS) => self.unread.push(format!("{path}/")),
+                Ok(_) | Err(Errno::ACCESS) => self.unread.push([&path[..], b"/"].concat()),
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(e) => return Err(self.beneath.failed("open", &path)(e).into()),
             }
@@ -175,9 +202,9 @@ impl<'a> Walk<'a> {
     /// What is at a path: as the record says, or judged.
     fn entry(
         &mut self,
-        path: String,
+        path: &[u8],
         dir: &OwnedFd,
-        name: &std::ffi::CStr,
+        name: &CStr,
         found: &rustix::fs::Stat,
     ) -> Result<(), Stop> {
         if let Depth::Full { .. } = self.what.depth
@@ -186,56 +213,79 @@ impl<'a> Walk<'a> {
             return Err(Stop::GivenUp);
         }
         let stat = Stat::from(found);
-        let known = self.known(&path);
+        let known = self.known(path);
         let trusted = match &self.what.depth {
             Depth::Unpacked => false,
             Depth::Fast => true,
-            Depth::Full { after } => after
-                .as_ref()
-                .is_some_and(|after| walk_order(&path, after).is_le()),
+            Depth::Full { .. } => {
+                let passed = |after: &Vec<u8>| walk_order(path, after).is_le();
+                self.after.as_ref().is_some_and(passed)
+            }
         };
         match known.filter(|known| trusted && known.stat == Some(stat)) {
-            Some(known) => self.entries.push(known.clone()),
+            Some(known) => self.entries.push(path, &known),
             None => {
-                let judged = self.judged(path, dir, name, stat)?;
-                self.entries.extend(judged);
+                if let Some(judged) = self.judged(path, dir, name, stat)? {
+                    self.entries.push(path, &judged);
+                }
             }
         }
         Ok(())
     }
 
     /// What the record knows of a path; paths come in the record's order.
-    fn known(&mut self, path: &str) -> Option<&'a Entry> {
-        while let Some(entry) = self.before.get(self.at) {
-            match walk_order(&entry.path, path) {
-                std::cmp::Ordering::Less => {
-                    self.unaccounted |= !is_removed(entry);
-                    self.at += 1;
-                }
-                std::cmp::Ordering::Equal => {
-                    self.at += 1;
-                    return Some(entry);
-                }
-                std::cmp::Ordering::Greater => return None,
+    fn known(&mut self, path: &[u8]) -> Option<Known> {
+        loop {
+            let (there, known) = self.before.as_ref()?.here();
+            let order = walk_order(there, path);
+            if order.is_gt() {
+                return None;
+            }
+            let known = *known;
+            if order.is_lt() {
+                self.pass();
+            } else {
+                self.step();
+                return Some(known);
             }
         }
-        None
+    }
+
+    /// Passes a path that was not met.
+    fn pass(&mut self) {
+        if let Some(before) = &self.before {
+            let (path, known) = before.here();
+            if known.is_removed() {
+                self.missing.push((path.to_vec(), *known));
+            } else {
+                self.unaccounted = true;
+            }
+        }
+        self.step();
+    }
+
+    fn step(&mut self) {
+        if let Some(before) = &mut self.before
+            && before.next().is_none()
+        {
+            self.before = None;
+        }
     }
 
     fn judged(
         &mut self,
-        path: String,
+        path: &[u8],
         dir: &OwnedFd,
-        name: &std::ffi::CStr,
+        name: &CStr,
         mut stat: Stat,
-    ) -> Result<Option<Entry>, Stop> {
+    ) -> Result<Option<Known>, Stop> {
         let listed = self.listed()?;
-        let should = listed.should(&path);
+        let should = listed.should(path);
         let inside = match FileType::from_raw_mode(stat.mode) {
             FileType::Symlink => match rustix::fs::readlinkat(dir, name, Vec::new()) {
                 Ok(target) => Inside::Target(target.into_bytes()),
                 Err(Errno::NOENT | Errno::INVAL) => return Ok(None),
-                Err(e) => return Err(self.beneath.failed("read", &path)(e).into()),
+                Err(e) => return Err(self.beneath.failed("read", path)(e).into()),
             },
             FileType::RegularFile => {
                 let right_size = match should {
@@ -248,7 +298,7 @@ impl<'a> Walk<'a> {
                 } else if right_size && self.what.depth == Depth::Unpacked {
                     Inside::AsListed
                 } else if right_size || stat.size <= MAX_EVIDENCE {
-                    match self.content(&path, dir, name, &mut stat)? {
+                    match self.content(path, dir, name, &mut stat)? {
                         Some(inside) => inside,
                         None => return Ok(None),
                     }
@@ -258,20 +308,18 @@ impl<'a> Walk<'a> {
             }
             _ => Inside::Unseen,
         };
-        let verdict = judge(&path, should, &stat, self.what.owners, &inside);
-        Ok(Some(Entry {
+        Ok(Some(Known {
+            verdict: judge(path, should, &stat, self.what.owners, &inside),
             stat: Some(stat).filter(|stat| stat.vouches(self.what.now)),
-            path,
-            verdict,
         }))
     }
 
     /// Reads a file; `None`: it is not there any more. `stat` becomes what it is of the file that was read.
     fn content(
         &mut self,
-        path: &str,
+        path: &[u8],
         dir: &OwnedFd,
-        name: &std::ffi::CStr,
+        name: &CStr,
         stat: &mut Stat,
     ) -> Result<Option<Inside>, Stop> {
         // A FIFO put there this moment must not make anyone wait.
@@ -307,89 +355,105 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn listed(&mut self) -> Result<Rc<Listed>, LookError> {
+    fn listed(&mut self) -> Result<Rc<Listed<'a>>, LookError> {
         if let Some(listed) = &self.listed {
             return Ok(Rc::clone(listed));
         }
-        let digest = self.what.manifest;
-        let strange = |found| {
-            let differing = [(MANIFEST_PATH, Verdict::of_manifest(found))];
-            let drift = record::drift(&digest, differing.into_iter(), 1);
-            drift.map(|drift| LookError::Manifest {
-                drift: Box::new(drift),
-            })
+        let wanted = self.what.manifest;
+        let release = self.what.release;
+        let file = match unpack::open_manifest(release) {
+            Err(e) if e.is_not_found() => return Err(strange(&wanted, None)),
+            file => file?,
         };
-        let bytes = match unpack::read_manifest(self.what.release) {
-            Err(e) if e.is_not_found() => return strange(None).map_or(Err(e.into()), Err),
-            bytes => bytes?,
+        let again = || {
+            use std::io::Seek;
+            let mut file = file.try_clone()?;
+            file.rewind()?;
+            Ok(file)
         };
-        let found = sha256(&bytes);
-        if found != digest
-            && let Some(error) = strange(Some(found))
-        {
-            return Err(error);
+        let (manifest, found) = match manifest::read(again) {
+            Ok(read) => read,
+            Err(error) => {
+                let found = digest_of(again()).map_err(FileError::new("read", release))?;
+                return Err(match found == wanted {
+                    true => error.into(),
+                    false => strange(&wanted, Some(found)),
+                });
+            }
+        };
+        if found != wanted {
+            return Err(strange(&wanted, Some(found)));
         }
-        let manifest = crate::manifest::parse(&bytes)?;
-        let listed = Rc::new(Listed::new(&manifest, digest));
+        let listed = Rc::new(Listed::new(Held::Read(Box::new(manifest)), wanted));
         self.listed = Some(Rc::clone(&listed));
         Ok(listed)
     }
 
     /// All that was seen, and what is missing.
-    fn finished(mut self) -> Result<Vec<Entry>, LookError> {
-        let rest = &self.before[self.at..];
-        self.unaccounted |= rest.iter().any(|entry| !is_removed(entry));
-        if self.listed.is_none() && !self.unaccounted && !self.before.is_empty() {
-            // Nothing had to be judged: what was missing is missing still.
-            let missing = self.before.iter().filter(|entry| is_removed(entry));
-            self.entries.extend(missing.cloned());
-        } else {
+    fn finished(mut self, before: Option<&Record>) -> Result<Entries, LookError> {
+        while self.before.is_some() {
+            self.pass();
+        }
+        let seen = std::mem::take(&mut self.entries);
+        let nothing_judged = self.listed.is_none() && !self.unaccounted;
+        let mut missing = std::mem::take(&mut self.missing);
+        if !nothing_judged || before.is_none_or(Record::is_empty) {
+            missing.clear();
             let listed = self.listed()?;
-            let mut needed: Vec<&str> = listed.needed().collect();
-            needed.sort_unstable_by(|a, b| walk_order(a, b));
-            let mut seen = self
-                .entries
-                .iter()
-                .map(|entry| entry.path.as_str())
-                .peekable();
-            let mut missing = Vec::new();
-            for path in needed {
-                while seen
-                    .next_if(|seen| walk_order(seen, path).is_lt())
-                    .is_some()
-                {}
-                let unread = self.unread.iter().any(|dir| path.starts_with(dir));
-                if seen.peek() != Some(&path) && !unread {
-                    missing.push(Entry {
-                        path: path.to_owned(),
+            let mut cursor = seen.cursor();
+            let mut there = cursor.next().is_some();
+            for path in listed.needed() {
+                while there && walk_order(cursor.here().0, path).is_lt() {
+                    there = cursor.next().is_some();
+                }
+                let found = there && cursor.here().0 == path;
+                if !found && !self.unread.iter().any(|dir| path.starts_with(dir)) {
+                    let known = Known {
                         stat: None,
                         verdict: Some(Verdict::removed()),
-                    });
+                    };
+                    missing.push((path.to_vec(), known));
                 }
             }
-            self.entries.extend(missing);
         }
-        self.entries.sort_by(|a, b| walk_order(&a.path, &b.path));
-        Ok(self.entries)
+        Ok(merged(seen, missing))
     }
 }
 
-/// Whether nothing was there.
-fn is_removed(entry: &Entry) -> bool {
-    let removed = |changes: Changes| changes.has(Change::Removed);
-    entry
-        .verdict
-        .is_some_and(|verdict| removed(verdict.changes))
+/// Both in one, in the order of walking.
+fn merged(seen: Entries, missing: Vec<(Vec<u8>, Known)>) -> Entries {
+    if missing.is_empty() {
+        return seen;
+    }
+    let mut all = Entries::default();
+    let mut missing = missing.into_iter().peekable();
+    let mut cursor = seen.cursor();
+    while let Some((path, known)) = cursor.next() {
+        while let Some((gone, known)) = missing.next_if(|it| walk_order(&it.0, path).is_lt()) {
+            all.push(&gone, &known);
+        }
+        all.push(path, known);
+    }
+    for (gone, known) in missing {
+        all.push(&gone, &known);
+    }
+    all
 }
 
-/// A name as people and records see it: bytes that are no UTF-8 are escaped.
-fn shown(name: &[u8]) -> String {
-    let mut shown = String::with_capacity(name.len());
-    for chunk in name.utf8_chunks() {
-        shown.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            shown.push_str(&format!("\\x{byte:02x}"));
-        }
+/// The manifest on disk is not the signed one.
+fn strange(wanted: &Digest, found: Option<Digest>) -> LookError {
+    let mut said = Said::new(wanted, 1);
+    said.differs(MANIFEST_PATH.as_bytes(), &Verdict::of_manifest(found));
+    let Some(drift) = said.drift() else {
+        unreachable!("a difference was said");
+    };
+    LookError::Manifest {
+        drift: Box::new(drift),
     }
-    shown
+}
+
+fn digest_of(file: std::io::Result<std::fs::File>) -> std::io::Result<Digest> {
+    let mut hasher = Hasher::default();
+    std::io::copy(&mut file?.take(MAX_MANIFEST + 1), &mut hasher)?;
+    Ok(hasher.finish())
 }

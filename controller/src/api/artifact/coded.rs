@@ -1,5 +1,5 @@
 //! Small blobs and metadata in another coding, for whoever asks for it: as a difference from a blob that the
-//! caller has (RFC 9842: `Available-Dictionary`, `dcz`), or compressed (`zstd`).
+//! caller has (`Available-Dictionary` as in RFC 9842, and [`patch::CODING`]), or compressed (`zstd`).
 //!
 //! A fleet asks for the same difference at once: it is made once, one at a time, and kept for a while.
 
@@ -39,7 +39,7 @@ impl Coding {
     /// Its name in `Content-Encoding`.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::From(_) => "dcz",
+            Self::From(_) => patch::CODING,
             Self::Alone => "zstd",
         }
     }
@@ -62,7 +62,7 @@ pub(super) fn asked(method: &Method, headers: &HeaderMap) -> Vec<Coding> {
         .and_then(|text| <[u8; 32]>::try_from(STANDARD.decode(text).ok()?).ok())
         .map(Digest::new);
     let from = dictionary
-        .filter(|_| accepts(headers, "dcz"))
+        .filter(|_| accepts(headers, patch::CODING))
         .map(Coding::From);
     let alone = accepts(headers, "zstd").then_some(Coding::Alone);
     from.into_iter().chain(alone).collect()
@@ -181,15 +181,18 @@ mod tests {
             asked(&Method::GET, &headers)
         };
         let from = Coding::From(digest);
-        assert_eq!(asks("gzip, dcz", &named, false), [from]);
+        assert_eq!(asks("gzip, tamer-pieces", &named, false), [from]);
         assert_eq!(
-            asks("zstd, DCZ;q=0.5", &named, false),
+            asks("zstd, Tamer-Pieces;q=0.5", &named, false),
             [from, Coding::Alone]
         );
-        assert_eq!(asks("dcz, zstd", "nonsense", false), [Coding::Alone]);
-        assert_eq!(asks("dcz", ":AAAA:", false), []);
-        assert_eq!(asks("dcz;q=0, zstd; q=0.0", &named, false), []);
-        assert_eq!(asks("dcz, zstd", &named, true), []);
+        assert_eq!(
+            asks("tamer-pieces, zstd", "nonsense", false),
+            [Coding::Alone]
+        );
+        assert_eq!(asks("tamer-pieces", ":AAAA:", false), []);
+        assert_eq!(asks("tamer-pieces;q=0, zstd; q=0.0", &named, false), []);
+        assert_eq!(asks("tamer-pieces, zstd", &named, true), []);
         assert_eq!(asks("*", &named, false), []);
         assert_eq!(asked(&Method::HEAD, &HeaderMap::new()), []);
     }
