@@ -260,6 +260,44 @@ fn a_large_file_with_holes_takes_their_room_not() {
     }
 }
 
+/// A block of zeros is a hole wherever it stands, also where pieces meet, and also taken from an older release.
+#[test]
+fn blocks_of_zeros_take_no_room() {
+    let block = 4096;
+    let mut tree = BTreeMap::new();
+    let mut filled = BTreeMap::new();
+    for (name, blocks) in [
+        ("all", vec![0; 20]),
+        ("one", vec![0]),
+        ("between", vec![1, 0, 0, 1]),
+        ("around", vec![0, 1, 0]),
+        // Cut into pieces, and zeros in all of them.
+        ("large", (0..200).map(|n| u8::from(n % 7 == 0)).collect()),
+        ("mostly", (0..600).map(|n| u8::from(n == 300)).collect()),
+    ] {
+        let bytes = blocks.iter().enumerate().flat_map(|(n, it)| match it {
+            0 => vec![0; block],
+            _ => noise(block as u32, n as u32),
+        });
+        let mut bytes: Vec<u8> = bytes.collect();
+        // A part of a block at the end.
+        bytes.extend([0; 99]);
+        tree.insert(name.to_owned(), file(bytes));
+        filled.insert(name, blocks.iter().filter(|it| **it != 0).count() as u64);
+    }
+    let world = World::new(tree.clone(), tree);
+    let at = world.make(&world.plan()).unwrap();
+    world.right(&at);
+    for (name, blocks) in filled {
+        for place in [&at, &world.old.0] {
+            let meta = place.join(name).metadata().unwrap();
+            // Where the parts of a file lie takes a block too, on some file systems.
+            let (room, filled) = (meta.blocks() * 512, blocks * 4096);
+            assert!((filled..=filled + 8192).contains(&room), "{name}: {room}");
+        }
+    }
+}
+
 #[test]
 fn an_older_release_that_was_edited_is_found_out_and_its_frames_are_asked_for() {
     let mut after = sample();

@@ -2,11 +2,10 @@
 //! are written. Frames may come in any order and on several threads.
 
 use super::UnpackError;
-use super::work::Tree;
+use super::work::{Tree, write};
 use crate::layout::{self, BLOCK};
 use crate::pack::overlap;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use tamer_core::digest::Digest;
 use tamer_core::path::Shown;
 use tamer_core::release::Entry;
@@ -17,10 +16,11 @@ impl Tree<'_> {
     pub(super) fn place(&self, frame: usize, raw: &[u8]) -> Result<(), UnpackError> {
         let part = self.parts.stream(frame);
         self.compare(&part, raw)?;
-        let first = self.given.partition_point(|(it, ..)| *it < frame);
-        for (_, entry, there) in self.given[first..].iter().take_while(|it| it.0 == frame) {
-            let content = self.job.layout.spans[*there].content();
-            let entry = &self.job.manifest.files[*entry];
+        let first = self.given.partition_point(|it| (it.0 as usize) < frame);
+        let given = self.given[first..].iter();
+        for (_, entry, there) in given.take_while(|it| it.0 as usize == frame) {
+            let content = self.job.layout.spans[*there as usize].content();
+            let entry = &self.job.manifest.files[*entry as usize];
             let Some((here, _)) = overlap(&part, &content) else {
                 return Err(differs(entry, "its frame does not hold it"));
             };
@@ -69,7 +69,16 @@ impl Tree<'_> {
             return Err(differs(entry, "its content has another digest"));
         }
         let file = self.create(entry)?;
-        file.write_all_at(content, 0)
+        let ends = content.last().is_none_or(|byte| *byte != 0);
+        write(&file, content, 0)
+            // Zeros at its end may have been left out.
+            .and_then(|()| {
+                if ends {
+                    Ok(())
+                } else {
+                    file.set_len(content.len() as u64)
+                }
+            })
             .map_err(|e| self.failed("write", entry, e))?;
         Ok(self.close(&file, entry, mode)?)
     }

@@ -23,8 +23,9 @@ const BUFFER: usize = 256 << 10;
 /// A file of fewer bytes is copied although the file system could share its blocks: that costs less.
 const SHARE: u64 = 64 << 10;
 
-/// A run of so many zeros is left out of a file: whoever reads it gets them all the same.
-const HOLE: usize = 64 << 10;
+/// A block of a file that is all zeros is left out: whoever reads it gets them all the same. So large are the
+/// blocks of most file systems, in bytes; where they are larger, only whole ones of theirs take no room.
+const BLOCK: usize = 4 << 10;
 
 /// A tree that is being filled.
 pub(super) struct Tree<'a> {
@@ -34,7 +35,7 @@ pub(super) struct Tree<'a> {
     /// The older releases; `None` for one that cannot be opened.
     older: Vec<Option<Beneath>>,
     /// Which entries a shared frame gives their content: frame, entry, the entry whose place it has there.
-    pub(super) given: Vec<(usize, usize, usize)>,
+    pub(super) given: Vec<(u32, u32, u32)>,
     /// The file system does not let files share blocks.
     copies: AtomicBool,
 }
@@ -64,6 +65,11 @@ enum NotCopied {
     Failed(FileError),
 }
 
+/// A number of an entry or a frame: a manifest has far fewer.
+fn small(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
 // === impl Tree ===
 
 impl<'a> Tree<'a> {
@@ -74,7 +80,7 @@ impl<'a> Tree<'a> {
             .iter()
             .enumerate()
             .filter_map(|(n, source)| match source {
-                Source::Frame { frame, entry } => Some((*frame, n, *entry)),
+                Source::Frame { frame, entry } => Some((small(*frame), small(n), small(*entry))),
                 _ => None,
             })
             .collect();
@@ -216,7 +222,7 @@ impl<'a> Worker<'a> {
         }
         self.buffer.resize(BUFFER, 0);
         let mut hasher = Hasher::default();
-        let mut at = 0;
+        let (mut at, mut ends) = (0, true);
         while at < size {
             let most = usize::try_from(size - at).map_or(BUFFER, |left| left.min(BUFFER));
             let read = match old.read(&mut self.buffer[..most]) {
@@ -227,8 +233,9 @@ impl<'a> Worker<'a> {
             };
             let bytes = &self.buffer[..read];
             hasher.update(bytes);
+            ends = bytes.last().is_none_or(|byte| *byte != 0);
             if !shared {
-                write(&new, bytes, at, size)
+                write(&new, bytes, at)
                     .map_err(|e| NotCopied::Failed(tree.failed("write", entry, e)))?;
             }
             at += read as u64;
@@ -236,8 +243,8 @@ impl<'a> Worker<'a> {
         if hasher.finish() != wanted {
             return Err(NotCopied::Spoilt);
         }
-        // Zeros at its end may be left out, and an old file that is longer be shared.
-        if shared || size >= HOLE as u64 {
+        // Zeros at its end may have been left out, and an old file that is longer be shared.
+        if shared || !ends {
             new.set_len(size)
                 .map_err(|e| NotCopied::Failed(tree.failed("write", entry, e)))?;
         }
@@ -285,7 +292,7 @@ impl<'a> Worker<'a> {
             match bytes {
                 Some(bytes) => {
                     hasher.update(&bytes);
-                    write(&file, &bytes, at, size).map_err(failed)?;
+                    write(&file, &bytes, at).map_err(failed)?;
                 }
                 None => spoilt.push(number),
             }
@@ -305,18 +312,23 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Writes a part of a new file of this size. Long runs of zeros are left out: where the file's length is set
-/// without them, they are there.
-fn write(file: &File, bytes: &[u8], at: u64, size: u64) -> io::Result<()> {
-    if size < HOLE as u64 {
-        return file.write_all_at(bytes, at);
-    }
-    let mut at = at;
-    for run in bytes.chunks(HOLE) {
-        if run.len() < HOLE || run.iter().any(|byte| *byte != 0) {
-            file.write_all_at(run, at)?;
+/// Writes a part of a new file. Blocks of zeros are left out: where the file's length is set without them, they
+/// are there. What a part has of a block that it shares with another part is a block by itself.
+pub(super) fn write(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    // What is to be written at once, counted from the part's start.
+    let mut run = 0..0;
+    let mut next = 0;
+    while next < bytes.len() {
+        let block = next;
+        let left = BLOCK - (at + block as u64) as usize % BLOCK;
+        next = bytes.len().min(block + left);
+        if bytes[block..next].iter().any(|byte| *byte != 0) {
+            if run.end != block {
+                file.write_all_at(&bytes[run.clone()], at + run.start as u64)?;
+                run.start = block;
+            }
+            run.end = next;
         }
-        at += run.len() as u64;
     }
-    Ok(())
+    file.write_all_at(&bytes[run.clone()], at + run.start as u64)
 }
