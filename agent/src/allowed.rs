@@ -4,6 +4,7 @@
 //! this says what it may name here. Pure: the host is not looked at.
 
 use crate::config::{Allowed, Config};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tamer_core::application::{ComponentSpec, Hook};
 use tamer_core::desired::{Failure, FailureKind, Slot};
@@ -99,6 +100,11 @@ pub fn place(config: &Config, slot: &Slot, spec: &ComponentSpec) -> Result<Place
                  give it `start` and `stop` hooks, or run the agent as root"
             ));
         }
+        if let Some(path) = spec.capabilities.keys().next() {
+            return refuse(format!(
+                "{slot} has capabilities for `{path}`, and a rootless agent can give none: run the agent as root"
+            ));
+        }
         return Ok(Place {
             root: prefixed(config.root_prefix.as_deref(), &spec.root),
             user: None,
@@ -112,6 +118,7 @@ pub fn place(config: &Config, slot: &Slot, spec: &ComponentSpec) -> Result<Place
         users,
         units,
         new_privileges,
+        capabilities,
     } = config.allowed(application);
     let root = prefixed(None, &spec.root);
     if !roots.iter().any(|allowed| root.starts_with(allowed)) {
@@ -125,6 +132,24 @@ pub fn place(config: &Config, slot: &Slot, spec: &ComponentSpec) -> Result<Place
     if !users.iter().any(|allowed| allowed == user) {
         return refuse(format!(
             "{slot} wants to run as `{user}`: agent.toml would need `users = [\"{user}\"]` in [application.{application}]"
+        ));
+    }
+    let wanted: BTreeSet<_> = spec.capabilities.values().flatten().collect();
+    if let Some((path, _)) = spec
+        .capabilities
+        .iter()
+        .find(|it| !it.1.is_subset(&capabilities))
+    {
+        let names: Vec<String> = capabilities
+            .iter()
+            .chain(wanted.iter().copied())
+            .map(|it| format!("\"{it}\""))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        return refuse(format!(
+            "{slot} wants capabilities for `{path}`: agent.toml would need `capabilities = [{}]` in [application.{application}]",
+            names.join(", ")
         ));
     }
     if let Some(unit) = &spec.service
@@ -254,6 +279,27 @@ mod tests {
         assert!(said.contains("[limits]"), "{said}");
         let place = place(&here, &slot(), &spec("root = \"/srv/shop\"")).unwrap();
         assert_eq!(place.limits.open_files, Some(100));
+    }
+
+    #[test]
+    fn capabilities_are_given_only_where_the_host_says_so() {
+        let wanted = "root = \"/srv/shop\"\n[capabilities]\n\"bin/web\" = [\"cap_net_bind_service\", \"cap_net_raw\"]";
+        let said = refused(&config(""), wanted);
+        assert!(said.contains("`bin/web`"), "{said}");
+        let line = "capabilities = [\"cap_net_bind_service\", \"cap_net_raw\"]";
+        assert!(said.contains(line), "{said}");
+        let some = format!(
+            "[application.shop]\nroots = [\"/srv/shop\"]\nusers = [\"shop\"]\n{}\n",
+            line.replace(", \"cap_net_raw\"", "")
+        );
+        assert!(refused(&config(&some), wanted).contains(line));
+        let all = config(&some.replace(
+            "capabilities = [\"cap_net_bind_service\"]",
+            "capabilities = [\"cap_net_raw\", \"cap_net_bind_service\", \"cap_chown\"]",
+        ));
+        place(&all, &slot(), &spec(wanted)).unwrap();
+        let rootless = config("rootless = true");
+        assert!(refused(&rootless, wanted).contains("rootless agent"));
     }
 
     #[test]

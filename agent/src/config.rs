@@ -17,10 +17,11 @@
 
 use crate::remote::pace::Pace;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use tamer_core::capability::Capability;
 use tamer_core::check::Room;
 use tamer_core::id::{ApplicationName, EnvironmentName, HostName};
 use tamer_core::limits::Limits;
@@ -96,6 +97,9 @@ pub struct Allowed {
     /// `sendmail`.
     #[serde(default)]
     pub new_privileges: bool,
+    /// The capabilities that files of its releases may have.
+    #[serde(default)]
+    pub capabilities: BTreeSet<Capability>,
 }
 
 fn state() -> PathBuf {
@@ -133,6 +137,7 @@ impl Allowed {
             users: vec![application.to_string()],
             units: vec![format!("{application}-*.service")],
             new_privileges: false,
+            capabilities: BTreeSet::new(),
         }
     }
 }
@@ -295,6 +300,10 @@ mod tests {
             ("[variables]\nport = \"1\\u0007\"", "control character"),
             ("[limits]\nopen_file = 9", "did you mean `open_files`?"),
             ("[limits]\nprocesses = 0", "8 or more"),
+            (
+                "[application.shop]\ncapabilities = [\"cap_net_bind_servce\"]",
+                "did you mean `cap_net_bind_service`?",
+            ),
             ("[application.shop]\nroots = [\"/srv/../etc\"]", "absolute"),
             (
                 "[application.shop]\nroot = [\"/srv\"]",

@@ -5,8 +5,10 @@
 //! changed since. A record is a hint: if it is missing or damaged, everything is read, and it is made anew.
 
 use crate::allowed::failure;
+use crate::config::Config;
 use crate::host::layout::{self, Installed};
 use crate::host::{chain, file_failure};
+use crate::process::User;
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
@@ -32,6 +34,8 @@ pub struct Tree {
     pub release: PathBuf,
     /// The digest of its manifest.
     pub manifest: Digest,
+    /// The user whose group may read it; `None` for the agent's own.
+    user: Option<String>,
     record: PathBuf,
 }
 
@@ -61,11 +65,14 @@ pub struct Pace {
 
 impl Tree {
     /// A release of `slot` that lives below `root`.
-    pub fn new(state: &Path, slot: &Slot, root: &Path, installed: &Installed) -> Self {
+    pub fn new(config: &Config, slot: &Slot, root: &Path, installed: &Installed) -> Self {
+        let user = installed.spec.user.as_deref();
+        let user = user.unwrap_or(slot.application.as_str());
         Self {
+            user: (!config.rootless).then(|| user.to_owned()),
             release: layout::releases(root).join(&installed.name),
             manifest: installed.release.manifest,
-            record: records(state, slot).join(&installed.name),
+            record: records(&config.state, slot).join(&installed.name),
         }
     }
 
@@ -145,14 +152,15 @@ impl Tree {
         })
     }
 
-    /// Whose a release must be: the agent's. Its files may have the group of the directory above, as some file
-    /// systems have it.
+    /// Whose a release must be: the agent's, and the group of the component's user. What has no group of its own may
+    /// have that of the directory above, as some file systems have it.
     fn owners(&self) -> Result<Owners, Failure> {
         let parent = self.release.parent().unwrap_or(&self.release);
         let about = fs::metadata(parent)
             .map_err(|e| file_failure(&durable::FileError::new("look at", parent)(e)))?;
         Ok(Owners {
             user: nix::unistd::geteuid().as_raw(),
+            group: self.user.as_deref().map(group_of).transpose()?,
             groups: [nix::unistd::getegid().as_raw(), about.gid()],
         })
     }
@@ -194,7 +202,6 @@ impl Tree {
     /// The release cannot be read, or put right.
     pub fn put_back(&self, asked: Digest, fresh: &Path, aside: &Path) -> Result<Seen, Failure> {
         let refused = |why, drift| Err(failure(FailureKind::Host, format!("{why}: {drift}")));
-        let owners = self.owners()?;
         let (seen, drift) = self.all()?;
         let Some(drift) = drift else { return Ok(seen) };
         if drift.digest != asked {
@@ -204,7 +211,6 @@ impl Tree {
             release: &self.release,
             fresh,
             aside,
-            owner: (owners.user, owners.groups[0]),
         };
         put_back(what, &drift).map_err(|e| file_failure(&e))?;
         match self.all()? {
@@ -238,6 +244,21 @@ impl Tree {
     pub fn forget(&self) {
         // What is left is swept at the next start.
         let _ = fs::remove_file(&self.record);
+    }
+}
+
+/// The primary group of a user.
+fn group_of(name: &str) -> Result<u32, Failure> {
+    match User::named(name) {
+        Ok(Some(user)) => Ok(user.gid),
+        Ok(None) => {
+            let said = format!("there is no user `{name}` on this host: create it first");
+            Err(failure(FailureKind::Host, said))
+        }
+        Err(e) => {
+            let said = format!("cannot look up the user `{name}`: {e}");
+            Err(failure(FailureKind::Host, said))
+        }
     }
 }
 

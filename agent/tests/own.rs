@@ -88,6 +88,7 @@ impl Host {
                 users: vec!["root".to_owned()],
                 units: vec![AGENT_UNIT.to_owned()],
                 new_privileges: false,
+                capabilities: Default::default(),
             },
         )]
         .into();

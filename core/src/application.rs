@@ -1,5 +1,6 @@
 //! `tamer.toml`: what an application consists of, and what healthy means.
 
+use crate::capability::Capability;
 use crate::check::Checks;
 use crate::id::{ApplicationName, ComponentName};
 use crate::limits::{Limits, Umask};
@@ -57,6 +58,10 @@ pub struct ComponentSpec {
     /// What one hook may use of the host at most.
     #[serde(default, skip_serializing_if = "Limits::is_silent")]
     pub limits: Limits,
+    /// Files inside the release that get a part of root's power, and which: whoever starts them has it. The agent
+    /// sets it only where `agent.toml` allows it to the application.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub capabilities: BTreeMap<String, BTreeSet<Capability>>,
     /// Components of the same application that roll out before this one.
     #[serde(default)]
     pub needs: BTreeSet<ComponentName>,
@@ -253,7 +258,14 @@ impl ComponentSpec {
         if self.root.trim_matches('/').is_empty() {
             return Err("`root` must be a directory of its own, not `/`".to_owned());
         }
-        for path in self.shared.iter().chain(self.hooks.values()) {
+        if let Some(path) = self.capabilities.iter().find(|it| it.1.is_empty()) {
+            return Err(format!(
+                "`capabilities` of `{}` are none: name one, or leave it out",
+                path.0
+            ));
+        }
+        let inside = self.shared.iter().chain(self.hooks.values());
+        for path in inside.chain(self.capabilities.keys()) {
             if !is_inside(path.trim_end_matches('/')) {
                 return Err(format!(
                     "`{path}` must be a relative path inside the release"
@@ -355,6 +367,18 @@ mod tests {
             (
                 "files = \"web\"",
                 "files = \"web\"\nlimits = { open_files = 0 }",
+            ),
+            (
+                "files = \"web\"",
+                "files = \"web\"\ncapabilities = { \"../x\" = [\"cap_chown\"] }",
+            ),
+            (
+                "files = \"web\"",
+                "files = \"web\"\ncapabilities = { x = [] }",
+            ),
+            (
+                "files = \"web\"",
+                "files = \"web\"\ncapabilities = { x = [\"cap_all\"] }",
             ),
         ] {
             assert!(parse(&TWO.replacen(from, to, 1)).is_err(), "{to}");

@@ -59,6 +59,8 @@ pub enum Change {
     Owner,
     /// Where the link points to.
     Target,
+    /// What part of root's power whoever starts the file gets.
+    Capabilities,
 }
 
 /// What somebody said of a drift.
@@ -102,7 +104,7 @@ impl Drift {
 
 impl Change {
     /// Every way in which a path may differ.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Added,
         Self::Removed,
         Self::Kind,
@@ -110,6 +112,7 @@ impl Change {
         Self::Mode,
         Self::Owner,
         Self::Target,
+        Self::Capabilities,
     ];
 
     /// The change with this name.
@@ -127,6 +130,7 @@ impl Change {
             Self::Mode => "mode",
             Self::Owner => "owner",
             Self::Target => "target",
+            Self::Capabilities => "capabilities",
         }
     }
 }
@@ -141,6 +145,7 @@ impl fmt::Display for Change {
             Self::Mode => "of another mode",
             Self::Owner => "of another owner",
             Self::Target => "points elsewhere",
+            Self::Capabilities => "of other capabilities",
         })
     }
 }

@@ -2,6 +2,7 @@
 //! its digest is the release's identity.
 
 use crate::application::ComponentSpec;
+use crate::capability::Capability;
 use crate::digest::Digest;
 use crate::id::{ApplicationName, ComponentName};
 use crate::path::{LinkTarget, TreePath, walk_order};
@@ -49,6 +50,16 @@ impl Manifest {
         let order = |entry: &Entry| walk_order(entry.path.as_bytes(), path);
         let found = self.files.binary_search_by(order);
         found.ok().map(|n| &self.files[n])
+    }
+
+    /// The capabilities of the file at a path; `None`: it has none.
+    pub fn capabilities(&self, path: &TreePath) -> Option<&BTreeSet<Capability>> {
+        // Mostly there are none at all.
+        if self.spec.capabilities.is_empty() {
+            return None;
+        }
+        let path = str::from_utf8(path.as_bytes()).ok()?;
+        self.spec.capabilities.get(path)
     }
 }
 

@@ -21,6 +21,7 @@
 //! Whatever changes this needs a name in the manifest's `requires`.
 
 mod beneath;
+mod capabilities;
 pub mod delta;
 pub mod frames;
 pub mod layout;

@@ -23,12 +23,9 @@ pub struct PutBack<'a> {
     pub fresh: &'a Path,
     /// An empty directory on the same file system: what was added goes there.
     pub aside: &'a Path,
-    /// Whose everything must be: user and group.
-    pub owner: (u32, u32),
 }
 
-struct Work<'a> {
-    what: PutBack<'a>,
+struct Work {
     release: Beneath,
     fresh: Beneath,
     aside: OwnedFd,
@@ -42,7 +39,6 @@ struct Work<'a> {
 pub fn put_back(what: PutBack<'_>, drift: &Drift) -> Result<(), FileError> {
     let aside = Beneath::open(what.aside)?.dir(b"")?;
     let mut work = Work {
-        what,
         release: Beneath::open(what.release)?,
         fresh: Beneath::open(what.fresh)?,
         aside,
@@ -75,10 +71,10 @@ pub fn put_back(what: PutBack<'_>, drift: &Drift) -> Result<(), FileError> {
         .map_err(|e| FileError::new("sync the file system of", what.release)(e.into()))
 }
 
-impl Work<'_> {
+impl Work {
     fn path(&mut self, path: &[u8], added: bool) -> Result<(), Errno> {
         if path.is_empty() {
-            return self.close(self.release.root().as_fd());
+            return close(self.release.root().as_fd(), self.fresh.root().as_fd());
         }
         let (above, name) = split(path);
         // What lay below something that was moved went with it.
@@ -101,7 +97,10 @@ impl Work<'_> {
                 let Some(dir) = open(&self.release, path)? else {
                     return Ok(());
                 };
-                self.close(dir.as_fd())
+                match open(&self.fresh, path)? {
+                    Some(fresh) => close(dir.as_fd(), fresh.as_fd()),
+                    None => Ok(()),
+                }
             }
             (Some(fresh), there) => {
                 let in_the_way = there.is_some_and(|there| {
@@ -119,16 +118,16 @@ impl Work<'_> {
         self.moved += 1;
         moved(parent, name, &self.aside, self.moved.to_string().as_bytes())
     }
+}
 
-    /// Gives a directory of the release its owner and its mode.
-    fn close(&self, dir: impl AsFd) -> Result<(), Errno> {
-        let (user, group) = self.what.owner;
-        let about = rustix::fs::fstat(&dir)?;
-        if (about.st_uid, about.st_gid) != (user, group) {
-            rustix::fs::fchown(&dir, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
-        }
-        rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o555))
+/// Gives a directory of the release the owner and the mode of the fresh one.
+fn close(dir: impl AsFd, fresh: impl AsFd) -> Result<(), Errno> {
+    let (about, right) = (rustix::fs::fstat(&dir)?, rustix::fs::fstat(&fresh)?);
+    if (about.st_uid, about.st_gid) != (right.st_uid, right.st_gid) {
+        let (user, group) = (Uid::from_raw(right.st_uid), Gid::from_raw(right.st_gid));
+        rustix::fs::fchown(&dir, Some(user), Some(group))?;
     }
+    rustix::fs::fchmod(&dir, Mode::from_raw_mode(right.st_mode & 0o7777))
 }
 
 fn open(beneath: &Beneath, path: &[u8]) -> Result<Option<OwnedFd>, Errno> {

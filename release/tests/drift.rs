@@ -82,6 +82,7 @@ impl Site {
             manifest: self.manifest,
             owners: Some(Owners {
                 user: me.uid(),
+                group: None,
                 groups: [me.gid(); 2],
             }),
             depth,
@@ -493,12 +494,10 @@ proptest! {
             let room = tamer_release::put_back::room(site.dir.path()).unwrap();
             let file = fs::File::open(site.dir.path().join("a.tar.zst")).unwrap();
             let fresh = unpack(&file, &site.parsed, &room, "r", None).unwrap();
-            let me = fs::metadata(site.dir.path()).unwrap();
             let what = PutBack {
                 release: &site.at,
                 fresh: &fresh,
                 aside: &room.join("aside"),
-                owner: (me.uid(), me.gid()),
             };
             put_back(what, &drift).unwrap();
             tamer_release::put_back::clear(&room).unwrap();
@@ -583,6 +582,7 @@ fn a_look_that_is_given_up_goes_on_where_it_was() {
             manifest: site.manifest,
             owners: Some(Owners {
                 user: me.uid(),
+                group: None,
                 groups: [me.gid(); 2],
             }),
             depth: Depth::Full {

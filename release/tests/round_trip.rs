@@ -99,6 +99,82 @@ fn an_owner_gets_all_but_the_manifest() {
 }
 
 #[test]
+fn what_others_may_not_read_stays_so_and_what_nobody_may_write_is_told_from_it() {
+    let dir = tempdir();
+    let (tree, archive) = (dir.path().join("tree"), dir.path().join("a.tar.zst"));
+    let dirs = [
+        ("open", 0o777, 0o555),
+        ("closed", 0o770, 0o550),
+        ("closed/mine", 0o700, 0o550),
+    ];
+    let files = [
+        ("open/text", 0o664, 0o444),
+        ("open/secret", 0o640, 0o440),
+        ("open/own", 0o600, 0o440),
+        ("open/run", 0o775, 0o555),
+        ("closed/run", 0o710, 0o550),
+    ];
+    for (path, ..) in dirs {
+        fs::create_dir_all(tree.join(path)).unwrap();
+    }
+    for (path, ..) in files {
+        fs::write(tree.join(path), path).unwrap();
+    }
+    for (path, mode, _) in files.into_iter().chain(dirs) {
+        fs::set_permissions(tree.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let packed = packed(&tree, &archive);
+    let file = File::open(&archive).unwrap();
+    let at = unpack(&file, &packed.manifest, dir.path(), "r", None).unwrap();
+    for (path, _, expected) in files.into_iter().chain(dirs) {
+        let mode = fs::metadata(at.join(path)).unwrap().mode() & 0o7777;
+        assert_eq!(mode, expected, "{path}");
+    }
+    assert_eq!(verify(&at, &packed.manifest).unwrap(), vec![]);
+    fs::set_permissions(at.join("open/secret"), fs::Permissions::from_mode(0o444)).unwrap();
+    let found = verify(&at, &packed.manifest).unwrap();
+    assert_eq!((found.len(), found[0].change), (1, Change::Mode));
+    // tar gives them their modes, too.
+    let listed = Command::new("tar")
+        .arg("--zstd")
+        .arg("-tvf")
+        .arg(&archive)
+        .output();
+    let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
+    assert!(listed.contains("-rw-r----- 0/0"), "{listed}");
+    assert!(listed.contains("drwxr-x--- 0/0"), "{listed}");
+}
+
+#[test]
+fn empty_directories_are_packed_unpacked_and_missed() {
+    let dir = tempdir();
+    let (tree, archive) = (dir.path().join("tree"), dir.path().join("a.tar.zst"));
+    fs::create_dir_all(tree.join("a/b/empty")).unwrap();
+    fs::create_dir_all(tree.join("empty")).unwrap();
+    let packed = packed(&tree, &archive);
+    assert_eq!(packed.manifest.files.len(), 4);
+    let file = File::open(&archive).unwrap();
+    let at = unpack(&file, &packed.manifest, dir.path(), "r", None).unwrap();
+    for path in ["a/b/empty", "empty"] {
+        assert_eq!(fs::read_dir(at.join(path)).unwrap().count(), 0, "{path}");
+    }
+    assert_eq!(verify(&at, &packed.manifest).unwrap(), vec![]);
+    // A difference of nothing but directories takes no frame of content.
+    let layout = manifest::validate(&packed.manifest).unwrap();
+    let plan = tamer_release::delta::plan(&packed.manifest, &layout, &[&packed.manifest]);
+    assert!(plan.frames.is_empty());
+    fs::set_permissions(at.join("a/b"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_dir(at.join("a/b/empty")).unwrap();
+    fs::set_permissions(at.join("a/b"), fs::Permissions::from_mode(0o555)).unwrap();
+    let found = verify(&at, &packed.manifest).unwrap();
+    let found: Vec<_> = found
+        .iter()
+        .map(|it| (it.path.as_str(), it.change))
+        .collect();
+    assert_eq!(found, [("a/b/empty", Change::Removed)]);
+}
+
+#[test]
 fn an_empty_tree_is_a_release_too() {
     let dir = tempdir();
     let (tree, archive) = (dir.path().join("tree"), dir.path().join("a.tar.zst"));
@@ -134,13 +210,13 @@ fn the_same_tree_made_otherwise_gives_the_same_bytes() {
     for (path, node) in &all {
         let path = two.join(path);
         if let Node::File(_, executable) = node {
-            let mode = if *executable { 0o711 } else { 0o666 };
+            let mode = if *executable { 0o715 } else { 0o606 };
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let file = File::open(&path).unwrap();
             file.set_modified(std::time::SystemTime::UNIX_EPOCH)
                 .unwrap();
         } else if matches!(node, Node::Directory) {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o705)).unwrap();
         }
     }
     assert_eq!(pack("two"), one);
@@ -374,8 +450,7 @@ proptest! {
         let aside = room.join("aside");
         fs::create_dir_all(&aside).unwrap();
         let fresh = unpack(&file, &packed.manifest, &room, "fresh", None).unwrap();
-        let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let what = PutBack { release: &made, fresh: &fresh, aside: &aside, owner };
+        let what = PutBack { release: &made, fresh: &fresh, aside: &aside };
         put_back(what, &drift(differences.clone())).unwrap();
         prop_assert_eq!(verify(&made, &packed.manifest).unwrap(), vec![]);
         tamer_release::tree::remove_release(&fresh).unwrap();

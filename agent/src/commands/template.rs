@@ -97,6 +97,7 @@ pub(super) fn template(chosen: &Chosen<'_>) -> String {
 # users = [\"shop\"]
 # units = [\"shop-*.service\"]
 # new_privileges = false    # true: setuid programs such as sudo give its hooks more rights
+# capabilities = []         # what its files may have: [\"cap_net_bind_service\"]
 "
     )
 }

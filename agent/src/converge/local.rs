@@ -97,7 +97,7 @@ impl Converge {
         if let Some(target) = known.previous(running.as_ref()) {
             // Without a controller nothing may have compared it since the start.
             if let Some(installed) = self.state(slot).find(target).cloned() {
-                let tree = Tree::new(&self.hands.config.state, slot, &root, &installed);
+                let tree = Tree::new(&self.hands.config, slot, &root, &installed);
                 let found = blocking(move || tree.fast()).await;
                 self.inspected(slot, installed.name.clone(), Due::Fast, found);
             }

@@ -151,7 +151,7 @@ impl Converge {
             until: until.into_std(),
         };
         let after = state.looking.after.clone();
-        let tree = Tree::new(&config.state, slot, &root, running);
+        let tree = Tree::new(&config, slot, &root, running);
         let (event, slot, name) = (self.event.clone(), slot.clone(), running.name.clone());
         let failed = (event.clone(), slot.clone(), name.clone());
         let look = move || {

@@ -88,6 +88,7 @@ impl Plan {
         archive: &Path,
         parent: &Path,
         name: &str,
+        group: Option<u32>,
     ) -> Result<Made, UnpackError> {
         let file = File::open(archive).map_err(FileError::new("open", archive))?;
         let material = Material {
@@ -98,8 +99,10 @@ impl Plan {
             older: &self.older,
             archive: &file,
         };
-        // Root's, and not the component's user's: who runs a release must not be able to edit it.
-        match unpack::make(&material, parent, name, None) {
+        // Root's, and not the component's user's: who runs a release must not be able to edit it. That its group
+        // may read it lets a release have files that others may not.
+        let owner = group.map(|group| (nix::unistd::geteuid().as_raw(), group));
+        match unpack::make(&material, parent, name, owner) {
             Ok(_) => Ok(Made::Whole),
             Err(UnpackError::Spoilt(spoilt)) => Ok(Made::Lacks(self.instead(verified, &spoilt))),
             Err(error) => Err(error),
@@ -203,8 +206,9 @@ impl Stager {
             let archive = self.download(&job.release);
             let (verified_, parent, name) = (Arc::clone(&verified), parent.clone(), name.clone());
             let release = job.release.clone();
+            let group = way.owner.map(|(_, group)| group);
             let made = blocking(move || {
-                let made = this.make(&verified_, &archive, &parent, &name);
+                let made = this.make(&verified_, &archive, &parent, &name, group);
                 let again = match &made {
                     Ok(Made::Lacks(_)) => true,
                     // Whole or refused, it has served; only a full disk is worth a second try with it.

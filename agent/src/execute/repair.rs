@@ -62,12 +62,7 @@ impl Stager {
         let done = async {
             self.unpack_in(&room, &job, &mut way).await?;
             fail_at("repair", "unpacked");
-            let tree = Tree::new(
-                &self.config.state,
-                &repair.slot,
-                &repair.root,
-                &repair.installed,
-            );
+            let tree = Tree::new(&self.config, &repair.slot, &repair.root, &repair.installed);
             let (fresh, aside) = (room.join(&repair.installed.name), room.join("aside"));
             let (drift, spec) = (repair.drift, repair.installed.spec.clone());
             blocking(move || {

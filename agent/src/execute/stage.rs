@@ -74,7 +74,7 @@ pub(super) struct Way {
     pub(super) verified: Option<Arc<Verified>>,
     pub(super) plan: Option<Plan>,
     pub(super) place: Option<Place>,
-    owner: Option<(u32, u32)>,
+    pub(super) owner: Option<(u32, u32)>,
     pub(super) name: Option<String>,
     drift: Option<Drift>,
 }
@@ -249,7 +249,7 @@ impl Stager {
     }
 
     fn tree(&self, slot: &Slot, root: &Path, installed: &Installed) -> Tree {
-        Tree::new(&self.config.state, slot, root, installed)
+        Tree::new(&self.config, slot, root, installed)
     }
 
     /// Records what a release looks like that was unpacked just now: what was verified on the way is not read

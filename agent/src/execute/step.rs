@@ -136,7 +136,7 @@ impl Executor {
     /// Refuses to go forward to a release that was edited since it was last compared.
     async fn untouched(&self, job: &Job) -> Result<(), Failure> {
         let Some(end) = &job.to else { return Ok(()) };
-        let tree = Tree::new(&self.config.state, &job.slot, &job.root, &end.installed);
+        let tree = Tree::new(&self.config, &job.slot, &job.root, &end.installed);
         let Some(drift) = blocking(move || tree.fast()).await?.drift else {
             return Ok(());
         };
@@ -152,7 +152,7 @@ impl Executor {
     /// Refuses to replace a release that was edited on the server: the edit would be lost unseen.
     async fn edited(&self, job: &Job) -> Result<(), Failure> {
         let Some(end) = &job.from else { return Ok(()) };
-        let tree = Tree::new(&self.config.state, &job.slot, &job.root, &end.installed);
+        let tree = Tree::new(&self.config, &job.slot, &job.root, &end.installed);
         let Some(drift) = blocking(move || tree.fast()).await?.drift else {
             return Ok(());
         };

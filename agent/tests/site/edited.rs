@@ -29,7 +29,7 @@ fn tree(site: &Site) -> Tree {
     let found = layout::scan(&site.root(), &slot(), &BTreeMap::new()).unwrap();
     let running = fs::read_link(site.root().join("current")).unwrap();
     let name = running.file_name().unwrap().to_str().unwrap();
-    Tree::new(&site.config.state, &slot(), &site.root(), &found[name])
+    Tree::new(&site.config, &slot(), &site.root(), &found[name])
 }
 
 /// Changes bytes so that the file system tells nothing of it, as a bad disk or somebody on the block device does:

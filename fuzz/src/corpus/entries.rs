@@ -3,6 +3,7 @@
 use super::Hostile;
 use crate::made::{Made, Node, directory, file, link, spec, with_kind};
 use crate::site::ABSOLUTE;
+use tamer_core::capability::Capability;
 use tamer_core::release::EntryKind;
 
 fn with_mode(path: &str, mode: u32) -> Node {
@@ -146,6 +147,41 @@ fn components() -> Vec<Hostile> {
         "component-unit-out",
         &unit,
         "component is refused",
+    ));
+    type Lists = (
+        &'static str,
+        &'static [&'static str],
+        &'static str,
+        &'static str,
+    );
+    let lists: [Lists; 3] = [
+        ("not-required", &[], "x", "do not fit together"),
+        (
+            "of-a-directory",
+            &["capabilities"],
+            "media",
+            "no file of the release",
+        ),
+        (
+            "of-nothing",
+            &["capabilities"],
+            "none",
+            "no file of the release",
+        ),
+    ];
+    for (name, requires, path, says) in lists {
+        let mut made = made();
+        made.manifest.requires = requires.iter().map(|it| (*it).to_owned()).collect();
+        let mine: Capability = "cap_sys_admin".parse().unwrap();
+        made.manifest.spec.capabilities = [(path.to_owned(), [mine].into())].into();
+        all.push(Hostile::new(&format!("capabilities-{name}"), &made, says));
+    }
+    let mut unsaid = made();
+    unsaid.manifest.requires = ["capabilities".to_owned()].into();
+    all.push(Hostile::new(
+        "capabilities-required-and-none",
+        &unsaid,
+        "do not fit together",
     ));
     let mut hook = made();
     let start = tamer_core::application::Hook::Start;

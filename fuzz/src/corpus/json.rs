@@ -117,6 +117,12 @@ fn texts() -> Vec<Hostile> {
             "out of the release",
         ),
         (
+            "capability-unknown",
+            "\"needs\":[]",
+            "\"capabilities\":{\"bin/run\":[\"cap_everything\"]},\"needs\":[]",
+            "is not a capability",
+        ),
+        (
             "white-space",
             "\"format\":1",
             "\"format\": 1",

@@ -276,7 +276,7 @@ pub struct Drift {
 pub struct Difference {
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
-    /// added, removed, kind, content, mode, owner, target
+    /// added, removed, kind, content, mode, owner, target, capabilities
     #[prost(string, tag = "2")]
     pub change: ::prost::alloc::string::String,
 }

@@ -1,6 +1,6 @@
 //! Whether a manifest is sound: its paths stay inside the release and stand in order, its numbers fit together.
 
-use super::{MAX_ENTRIES, ManifestError, RESERVED, known};
+use super::{CAPABILITIES, MAX_ENTRIES, ManifestError, RESERVED, known};
 use crate::frames;
 use crate::layout::{Layout, Span};
 use std::cmp::Ordering;
@@ -34,6 +34,7 @@ pub(crate) fn layout(manifest: &Manifest) -> Result<Layout, ManifestError> {
         judge(entry, &mut order).map_err(|reason| refused(&entry.path, reason))?;
     }
     judge_shared(manifest)?;
+    judge_capabilities(manifest)?;
     Layout::of(&manifest.files)
         .ok_or_else(|| ManifestError::Archive("its sizes do not fit 64 bits".to_owned()))
 }
@@ -120,6 +121,26 @@ fn judge_shared(manifest: &Manifest) -> Result<(), ManifestError> {
             if !matches!(kind, None | Some(EntryKind::Directory { .. })) {
                 return Err(refused(&above, "`shared` needs it to be a directory"));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Capabilities are those of files that are there, and whoever does not know of them must not run the release.
+fn judge_capabilities(manifest: &Manifest) -> Result<(), ManifestError> {
+    let named = manifest.requires.contains(CAPABILITIES);
+    if named == manifest.spec.capabilities.is_empty() {
+        let said = "`requires` and `capabilities` do not fit together";
+        return Err(ManifestError::Spec(said.to_owned()));
+    }
+    for path in manifest.spec.capabilities.keys() {
+        let path: TreePath = path.parse()?;
+        let kind = manifest.entry(path.as_bytes()).map(|entry| &entry.kind);
+        if !matches!(kind, Some(EntryKind::File { .. })) {
+            return Err(refused(
+                &path,
+                "it has capabilities, and is no file of the release",
+            ));
         }
     }
     Ok(())

@@ -17,11 +17,14 @@ use std::collections::BTreeSet;
 use std::io;
 use tamer_core::digest::Digest;
 use tamer_core::path::BadPath;
-use tamer_core::release::{FORMAT, MAX_MANIFEST, Manifest};
+use tamer_core::release::{EntryKind, FORMAT, MAX_MANIFEST, Manifest};
 use tamer_kit::hash::{Hasher, sha256};
 
 /// The features that this code knows: what a manifest may demand in `requires`.
-pub const SUPPORTED_FEATURES: &[&str] = &[SCHEMA];
+pub const SUPPORTED_FEATURES: &[&str] = &[CAPABILITIES, SCHEMA];
+
+/// Files of the release have capabilities.
+pub const CAPABILITIES: &str = "capabilities";
 
 /// The release carries the programs of a database.
 pub const SCHEMA: &str = "schema";
@@ -34,6 +37,16 @@ pub const RESERVED: &str = ".tamer";
 
 /// The name, in [`RESERVED`], of the file in which the agent tells a release where it runs.
 pub const ENVIRONMENT: &str = "environment";
+
+/// The permission bits that an entry has on disk: nobody writes to a release. A directory can be gone through
+/// by whoever may read it.
+pub fn mode_on_disk(kind: &EntryKind) -> u32 {
+    match kind {
+        EntryKind::Directory { mode } => 0o550 | (mode & 0o005),
+        EntryKind::File { mode, .. } => mode & 0o555,
+        EntryKind::Link { .. } => 0o777,
+    }
+}
 
 /// Why a manifest was refused.
 #[derive(Debug, thiserror::Error)]

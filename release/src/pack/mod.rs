@@ -1,8 +1,9 @@
 //! A tree becomes an archive and a manifest: the same tree gives the same bytes, on any machine, at any time.
 //!
-//! What of a tree counts: the paths, the contents, whether a file is executable, and where links point to.
-//! What does not: the order on disk, owners, times, inodes (a hard-linked file is packed as often as it has
-//! names), and all other permission bits: files become 0755 or 0644, directories 0755.
+//! What of a tree counts: the paths, the contents, whether a file is executable, whether others than its owner's
+//! group may read it, and where links point to. What does not: the order on disk, owners, times, inodes (a
+//! hard-linked file is packed as often as it has names), extended attributes, and all other permission bits: they
+//! depend on who checked the tree out. Files become 0755, 0644, 0750 or 0640, directories 0755 or 0750.
 
 mod stream;
 mod walk;
@@ -63,6 +64,14 @@ pub enum PackError {
         /// The rule that it breaks.
         reason: &'static str,
     },
+    /// A file has capabilities, and `tamer.toml` says something else.
+    #[error("cannot pack {path}: it has capabilities that tamer.toml does not list: {remedy}", path = Shown(path.as_os_str().as_bytes()))]
+    Capabilities {
+        /// Where it is.
+        path: PathBuf,
+        /// What to write, or to do.
+        remedy: String,
+    },
     /// A hook does not name an executable file of the tree.
     #[error("the hook {hook} names `{path}`, which is not an executable file in the tree")]
     Hook {
@@ -96,8 +105,10 @@ pub enum PackError {
 
 /// What an agent must know to run a release: each feature only where it is used.
 fn requires(spec: &ComponentSpec) -> BTreeSet<String> {
-    let schema = (!spec.schemas.is_empty()).then(|| manifest::SCHEMA.to_owned());
-    schema.into_iter().collect()
+    let schema = (!spec.schemas.is_empty()).then_some(manifest::SCHEMA);
+    let capabilities = (!spec.capabilities.is_empty()).then_some(manifest::CAPABILITIES);
+    let all = schema.into_iter().chain(capabilities);
+    all.map(str::to_owned).collect()
 }
 
 /// Packs the tree into the file `archive_out`, which is replaced durably, and gives the manifest.
@@ -118,7 +129,7 @@ pub fn pack(tree: &Path, what: &PackSpec, archive_out: &Path) -> Result<Packed, 
             unpacked: 0,
             frames: Vec::new(),
         },
-        files: walk::entries(tree)?,
+        files: walk::entries(tree, what)?,
         spec: what.spec.clone(),
     };
     judge_programs(&manifest)?;

@@ -332,12 +332,25 @@ mod tests {
     use super::*;
     use std::fs;
 
+    fn what() -> super::super::PackSpec {
+        let spec =
+            "application = \"shop\"\n[component.web]\nfiles = \"x\"\nroot = \"/srv/shop/web\"\n";
+        let spec = tamer_core::application::Application::parse("tamer.toml", spec).unwrap();
+        super::super::PackSpec {
+            application: spec.application,
+            component: "web".parse().unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            spec: spec.components.into_values().next().unwrap(),
+            mtime: 1,
+        }
+    }
+
     /// The tree was looked at, then changed, then read.
     fn pack_after(change: impl Fn(&Path), size: usize) -> PackError {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         fs::write(&path, vec![1; size]).unwrap();
-        let mut entries = super::super::walk::entries(dir.path()).unwrap();
+        let mut entries = super::super::walk::entries(dir.path(), &what()).unwrap();
         change(&path);
         let layout = Layout::of(&entries).unwrap();
         let parts = frames::cut(&entries, &layout);

@@ -1,6 +1,7 @@
 //! What is in a tree, as the entries of a manifest: sorted, modes normalised, digests still to be filled in.
 
-use super::PackError;
+use super::{PackError, PackSpec};
+use crate::capabilities;
 use crate::manifest::judge_own;
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +16,7 @@ use tamer_kit::durable::FileError;
 pub(super) const UNREAD: Digest = Digest::new([0; 32]);
 
 /// All entries of the tree, sorted by path.
-pub(super) fn entries(tree: &Path) -> Result<Vec<Entry>, PackError> {
+pub(super) fn entries(tree: &Path, what: &PackSpec) -> Result<Vec<Entry>, PackError> {
     let mut entries = Vec::new();
     let mut waiting: Vec<(PathBuf, Vec<u8>)> = vec![(tree.to_owned(), Vec::new())];
     while let Some((dir, prefix)) = waiting.pop() {
@@ -27,6 +28,9 @@ pub(super) fn entries(tree: &Path) -> Result<Vec<Entry>, PackError> {
             judge_own(&bytes).map_err(|reason| refuse(&at, reason))?;
             let meta = child.metadata().map_err(FileError::new("look at", &at))?;
             let kind = kind(&at, &path, &meta)?;
+            if matches!(kind, EntryKind::File { .. }) {
+                judge_capabilities(&at, &path, what)?;
+            }
             if matches!(kind, EntryKind::Directory { .. }) {
                 waiting.push((at, [&bytes[..], b"/"].concat()));
             }
@@ -37,6 +41,15 @@ pub(super) fn entries(tree: &Path) -> Result<Vec<Entry>, PackError> {
     Ok(entries)
 }
 
+/// The mode `open`, or the same without anything for others where they may not read this.
+fn private(mode: u32, open: u32) -> u32 {
+    if mode & 0o004 == 0 {
+        open & 0o770
+    } else {
+        open
+    }
+}
+
 fn refuse(path: &Path, reason: &'static str) -> PackError {
     PackError::Refused {
         path: path.to_owned(),
@@ -44,12 +57,44 @@ fn refuse(path: &Path, reason: &'static str) -> PackError {
     }
 }
 
+/// What a file of the tree has must be listed: a power that comes from nowhere is no part of a release. What is
+/// listed need not be there: whoever builds is seldom root.
+fn judge_capabilities(at: &Path, path: &TreePath, what: &PackSpec) -> Result<(), PackError> {
+    let found = capabilities::at(at).map_err(|e| FileError::new("look at", at)(e.into()))?;
+    let Some(found) = found else {
+        return Ok(());
+    };
+    let text = str::from_utf8(path.as_bytes()).ok();
+    let listed = text.and_then(|path| what.spec.capabilities.get(path));
+    let found = capabilities::decoded(&found);
+    if found.is_some() && found.as_ref() == listed {
+        return Ok(());
+    }
+    let remedy = match (found, text) {
+        (Some(found), Some(path)) => {
+            let names: Vec<String> = found.iter().map(|it| format!("\"{it}\"")).collect();
+            format!(
+                "write `[component.{}.capabilities]` and below it `\"{path}\" = [{}]`, or remove them with `setcap -r`",
+                what.component,
+                names.join(", ")
+            )
+        }
+        _ => "releases carry none of this kind: remove them with `setcap -r`".to_owned(),
+    };
+    Err(PackError::Capabilities {
+        path: at.to_owned(),
+        remedy,
+    })
+}
+
 /// `meta` is of the thing itself: `DirEntry::metadata` follows no link.
 fn kind(at: &Path, path: &TreePath, meta: &Metadata) -> Result<EntryKind, PackError> {
     let mode = meta.permissions().mode();
     let kind = meta.file_type();
     if kind.is_dir() {
-        return Ok(EntryKind::Directory { mode: 0o755 });
+        return Ok(EntryKind::Directory {
+            mode: private(mode, 0o755),
+        });
     }
     if kind.is_symlink() {
         let target = fs::read_link(at).map_err(FileError::new("read", at))?;
@@ -63,7 +108,7 @@ fn kind(at: &Path, path: &TreePath, meta: &Metadata) -> Result<EntryKind, PackEr
             return Err(refuse(at, "it has a setuid or setgid bit"));
         }
         return Ok(EntryKind::File {
-            mode: if mode & 0o111 == 0 { 0o644 } else { 0o755 },
+            mode: private(mode, if mode & 0o111 == 0 { 0o644 } else { 0o755 }),
             size: meta.len(),
             sha256: UNREAD,
         });

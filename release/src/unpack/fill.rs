@@ -55,7 +55,8 @@ pub(super) fn fill(job: &Job<'_>, signed: &Digest) -> Result<(), UnpackError> {
         if matches!(entry.kind, EntryKind::Directory { .. }) {
             let path = entry.path.as_bytes();
             let dir = tree.beneath.dir(path)?;
-            close(&tree.beneath, &dir, path, 0o555, job)?;
+            let mode = manifest::mode_on_disk(&entry.kind);
+            close(&tree.beneath, &dir, path, mode, job)?;
         }
     }
     close(&tree.beneath, tree.beneath.root(), b"", 0o555, job)?;

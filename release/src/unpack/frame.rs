@@ -24,8 +24,8 @@ impl Tree<'_> {
             let Some((here, _)) = overlap(&part, &content) else {
                 return Err(differs(entry, "its frame does not hold it"));
             };
-            if let tamer_core::release::EntryKind::File { mode, sha256, .. } = entry.kind {
-                self.whole(entry, mode, sha256, &raw[here])?;
+            if let tamer_core::release::EntryKind::File { sha256, .. } = entry.kind {
+                self.whole(entry, sha256, &raw[here])?;
             }
         }
         Ok(())
@@ -61,7 +61,6 @@ impl Tree<'_> {
     pub(super) fn whole(
         &self,
         entry: &Entry,
-        mode: u32,
         sha256: Digest,
         content: &[u8],
     ) -> Result<(), UnpackError> {
@@ -80,7 +79,7 @@ impl Tree<'_> {
                 }
             })
             .map_err(|e| self.failed("write", entry, e))?;
-        Ok(self.close(&file, entry, mode)?)
+        Ok(self.close(&file, entry)?)
     }
 }
 

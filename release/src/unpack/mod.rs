@@ -4,7 +4,7 @@
 //! The manifest decides what is created, a [`Delta`] from what; the bytes only have to match. A tree is made in
 //! `.<name>.tmp` beside its final place, synced, and renamed. In it:
 //!
-//! - files have the manifest's mode less all write bits, directories 0555; all have the manifest's `mtime`;
+//! - files have the manifest's mode less all write bits, directories 0555 or 0550; all have the manifest's `mtime`;
 //! - `.tamer/manifest.json` holds the manifest, and belongs to whoever unpacked, never to `owner`;
 //! - there is nothing else.
 //!

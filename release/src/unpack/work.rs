@@ -5,8 +5,10 @@ use super::UnpackError;
 use super::fill::{Job, close};
 use super::frame::differs;
 use crate::beneath::Beneath;
+use crate::capabilities;
 use crate::delta::{Parts, Piece, Place, Source, Spoilt};
 use crate::frames::Opener;
+use crate::manifest::mode_on_disk;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
@@ -110,9 +112,15 @@ impl<'a> Tree<'a> {
         self.beneath.create(entry.path.as_bytes(), 0o600)
     }
 
-    pub(super) fn close(&self, file: &File, entry: &Entry, mode: u32) -> Result<(), FileError> {
-        let path = entry.path.as_bytes();
-        close(&self.beneath, file, path, mode & 0o555, self.job)
+    pub(super) fn close(&self, file: &File, entry: &Entry) -> Result<(), FileError> {
+        let (path, mode) = (entry.path.as_bytes(), mode_on_disk(&entry.kind));
+        close(&self.beneath, file, path, mode, self.job)?;
+        // After the owner: a change of that takes them away.
+        match self.job.manifest.capabilities(&entry.path) {
+            Some(wanted) => capabilities::set(file, wanted)
+                .map_err(self.beneath.failed("set the capabilities of", path)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn failed(&self, operation: &'static str, entry: &Entry, e: io::Error) -> FileError {
@@ -160,13 +168,13 @@ impl<'a> Worker<'a> {
 
     fn entry(&mut self, n: usize) -> Result<(), UnpackError> {
         let entry = self.tree.entry(n);
-        let EntryKind::File { mode, size, sha256 } = entry.kind else {
+        let EntryKind::File { size, sha256, .. } = entry.kind else {
             return Ok(());
         };
         match &self.tree.job.delta.sources[n] {
-            Source::Nothing => self.tree.whole(entry, mode, sha256, &[]),
+            Source::Nothing => self.tree.whole(entry, sha256, &[]),
             Source::Copy(place) => match self.copy(n, entry, place, size, sha256) {
-                Ok(file) => Ok(self.tree.close(&file, entry, mode)?),
+                Ok(file) => Ok(self.tree.close(&file, entry)?),
                 Err(NotCopied::Failed(error)) => Err(error.into()),
                 Err(NotCopied::Spoilt) => {
                     let pieces = Vec::new();
@@ -254,7 +262,7 @@ impl<'a> Worker<'a> {
     /// Puts a large file together.
     fn large(&mut self, n: usize, entry: &Entry, pieces: &[Piece]) -> Result<(), UnpackError> {
         let tree = self.tree;
-        let EntryKind::File { mode, size, sha256 } = entry.kind else {
+        let EntryKind::File { size, sha256, .. } = entry.kind else {
             return Ok(());
         };
         let file = tree.create(entry)?;
@@ -308,7 +316,7 @@ impl<'a> Worker<'a> {
         if at != size || hasher.finish() != sha256 {
             return Err(differs(entry, "its content has another digest"));
         }
-        Ok(tree.close(&file, entry, mode)?)
+        Ok(tree.close(&file, entry)?)
     }
 }
 

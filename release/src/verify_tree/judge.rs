@@ -1,29 +1,33 @@
 //! What should be at a path, and how what is there differs. Pure.
 
 use super::record::{Changes, Stat, Verdict};
-use crate::manifest::{ENVIRONMENT, RESERVED};
+use crate::capabilities;
+use crate::manifest::{ENVIRONMENT, RESERVED, mode_on_disk};
 use crate::unpack::MANIFEST_PATH;
 use rustix::fs::FileType;
 use std::collections::BTreeSet;
+use tamer_core::capability::Capability;
 use tamer_core::digest::Digest;
 use tamer_core::drift::Change;
 use tamer_core::path::walk_order;
 use tamer_core::release::{Entry, EntryKind, Manifest};
 use tamer_kit::hash::Hasher;
 
-/// The permission bits of every directory of a release.
+/// The permission bits of the release's own directory, and of those that the manifest does not list.
 const DIRECTORY_MODE: u32 = 0o555;
 
 /// The permission bits of what the agent keeps in a release for the component's user.
 const OWN_MODE: u32 = 0o640;
 
-/// Whose a release must be: whoever unpacked it.
+/// Whose a release must be: whoever unpacked it, and who may read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owners {
     /// The user.
     pub user: u32,
-    /// The group: one of these two. Some file systems give what is created the group of the directory it
-    /// is created in.
+    /// The group that files and directories were given; `None`: none was.
+    pub group: Option<u32>,
+    /// The group of what was given none: one of these two. Some file systems give what is created the group of
+    /// the directory it is created in.
     pub groups: [u32; 2],
 }
 
@@ -66,8 +70,8 @@ pub(super) enum Inside {
     Unseen,
     /// It is as listed: that was seen to while it was unpacked.
     AsListed,
-    /// A file's content, by SHA-256.
-    Content(Digest),
+    /// A file's content, by SHA-256, and its capabilities, as they are on disk.
+    Content(Digest, Option<Vec<u8>>),
     /// Where a link points to.
     Target(Vec<u8>),
 }
@@ -83,11 +87,6 @@ pub fn shared_target(path: &str) -> String {
 /// The same for a path of which only the bytes are at hand; those that are shared are text.
 fn target_of_shared(path: &[u8]) -> Vec<u8> {
     str::from_utf8(path).map_or_else(|_| Vec::new(), |path| shared_target(path).into_bytes())
-}
-
-/// The permission bits that a file of a release has: nobody writes.
-fn file_mode(listed: u32) -> u32 {
-    listed & 0o555
 }
 
 // === impl Listed ===
@@ -148,6 +147,12 @@ impl<'a> Listed<'a> {
         }
     }
 
+    /// The capabilities that the file at a path should have.
+    pub(super) fn capabilities(&self, path: &[u8]) -> Option<&BTreeSet<Capability>> {
+        let all = &self.manifest().spec.capabilities;
+        all.get(str::from_utf8(path).ok()?)
+    }
+
     /// Every path that must be there, in the order of walking.
     pub(super) fn needed(&self) -> impl Iterator<Item = &[u8]> {
         let entries = &self.manifest().files;
@@ -162,15 +167,17 @@ impl<'a> Listed<'a> {
 
 // === the verdict ===
 
-/// How what is at a path differs from what should be there; `None`: not at all.
+/// How what is at a path differs from what should be there; `None`: not at all. `listed` are the capabilities that
+/// it should have.
 pub(super) fn judge(
     path: &[u8],
     should: Should<'_>,
+    listed: Option<&BTreeSet<Capability>>,
     found: &Stat,
     owners: Option<Owners>,
     inside: &Inside,
 ) -> Option<Verdict> {
-    let changes = changes(path, should, found, owners, inside);
+    let changes = changes(path, should, listed, found, owners, inside);
     (!changes.is_empty()).then(|| Verdict {
         changes,
         evidence: evidence(found, inside),
@@ -180,6 +187,7 @@ pub(super) fn judge(
 fn changes(
     path: &[u8],
     should: Should<'_>,
+    listed: Option<&BTreeSet<Capability>>,
     found: &Stat,
     owners: Option<Owners>,
     inside: &Inside,
@@ -188,9 +196,16 @@ fn changes(
     let kind = FileType::from_raw_mode(found.mode);
     let content = |size: Option<u64>, listed: Digest| {
         size.is_some_and(|size| size != found.size)
-            || matches!(inside, Inside::Content(content) if *content != listed)
+            || matches!(inside, Inside::Content(content, _) if *content != listed)
     };
     let elsewhere = |target: &[u8]| matches!(inside, Inside::Target(there) if there != target);
+    let powers = |listed: Option<&BTreeSet<Capability>>| match inside {
+        Inside::Content(_, found) => {
+            let listed = listed.map(|it| capabilities::encoded(it).to_vec());
+            *found != listed
+        }
+        _ => false,
+    };
     let mut differs = |yes: bool, change| {
         if yes {
             changes.add(change);
@@ -201,14 +216,18 @@ fn changes(
             differs(true, Change::Added);
             return changes;
         }
-        (Should::Directory | Should::Way, FileType::Directory)
-        | (Should::Entry(EntryKind::Directory { .. }), FileType::Directory) => Some(DIRECTORY_MODE),
-        (Should::Entry(EntryKind::File { mode, size, sha256 }), FileType::RegularFile) => {
+        (Should::Directory | Should::Way, FileType::Directory) => Some(DIRECTORY_MODE),
+        (Should::Entry(kind @ EntryKind::Directory { .. }), FileType::Directory) => {
+            Some(mode_on_disk(kind))
+        }
+        (Should::Entry(kind @ EntryKind::File { size, sha256, .. }), FileType::RegularFile) => {
             differs(content(Some(*size), *sha256), Change::Content);
-            Some(file_mode(*mode))
+            differs(powers(listed), Change::Capabilities);
+            Some(mode_on_disk(kind))
         }
         (Should::Manifest(digest), FileType::RegularFile) => {
             differs(content(None, digest), Change::Content);
+            differs(powers(None), Change::Capabilities);
             Some(0o444)
         }
         (Should::Entry(EntryKind::Link { target }), FileType::Symlink) => {
@@ -235,8 +254,17 @@ fn changes(
         mode.is_some_and(|mode| mode != found.mode & 0o7777),
         Change::Mode,
     );
-    // The agent's own file is for the group of the component's user.
-    let of_group = |owners: Owners| should == Should::Own || owners.groups.contains(&found.group);
+    let given = match should {
+        Should::Entry(EntryKind::Directory { .. } | EntryKind::File { .. }) => true,
+        // The release's own directory, and the agent's file for the component's user.
+        Should::Own => true,
+        Should::Directory => path.is_empty(),
+        _ => false,
+    };
+    let of_group = |owners: Owners| match owners.group.filter(|_| given) {
+        Some(group) => group == found.group,
+        None => should == Should::Own || owners.groups.contains(&found.group),
+    };
     let strange = |owners: Owners| owners.user != found.user || !of_group(owners);
     differs(owners.is_some_and(strange), Change::Owner);
     changes
@@ -249,7 +277,10 @@ fn evidence(found: &Stat, inside: &Inside) -> Digest {
         hasher.update(&number.to_le_bytes());
     }
     match inside {
-        Inside::Content(content) => hasher.update(content.as_bytes()),
+        Inside::Content(content, capabilities) => {
+            hasher.update(content.as_bytes());
+            hasher.update(capabilities.as_deref().unwrap_or_default());
+        }
         Inside::Target(target) => hasher.update(target),
         Inside::AsListed => {}
         // What was not read (it is huge, or may not be) is known by what `stat` says of it.

@@ -166,6 +166,7 @@ impl Changes {
             Change::Mode => 16,
             Change::Owner => 32,
             Change::Target => 64,
+            Change::Capabilities => 128,
         }
     }
 }
@@ -473,7 +474,7 @@ impl<'a> Reader<'a> {
 
     fn verdict(&mut self) -> Result<Verdict, Damaged> {
         let changes = Changes(self.byte()?);
-        if changes.is_empty() || changes.0 > 0x7f {
+        if changes.is_empty() {
             return Err(Damaged);
         }
         Ok(Verdict {

@@ -4,6 +4,7 @@ use super::judge::{Held, Inside, Listed, Should, judge};
 use super::record::{Cursor, Entries, Known, Record, Said, Stat, Verdict};
 use super::{Depth, Look, LookError, Outcome};
 use crate::beneath::Beneath;
+use crate::capabilities;
 use crate::manifest;
 use crate::unpack::{self, MANIFEST_PATH};
 use rustix::fd::{AsFd, OwnedFd};
@@ -309,7 +310,14 @@ impl<'a> Walk<'a> {
             _ => Inside::Unseen,
         };
         Ok(Some(Known {
-            verdict: judge(path, should, &stat, self.what.owners, &inside),
+            verdict: judge(
+                path,
+                should,
+                listed.capabilities(path),
+                &stat,
+                self.what.owners,
+                &inside,
+            ),
             stat: Some(stat).filter(|stat| stat.vouches(self.what.now)),
         }))
     }
@@ -344,7 +352,12 @@ impl<'a> Walk<'a> {
                 return Err(Stop::GivenUp);
             }
             match rustix::io::read(file.as_fd(), &mut self.buffer[..]) {
-                Ok(0) => return Ok(Some(Inside::Content(hasher.finish()))),
+                Ok(0) => {
+                    let capabilities = capabilities::of(&file);
+                    let capabilities =
+                        capabilities.map_err(self.beneath.failed("look at", path))?;
+                    return Ok(Some(Inside::Content(hasher.finish(), capabilities)));
+                }
                 Ok(n) => {
                     hasher.update(&self.buffer[..n]);
                     left = left.saturating_sub(n as u64);

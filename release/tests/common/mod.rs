@@ -108,7 +108,7 @@ pub fn make<'a>(root: &Path, tree: impl IntoIterator<Item = (&'a String, &'a Nod
             Node::Link(target) => symlink(target, &path).unwrap(),
             Node::File(bytes, executable) => {
                 fs::write(&path, bytes).unwrap();
-                let mode = if *executable { 0o700 } else { 0o640 };
+                let mode = if *executable { 0o705 } else { 0o624 };
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             }
         }

@@ -50,6 +50,7 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
     );
     page.push_str("\n### `[schema.NAME]`\n\nA database of the application: see [Databases](../databases.md).\n\n");
     keys(&mut page, &schema.keys("SchemaSpec"));
+    files(&mut page);
     page.push_str("\n### Hooks\n\nIn the order in which they run:\n\n");
     words(&mut page, "hook", &application.variants("Hook"));
     hooks(&mut page);
@@ -330,6 +331,33 @@ fn words(page: &mut String, head: &str, variants: &[Variant]) {
         let default = if variant.default { " (default)" } else { "" };
         let _ = writeln!(page, "| `{}`{default} | {} |", variant.word, variant.doc);
     }
+}
+
+fn files(page: &mut String) {
+    page.push_str(
+        "\n### The files of a release\n\n\
+         A release has the files, directories and links below `files`, empty directories too, under any name that Linux\n\
+         takes. Names that are not UTF-8, or that have control characters, are shown escaped: `a\\xff`, `a\\n`. Blocks of\n\
+         zeros take no room on a server.\n\n\
+         Of a file's mode two things count: whether it can be executed, and whether others than its owner and its group\n\
+         may read it. The rest depends on who checked the tree out, and would make another release of the same tree. On a\n\
+         server everything belongs to root and to the primary group of the component's user, and nobody can write to it:\n\n\
+         | in the tree | on a server | who may read it |\n|---|---|---|\n\
+         | a file, `0644` | `0444` | everybody |\n\
+         | a program, `0755` | `0555` | everybody |\n\
+         | a file that others may not read: `0640`, `0600` | `0440` | root, and the user that the component runs as |\n\
+         | a program that others may not read: `0750`, `0700` | `0550` | the same |\n\
+         | a directory | `0555`, or `0550` where others may not read it | |\n\n\
+         So the application can read its own release and never change it. Build with `umask 022`: with another one, what\n\
+         the build makes may be closed to others. An agent that is not root leaves everything its own user and group.\n\n\
+         Not packed are owners, times, access control lists and other extended attributes. Refused are setuid and setgid\n\
+         files, devices, FIFOs, sockets, and links that leave the release. Hard links become files of their own.\n\n\
+         File capabilities are a part of root's power. `tamer pack` refuses a file that has some and is not listed:\n\n\
+         ```toml\n[component.web.capabilities]\n\"bin/server\" = [\"cap_net_bind_service\"]   # may listen on port 80\n```\n\n\
+         What is listed need not be there when the release is built; the agent sets it (`=ep`), where\n\
+         [`capabilities`](#applicationname) in `agent.toml` allows it to the application, and refuses the release otherwise.\n\
+         A file whose capabilities are others than those that are listed is drift.\n",
+    );
 }
 
 fn hooks(page: &mut String) {

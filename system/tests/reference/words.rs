@@ -53,6 +53,7 @@ pub(crate) fn value(ty: &Type) -> String {
         }
         "ComponentPath" => "\"application/component\"",
         "Hook" => "[hook](#hooks)",
+        "Capability" => "[capability](configuration.md#the-files-of-a-release)",
         "EvidenceKind" => "[evidence](#evidence)",
         "OnFailure" => "[on_failure](#on_failure)",
         "OnDrift" => "[on_drift](#on_drift)",
