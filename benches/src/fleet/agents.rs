@@ -3,7 +3,7 @@
 use super::program::{self, Program};
 use anyhow::{Context as _, ensure};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An agent.
 pub struct Agent {
@@ -28,12 +28,29 @@ impl Agent {
                 .arg(place.join("agent.toml")),
         )?;
         keep_two(&place.join("agent.toml"))?;
-        let mut run = program::command("tamer-agent")?;
-        run.arg("run").arg("--config").arg(place.join("agent.toml"));
         Ok(Self {
-            program: Program::start(run, &place.join("log"))?,
+            program: run(&place, "log")?,
             place,
         })
+    }
+
+    /// Ends it, and starts it anew with these lines more in front of its configuration.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_anew(&mut self, more: &str) -> anyhow::Result<()> {
+        let config = self.place.join("agent.toml");
+        let text = fs::read_to_string(&config)?;
+        fs::write(&config, format!("{more}{text}"))?;
+        self.program.end();
+        self.program = run(&self.place, "log-anew")?;
+        Ok(())
+    }
+
+    /// Where the records of the application's releases lie.
+    pub fn records(&self, application: &str) -> PathBuf {
+        let name = format!("state/records/{application}.app.main");
+        self.place.join(name)
     }
 
     /// Demands that the host runs this version of the application's component.
@@ -56,8 +73,20 @@ impl Agent {
     }
 }
 
+/// Starts an agent as its unit does.
+fn run(place: &Path, log: &str) -> anyhow::Result<Program> {
+    const UNIT: &str = include_str!("../../../agent/package/tamer-agent.service");
+    let mut run = program::command("tamer-agent")?;
+    let lines = UNIT
+        .lines()
+        .filter_map(|it| it.strip_prefix("Environment="));
+    run.envs(lines.flat_map(|it| it.split(' ').filter_map(|it| it.split_once('='))));
+    run.arg("run").arg("--config").arg(place.join("agent.toml"));
+    Program::start(run, &place.join(log))
+}
+
 /// Thirty hosts share one tmpfs: only the release that runs and one more stay.
-fn keep_two(config: &std::path::Path) -> anyhow::Result<()> {
+fn keep_two(config: &Path) -> anyhow::Result<()> {
     let text = fs::read_to_string(config)?;
     let kept = text.replacen("# keep = 5", "keep = 2", 1);
     ensure!(kept != text, "{} has no line for `keep`", config.display());

@@ -28,13 +28,18 @@ impl Program {
     pub fn id(&self) -> u32 {
         self.0.id()
     }
+
+    /// Ends it.
+    pub(super) fn end(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.end();
     }
 }
 
