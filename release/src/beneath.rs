@@ -87,7 +87,8 @@ impl Beneath {
             .map_err(self.failed("link", path))
     }
 
-    fn open_dir(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+    /// The same, for who knows what to make of an error.
+    pub(crate) fn open_dir(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
         self.at(path, DIRECTORY, Mode::empty())
     }

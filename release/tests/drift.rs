@@ -536,10 +536,14 @@ fn what_was_changed_a_moment_ago_is_not_vouched_for() {
         let about = fs::metadata(site.at.join("five")).unwrap();
         Moment((about.ctime() * 1000 + about.ctime_nsec() / 1_000_000 + ahead) as u64)
     };
-    let (record, _) = site.look(Depth::Unpacked, None, now(10));
+    let (record, _) = site.look(fast(), None, now(10));
     let (_, read) = site.look(fast(), Some(&record), later());
     assert!(read > 0);
-    let (record, _) = site.look(Depth::Unpacked, None, now(3_000));
+    let (record, _) = site.look(fast(), None, now(3_000));
+    let (_, read) = site.look(fast(), Some(&record), later());
+    assert_eq!(read, 0);
+    // But nobody else has had what was unpacked just now.
+    let (record, _) = site.look(Depth::Unpacked, None, now(0));
     let (_, read) = site.look(fast(), Some(&record), later());
     assert_eq!(read, 0);
 }

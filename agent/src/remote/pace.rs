@@ -5,10 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A transfer of fewer bytes begins at once: that is what most updates are.
-const SMALL: u64 = 1 << 20;
+/// A transfer of fewer bytes begins at once: that is what updates are, and most first releases. The wait would
+/// take as long as they do.
+const SMALL: u64 = 32 << 20;
 
-/// The wait before a larger one grows with it, up to so much for each MiB.
+/// The wait before a larger one grows with what is beyond that, up to so much for each MiB.
 const PER_MIB: Duration = Duration::from_millis(20);
 
 /// The longest wait.
@@ -17,10 +18,7 @@ const LONGEST: Duration = Duration::from_secs(3);
 /// How long to wait before so many bytes are fetched, so that hosts that were told at once do not ask at once.
 /// `random` is between 0 and 1.
 pub(super) fn jitter(bytes: u64, random: f64) -> Duration {
-    if bytes <= SMALL {
-        return Duration::ZERO;
-    }
-    let mibs = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+    let mibs = u32::try_from(bytes.saturating_sub(SMALL) >> 20).unwrap_or(u32::MAX);
     let most = PER_MIB.saturating_mul(mibs).min(LONGEST);
     most.mul_f64(random.clamp(0.0, 1.0))
 }
@@ -103,8 +101,8 @@ mod tests {
 
     #[test]
     fn only_large_transfers_wait_and_none_for_long() {
-        assert_eq!(jitter(1 << 20, 1.0), Duration::ZERO);
-        assert_eq!(jitter(10 << 20, 0.5), Duration::from_millis(100));
+        assert_eq!(jitter(32 << 20, 1.0), Duration::ZERO);
+        assert_eq!(jitter(42 << 20, 0.5), Duration::from_millis(100));
         assert_eq!(jitter(u64::MAX, 1.0), Duration::from_secs(3));
     }
 }

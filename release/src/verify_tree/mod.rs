@@ -8,7 +8,8 @@
 //!
 //! A *record* makes looking again cheap: what `stat` says of a path is exactly what it said when the path was
 //! judged, down to the change time, which nobody can set; then the verdict stands. Everything else is judged
-//! anew by content, mode, owner and link target. The record is a hint: without it everything is read.
+//! anew by content, mode, owner and link target. A directory of which this is true has the names that it had, so it
+//! is not even opened. The record is a hint: without it everything is read.
 //!
 //! A path that the component shares may be absent, or a link as [`shared_target`] says; the directories on
 //! the way to it may be there although the manifest lists none.
@@ -52,7 +53,7 @@ pub struct Look<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Depth {
     /// It was unpacked just now, and its content was verified on the way: content of the right size is
-    /// taken to be right.
+    /// taken to be right, and nobody else has changed it yet.
     Unpacked,
     /// What the record vouches for is not read.
     Fast,

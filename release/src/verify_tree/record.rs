@@ -108,12 +108,13 @@ impl Stat {
     pub(super) fn vouches(&self, now: Moment) -> bool {
         let milliseconds =
             i128::from(self.changed.seconds) * 1_000 + i128::from(self.changed.nanos / 1_000_000);
-        let margin = if self.changed.nanos == 0 {
-            COARSE
-        } else {
-            TICKS
-        };
+        let margin = if self.is_fine() { TICKS } else { COARSE };
         milliseconds + i128::from(margin) <= i128::from(now.0)
+    }
+
+    /// Whether the change time has a fraction of a second.
+    pub(super) fn is_fine(&self) -> bool {
+        self.changed.nanos != 0
     }
 }
 

@@ -3,7 +3,7 @@
 use super::judge::{Held, Inside, Listed, Should, judge};
 use super::record::{Cursor, Entries, Known, Record, Said, Stat, Verdict};
 use super::{Depth, Look, LookError, Outcome};
-use crate::beneath::Beneath;
+use crate::beneath::{Beneath, split};
 use crate::capabilities;
 use crate::manifest;
 use crate::unpack::{self, MANIFEST_PATH};
@@ -25,6 +25,10 @@ const MAX_EVIDENCE: u64 = 16 << 20;
 
 /// How deep the tree is followed: an open directory for each level.
 const MAX_DEPTH: usize = 256;
+
+/// Paths from the release's directory on are looked up whole while their directory's is so long at most: the
+/// kernel takes 4,096 bytes, and a name has 255.
+const MAX_WHOLE: usize = 4096 - 256;
 
 /// How much is read at once.
 const CHUNK: usize = 128 << 10;
@@ -160,8 +164,40 @@ impl<'a> Walk<'a> {
     fn root(&mut self) -> Result<(), Stop> {
         let fd = self.beneath.dir(b"")?;
         let found = rustix::fs::fstat(&fd).map_err(self.beneath.failed("look at", b""))?;
-        self.entry(b"", &fd, c".", &found)?;
-        self.dir(b"", fd, 0)
+        match self.entry(b"", Some((&fd, c".")), &found)? && self.knows_more_of(b"") {
+            true => self.unchanged(b"", 0),
+            false => self.dir(b"", fd, 0),
+        }
+    }
+
+    /// Everything in a directory in which nothing was added, removed or renamed since it was recorded, as its
+    /// change time says: the record has its names, and it need not be opened.
+    fn unchanged(&mut self, dir: &[u8], depth: usize) -> Result<(), Stop> {
+        while self.knows_more_of(dir)
+            && let Some((path, known)) = self.before.as_ref().map(Cursor::here)
+        {
+            if known.is_removed() {
+                self.pass();
+                continue;
+            }
+            let path = path.to_vec();
+            match rustix::fs::statat(self.beneath.root(), &path[..], AtFlags::SYMLINK_NOFOLLOW) {
+                // Gone this moment, or something on the way to it is.
+                Err(Errno::NOENT | Errno::NOTDIR) => self.pass(),
+                found => {
+                    let found = found.map_err(self.beneath.failed("look at", &path))?;
+                    self.visit(&path, None, &found, depth)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the next path that the record knows is below this directory.
+    fn knows_more_of(&self, dir: &[u8]) -> bool {
+        let next = self.before.as_ref().map(|before| before.here().0);
+        let rest = next.and_then(|path| path.strip_prefix(dir));
+        rest.is_some_and(|rest| dir.is_empty() || rest.starts_with(b"/"))
     }
 
     /// Everything in a directory, in order.
@@ -184,30 +220,49 @@ impl<'a> Walk<'a> {
                 Err(Errno::NOENT) => continue,
                 found => found.map_err(self.beneath.failed("look at", &path))?,
             };
-            let kind = FileType::from_raw_mode(found.st_mode);
-            self.entry(&path, &fd, &name, &found)?;
-            if kind != FileType::Directory {
-                continue;
-            }
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(&fd, &name, flags, Mode::empty()) {
-                Ok(below) if depth < MAX_DEPTH => self.dir(&path, below, depth + 1)?,
-                Ok(_) | Err(Errno::ACCESS) => self.unread.push([&path[..], b"/"].concat()),
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(e) => return Err(self.beneath.failed("open", &path)(e).into()),
-            }
+            self.visit(&path, Some((&fd, &name)), &found, depth)?;
         }
         Ok(())
     }
 
-    /// What is at a path: as the record says, or judged.
+    /// A path, and what is below it.
+    fn visit(
+        &mut self,
+        path: &[u8],
+        at: Option<(&OwnedFd, &CStr)>,
+        found: &rustix::fs::Stat,
+        depth: usize,
+    ) -> Result<(), Stop> {
+        let as_recorded = self.entry(path, at, found)?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
+            return Ok(());
+        }
+        // One without anything in it may be one that nobody could look into.
+        if as_recorded && self.knows_more_of(path) && path.len() <= MAX_WHOLE {
+            return self.unchanged(path, depth + 1);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = match at {
+            Some((dir, name)) => rustix::fs::openat(dir, name, flags, Mode::empty()),
+            None => self.beneath.open_dir(path),
+        };
+        match opened {
+            Ok(below) if depth < MAX_DEPTH => self.dir(path, below, depth + 1)?,
+            Ok(_) | Err(Errno::ACCESS) => self.unread.push([path, b"/"].concat()),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            Err(e) => return Err(self.beneath.failed("open", path)(e).into()),
+        }
+        Ok(())
+    }
+
+    /// What is at a path: as the record says, or judged. `at` is its directory and its name there, where that is
+    /// open. Gives whether nothing about the path has changed since it was recorded, where that is believed.
     fn entry(
         &mut self,
         path: &[u8],
-        dir: &OwnedFd,
-        name: &CStr,
+        at: Option<(&OwnedFd, &CStr)>,
         found: &rustix::fs::Stat,
-    ) -> Result<(), Stop> {
+    ) -> Result<bool, Stop> {
         if let Depth::Full { .. } = self.what.depth
             && (self.pace)(0).is_break()
         {
@@ -224,14 +279,29 @@ impl<'a> Walk<'a> {
             }
         };
         match known.filter(|known| trusted && known.stat == Some(stat)) {
-            Some(known) => self.entries.push(path, &known),
+            Some(known) => {
+                self.entries.push(path, &known);
+                Ok(self.what.depth == Depth::Fast)
+            }
             None => {
-                if let Some(judged) = self.judged(path, dir, name, stat)? {
+                let judged = match at {
+                    Some((dir, name)) => self.judged(path, dir, name, stat)?,
+                    None => {
+                        let (above, name) = split(path);
+                        let name = CString::new(name).unwrap_or_default();
+                        match self.beneath.open_dir(above) {
+                            Ok(dir) => self.judged(path, &dir, &name, stat)?,
+                            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
+                            Err(e) => return Err(self.beneath.failed("open", above)(e).into()),
+                        }
+                    }
+                };
+                if let Some(judged) = judged {
                     self.entries.push(path, &judged);
                 }
+                Ok(false)
             }
         }
-        Ok(())
     }
 
     /// What the record knows of a path; paths come in the record's order.
@@ -318,7 +388,10 @@ impl<'a> Walk<'a> {
                 self.what.owners,
                 &inside,
             ),
-            stat: Some(stat).filter(|stat| stat.vouches(self.what.now)),
+            stat: Some(stat).filter(|stat| match self.what.depth {
+                Depth::Unpacked => stat.is_fine(),
+                _ => stat.vouches(self.what.now),
+            }),
         }))
     }
 
