@@ -332,6 +332,14 @@ impl Converge {
             Event::Migrated(slot, id, status) => self.note_migration(&slot, id, status),
             Event::Staged(slot, release, outcome) => {
                 self.staging = None;
+                // What was unpacked just now need not be read to be known.
+                if let Ok(staged) = &outcome
+                    && let Some(installed) = &staged.installed
+                {
+                    let name = staged.name.clone();
+                    let on_disk = &mut self.state(&slot).installed;
+                    on_disk.insert(name, Arc::clone(installed));
+                }
                 self.rescan(&slot).await;
                 if !matches!(&outcome, Err(why) if why.kind == FailureKind::Interrupted) {
                     self.state(&slot).staged(release, outcome);

@@ -60,10 +60,12 @@ pub struct StageJob {
 }
 
 /// What came of a staging.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Staged {
     /// The release's directory.
     pub name: String,
+    /// What it is, where it was unpacked just now.
+    pub installed: Option<Arc<Installed>>,
     /// What differs from its manifest; `None` for a release that is whole.
     pub drift: Option<Drift>,
 }
@@ -108,14 +110,16 @@ impl Stager {
             }
             fail_at(step.name(), "after");
         }
-        if job.steps.contains(&Step::Unpack) {
-            self.record_unpacked(job, &way).await?;
-        }
+        let installed = match job.steps.contains(&Step::Unpack) {
+            true => Some(self.record_unpacked(job, &way).await?),
+            false => None,
+        };
         if way.drift.is_none() {
             self.accept(job, &way).await?;
         }
         Ok(Staged {
             name: way.name.unwrap_or_default(),
+            installed,
             drift: way.drift,
         })
     }
@@ -254,19 +258,19 @@ impl Stager {
 
     /// Records what a release looks like that was unpacked just now: what was verified on the way is not read
     /// again for that. Without a record the first look reads everything, so a failure costs no more than that.
-    async fn record_unpacked(&self, job: &StageJob, way: &Way) -> Result<(), Failure> {
+    async fn record_unpacked(&self, job: &StageJob, way: &Way) -> Result<Arc<Installed>, Failure> {
         let verified = Arc::clone(known(way.verified.as_ref())?);
-        let installed = Installed {
+        let installed = Arc::new(Installed {
             release: job.release.clone(),
             name: known(way.name.as_ref())?.clone(),
             seq: job.next_seq,
             spec: verified.manifest.spec.clone(),
-        };
+        });
         let tree = self.tree(&job.slot, &known(way.place.as_ref())?.root, &installed);
         if let Err(why) = blocking(move || tree.unpacked(&verified.manifest)).await {
             tracing::warn!(release = %job.release, %why, "not recorded");
         }
-        Ok(())
+        Ok(installed)
     }
 
     /// Notes that the release was accepted here. Only what was verified in this staging is new.

