@@ -141,6 +141,58 @@ async fn a_release_that_was_edited_before_it_ran_does_not_run_and_is_made_anew()
     agent.stop().await;
 }
 
+/// Nobody asks for it, and nobody waits for it.
+#[tokio::test]
+async fn what_is_kept_and_what_the_agent_adds_are_looked_at_again_and_made_again() {
+    let (_dir, site) = an_attentive_site();
+    let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
+    let mut agent = Agent::start(site.hands()).await;
+    agent.grant(1, Some(&one), Purpose::Forward).await;
+    let kept = fs::canonicalize(site.root().join("current")).unwrap();
+    let desired = told(2, &two, |it| it.components[0].keep = vec![one.manifest]);
+    agent.desired.send_replace(Some(desired));
+    agent.ended(2).await;
+    let (page, own) = (kept.join("page.html"), ".tamer/environment");
+    let deployed = fs::read(&page).unwrap();
+    fs::set_permissions(&page, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&page, "by hand").unwrap();
+    let running = fs::canonicalize(site.root().join("current")).unwrap();
+    let told = fs::read(running.join(own)).unwrap();
+    fs::write(running.join(own), "TAMER_VERSION=9").unwrap();
+    let releases = site.root().join("releases");
+    let again = || {
+        let mut pages = fs::read_dir(&releases).unwrap().flatten();
+        let one = pages.find(|it| it.file_name().to_string_lossy().contains("-1.0.0-"));
+        let page = one.map(|it| it.path().join("page.html"));
+        page.is_some_and(|page| fs::read(page).is_ok_and(|it| it == deployed))
+            && fs::read(running.join(own)).unwrap() == told
+    };
+    tamer_system::until("both to be made again", || again().then_some(()));
+    fs::remove_file(running.join(own)).unwrap();
+    tamer_system::until("it to be made again", || {
+        running.join(own).exists().then_some(())
+    });
+    assert_eq!(site.running().as_deref(), Some("2.0.0"));
+    agent.stop().await;
+}
+
+/// The interval is an hour. Going back waits for no look; `current` was touched, so it is looked afterwards.
+#[tokio::test]
+async fn what_was_gone_back_to_is_looked_at_at_once() {
+    let (_dir, site) = a_site();
+    let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
+    let mut agent = Agent::start(site.hands()).await;
+    agent.grant(1, Some(&one), Purpose::Forward).await;
+    let page = fs::canonicalize(site.root().join("current/page.html")).unwrap();
+    agent.grant(2, Some(&two), Purpose::Forward).await;
+    fs::set_permissions(&page, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&page, "by hand").unwrap();
+    let report = agent.grant(3, Some(&one), Purpose::Back).await;
+    assert_eq!(*status(&report), Done);
+    agent.until("seen", |it| it.drift.is_some()).await;
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn what_is_touched_is_looked_at_at_once() {
     let (_dir, site) = a_site();

@@ -60,8 +60,8 @@ prop_compose! {
 prop_compose! {
     fn on_disk()(n in 0u8..8, seq in 1u64..20, accepted in prop::bool::weighted(0.8),
         whole in prop::sample::select(vec![Some(true), Some(true), Some(true), Some(false), None]),
-        linked in prop::bool::weighted(0.8), shape in shape()) -> OnDisk {
-        OnDisk { release: release(n), name: format!("{seq}-{n}"), seq, accepted, whole, linked, shape }
+        linked in prop::bool::weighted(0.8), stale in prop::bool::weighted(0.2), shape in shape()) -> OnDisk {
+        OnDisk { release: release(n), name: format!("{seq}-{n}"), seq, accepted, whole, linked, stale, shape }
     }
 }
 
@@ -242,7 +242,7 @@ proptest! {
             facts.on_disk.retain(|it| it.release != staging.release);
             facts.on_disk.push(OnDisk {
                 release: staging.release, name: format!("new-{round}"), seq: 99, accepted: true,
-                whole: Some(true), linked: true, shape: Shape::default(),
+                whole: Some(true), linked: true, stale: false, shape: Shape::default(),
             });
         }
         for named in wanted.run.iter().chain(&wanted.stage) {

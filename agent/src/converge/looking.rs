@@ -140,6 +140,7 @@ impl Converge {
         state.looking.under_way = Some(Arc::clone(&stop));
         if due == Due::Fast {
             state.looking.fast_at = Some(now + interval);
+            state.look_again();
         }
         let until = state
             .looking

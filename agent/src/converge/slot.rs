@@ -34,6 +34,8 @@ pub(super) struct SlotState {
     pub(super) current: Current,
     /// What differs from the manifest, for each release that was compared since the start, by name.
     pub(super) drift: BTreeMap<String, Option<Drift>>,
+    /// Those of them that are to be looked at again.
+    pub(super) stale: BTreeSet<Digest>,
     /// When the running release is compared again, and what is done about what differs.
     pub(super) looking: Looking,
     /// The activation under way.
@@ -69,6 +71,7 @@ impl Default for SlotState {
             linked: BTreeSet::new(),
             current: Current::Nothing,
             drift: BTreeMap::new(),
+            stale: BTreeSet::new(),
             looking: Looking::default(),
             working: None,
             migration: Migration::default(),
@@ -94,6 +97,7 @@ impl SlotState {
                 accepted: self.accepted.contains(&it.release.manifest),
                 whole: self.drift.get(&it.name).map(Option::is_none),
                 linked: self.linked.contains(&it.name),
+                stale: self.stale.contains(&it.release.manifest),
                 shape: Shape::from(&it.spec),
             })
             .collect();
@@ -137,6 +141,16 @@ impl SlotState {
             .collect();
         let installed = &self.installed;
         self.drift.retain(|name, _| installed.contains_key(name));
+        self.stale.retain(|manifest| {
+            installed
+                .values()
+                .any(|it| it.release.manifest == *manifest)
+        });
+    }
+
+    /// It is time to look at all releases on disk again.
+    pub(super) fn look_again(&mut self) {
+        self.stale = (self.installed.values().map(|it| it.release.manifest)).collect();
     }
 
     /// The release on disk with this digest.
@@ -154,10 +168,13 @@ impl SlotState {
 
     /// Notes what came of a staging.
     pub(super) fn staged(&mut self, release: Digest, outcome: Result<Staged, Failure>) {
+        self.stale.remove(&release);
         match outcome {
             Ok(staged) => {
                 self.failed.remove(&release);
-                self.drift.insert(staged.name, staged.drift);
+                if let Some(seen) = staged.seen {
+                    self.drift.insert(staged.name, seen);
+                }
             }
             Err(failure) => {
                 tracing::warn!(release = %release.short(), %failure, "not staged");

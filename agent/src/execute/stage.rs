@@ -66,8 +66,8 @@ pub struct Staged {
     pub name: String,
     /// What it is, where it was unpacked just now.
     pub installed: Option<Arc<Installed>>,
-    /// What differs from its manifest; `None` for a release that is whole.
-    pub drift: Option<Drift>,
+    /// What differs from its manifest, `None` for a release that is whole; `None` where it was not looked at.
+    pub seen: Option<Option<Drift>>,
 }
 
 /// What is known on the way.
@@ -109,6 +109,10 @@ impl Stager {
                 ));
             }
             fail_at(step.name(), "after");
+            // What was edited is left as it is: there is another plan for that.
+            if way.drift.is_some() {
+                break;
+            }
         }
         let installed = match job.steps.contains(&Step::Unpack) {
             true => Some(self.record_unpacked(job, &way).await?),
@@ -117,10 +121,11 @@ impl Stager {
         if way.drift.is_none() {
             self.accept(job, &way).await?;
         }
+        let looked = installed.is_some() || job.steps.contains(&Step::Inspect);
         Ok(Staged {
             name: way.name.unwrap_or_default(),
             installed,
-            drift: way.drift,
+            seen: looked.then_some(way.drift),
         })
     }
 

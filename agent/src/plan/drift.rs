@@ -73,6 +73,7 @@ mod tests {
                 accepted: true,
                 whole: Some(false),
                 linked: true,
+                stale: false,
                 shape: Shape::default(),
             }],
             current: Current::Release(release(7)),

@@ -130,6 +130,7 @@ mod tests {
             accepted: ready,
             whole: Some(true),
             linked: true,
+            stale: false,
             shape: Shape::default(),
         };
         Facts {

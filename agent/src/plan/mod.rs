@@ -124,6 +124,8 @@ pub struct OnDisk {
     pub whole: Option<bool>,
     /// Whether its shared paths are linked.
     pub linked: bool,
+    /// Whether it is time to look at it again. Until that is done, what was seen last holds.
+    pub stale: bool,
     /// What matters of its manifest.
     pub shape: Shape,
 }

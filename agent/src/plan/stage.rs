@@ -69,7 +69,8 @@ fn missing(release: &ReleaseRef, facts: &Facts) -> Result<Vec<Step>, Failure> {
     }
     // The running release is compared from time to time anyway.
     let running = facts.running() == Some(release);
-    if (on_disk.whole.is_none() && !running) || !on_disk.accepted {
+    let stale = on_disk.stale && !facts.switching;
+    if ((on_disk.whole.is_none() || stale) && !running) || !on_disk.accepted {
         steps.push(Step::Inspect);
     }
     // A release that runs is never taken away under its own feet: it stays, and is reported as drift. So does
@@ -86,7 +87,8 @@ fn missing(release: &ReleaseRef, facts: &Facts) -> Result<Vec<Step>, Failure> {
             Step::LinkShared,
         ]);
     }
-    if !on_disk.linked {
+    // Whoever removed a link, or changed what the agent wrote, changed nothing that was deployed: it is made again.
+    if !on_disk.linked || stale {
         steps.push(Step::LinkShared);
     }
     Ok(steps)
@@ -113,6 +115,7 @@ mod tests {
             accepted: true,
             whole,
             linked: true,
+            stale: false,
             shape: Shape::default(),
         }
     }
@@ -185,6 +188,19 @@ mod tests {
         let two = || Current::Release(release(2));
         assert_eq!(said(&[2, 1], edited(), two()), [(1, anew)]);
         assert_eq!(said_in(true, &[2, 1], edited(), two()), []);
+        // Time to look again.
+        let stale = |n| OnDisk {
+            stale: true,
+            ..on_disk(n, Some(true))
+        };
+        assert_eq!(
+            said(&[2, 1], vec![stale(1), stale(2)], two()),
+            [
+                (2, vec!["link-shared"]),
+                (1, vec!["inspect", "link-shared"])
+            ]
+        );
+        assert_eq!(said_in(true, &[2, 1], vec![stale(1), stale(2)], two()), []);
         // Kept for going back: looked at if it is there, never fetched.
         assert_eq!(
             said(&[], vec![on_disk(9, None)], Current::Nothing),
