@@ -51,8 +51,11 @@ pub struct Shown<'a>(pub &'a [u8]);
 
 /// The order in which a walk meets paths: what lies below a directory comes right after it.
 pub fn walk_order(a: &[u8], b: &[u8]) -> Ordering {
-    // No name has a zero byte in it, so the end of a name comes before everything.
-    let plain = |byte: u8| if byte == b'/' { 0 } else { byte };
+    // The end of a name comes before everything, also before a zero byte, which only what was not judged has.
+    let plain = |byte: u8| match byte {
+        b'/' => 0,
+        byte => u16::from(byte) + 1,
+    };
     match a.iter().zip(b).position(|(x, y)| x != y) {
         Some(at) => plain(a[at]).cmp(&plain(b[at])),
         None => a.len().cmp(&b.len()),
@@ -445,6 +448,16 @@ mod tests {
             prop_assert_eq!(&TreePath::from_shown(&shown).unwrap(), &a);
             prop_assert_eq!(shown == b.to_string(), a == b);
             prop_assert_eq!(json == serde_json::to_string(&b).unwrap(), a == b);
+        }
+
+        /// Also of what was not judged yet.
+        #[test]
+        fn only_what_is_equal_is_equal_in_order(
+            a in prop::collection::vec(prop::sample::select(b"/\0\x01a".to_vec()), 0..4),
+            b in prop::collection::vec(prop::sample::select(b"/\0\x01a".to_vec()), 0..4),
+        ) {
+            prop_assert_eq!(walk_order(&a, &b).is_eq(), a == b);
+            prop_assert_eq!(walk_order(&a, &b), walk_order(&b, &a).reverse());
         }
 
         #[test]
