@@ -1,5 +1,5 @@
 //! Manifests on their way: kept in a file without a name while they come, and read from there. A manifest's text
-//! is several times as long as what it says, so it is never held in memory.
+//! is several times as long as what it says, so a long one is never held in memory.
 
 use super::http::Http;
 use crate::allowed::failure;

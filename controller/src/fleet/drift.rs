@@ -199,15 +199,19 @@ pub(crate) mod tests {
         }
     }
 
-    /// `web-1` of production, where something was changed by hand.
-    pub(crate) fn drifting() -> (Fleet, TargetKey, HostName) {
-        let mut fleet = Fleet::new(1, None);
-        let key = TargetKey {
+    fn key() -> TargetKey {
+        TargetKey {
             environment: "production".parse().unwrap(),
             application: "shop".parse().unwrap(),
             component: "web".parse().unwrap(),
             pool: Default::default(),
-        };
+        }
+    }
+
+    /// `web-1` of production, where something was changed by hand.
+    pub(crate) fn drifting() -> (Fleet, TargetKey, HostName) {
+        let mut fleet = Fleet::new(1, None);
+        let key = key();
         let web: HostName = "web-1".parse().unwrap();
         let mut target = Target::new(key.clone(), Policy::default());
         target.hosts.insert(web.clone(), Host::new(Moment(0)));
@@ -256,12 +260,7 @@ pub(crate) mod tests {
     #[test]
     fn what_was_said_of_a_machine_goes_with_it() {
         let mut fleet = Fleet::new(1, None);
-        let key = TargetKey {
-            environment: "production".parse().unwrap(),
-            application: "shop".parse().unwrap(),
-            component: "web".parse().unwrap(),
-            pool: Default::default(),
-        };
+        let key = key();
         let word = Word {
             way: Way::Adopt,
             digest: Digest::new([1; 32]),

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tamer_core::moment::Moment;
 use tamer_kit::durable::{self, FileError};
-use tamer_kit::hash::{Hasher, HashingReader};
+use tamer_kit::hash::{HashingReader, HashingWriter};
 
 const MAGIC: &[u8; 8] = b"TAMERBK1";
 const SUFFIX: &str = ".tamer-backup";
@@ -73,10 +73,7 @@ fn write(store: &dyn Store, path: &Path, epoch: u64, now: Moment) -> Result<u64,
         .mode(0o600)
         .open(path)
         .map_err(io)?;
-    let mut out = Hashed {
-        inner: BufWriter::new(file),
-        hasher: Hasher::default(),
-    };
+    let mut out = HashingWriter::new(BufWriter::new(file));
     out.write_all(MAGIC).map_err(io)?;
     out.write_all(&epoch.to_le_bytes()).map_err(io)?;
     out.write_all(&now.0.to_le_bytes()).map_err(io)?;
@@ -98,8 +95,8 @@ fn write(store: &dyn Store, path: &Path, epoch: u64, now: Moment) -> Result<u64,
         out.write_all(&[0])?;
         out.write_all(&objects.to_le_bytes())?;
         out.write_all(&revision.to_le_bytes())?;
-        let Hashed { mut inner, hasher } = out;
-        inner.write_all(hasher.finish().as_bytes())?;
+        let (mut inner, digest) = out.finish();
+        inner.write_all(digest.as_bytes())?;
         inner.into_inner().map_err(io::Error::from)?.sync_all()
     })();
     end.map_err(io)?;
@@ -267,21 +264,4 @@ fn number(bytes: &[u8]) -> u64 {
     let mut wide = [0; 8];
     wide[..bytes.len()].copy_from_slice(bytes);
     u64::from_le_bytes(wide)
-}
-
-struct Hashed<W> {
-    inner: W,
-    hasher: Hasher,
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..n]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! The bytes are JSON without white space, keys in the order of the types in `tamer_core::release`, sets and
 //! maps sorted. SHA-256 of these bytes is the release's identity. A manifest has no other spelling: one that was
-//! read is written as the same bytes again, so that nobody needs to hold its text, which is much longer than
+//! read is written as the same bytes again, so that nobody needs to keep its text, which is much longer than
 //! what it says.
 
 mod judge;
@@ -18,7 +18,7 @@ use std::io;
 use tamer_core::digest::Digest;
 use tamer_core::path::BadPath;
 use tamer_core::release::{EntryKind, FORMAT, MAX_MANIFEST, Manifest};
-use tamer_kit::hash::{Hasher, sha256};
+use tamer_kit::hash::{HashingWriter, sha256};
 
 /// The features that this code knows: what a manifest may demand in `requires`.
 pub const SUPPORTED_FEATURES: &[&str] = &[CAPABILITIES, SCHEMA];
@@ -102,39 +102,17 @@ pub fn to_bytes(manifest: &Manifest) -> Vec<u8> {
 /// # Errors
 /// The writer's.
 pub fn write(manifest: &Manifest, to: impl io::Write) -> io::Result<Digest> {
-    let hashed = Hashed {
-        inner: to,
-        hasher: Hasher::default(),
-    };
     // Many small pieces are hashed together.
-    let mut text = io::BufWriter::with_capacity(64 << 10, hashed);
+    let mut text = io::BufWriter::with_capacity(64 << 10, HashingWriter::new(to));
     serde_json::to_writer(&mut text, manifest)?;
     let hashed = text.into_inner().map_err(io::IntoInnerError::into_error)?;
-    Ok(hashed.hasher.finish())
+    Ok(hashed.finish().1)
 }
 
 /// The digest of the manifest's bytes: the release's identity.
 pub fn digest(manifest: &Manifest) -> Digest {
     // Nothing is written, so nothing fails.
     write(manifest, io::sink()).unwrap_or_else(|_| sha256(&[]))
-}
-
-/// Hashes what is written through it.
-struct Hashed<W> {
-    inner: W,
-    hasher: Hasher,
-}
-
-impl<W: io::Write> io::Write for Hashed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..n]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }
 
 /// Reads a manifest and judges it, see [`validate`].

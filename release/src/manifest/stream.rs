@@ -1,6 +1,6 @@
 //! Manifests read as they come: the whole value, or what one caller wants of them while the rest passes by.
 //!
-//! A long text is never held; a short one is, because it is read three times as fast. Whoever reads one hashes it
+//! A long text is never held; a short one is, because it is read quicker so. Whoever reads one hashes it
 //! on the way, and believes it only when the digest is the one that was wanted.
 
 use super::{Head, ManifestError, digest, known, validate};

@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `judge` | pure: what should be at a path, and how what is there differs |
+//! | `merge` | pure: two lists of paths become one |
 //! | [`record`] | what every path looked like when it was judged last, as a small file |
 //! | `walk` | goes through the tree, compares with the record, reads what the record does not vouch for |
 //!
@@ -15,6 +16,7 @@
 //! the way to it may be there although the manifest lists none.
 
 mod judge;
+mod merge;
 pub mod record;
 mod walk;
 

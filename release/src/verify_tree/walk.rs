@@ -1,6 +1,7 @@
 //! Goes through a release, and judges what its record does not vouch for.
 
 use super::judge::{Held, Inside, Listed, Should, judge};
+use super::merge::{merged, with_what_was_not_met};
 use super::record::{Cursor, Entries, Known, Record, Said, Stat, Verdict};
 use super::{Depth, Look, LookError, Outcome};
 use crate::beneath::{Beneath, split};
@@ -94,32 +95,6 @@ pub(super) fn look(
         }
         Err(Stop::Failed(error)) => Err(error),
     }
-}
-
-/// What was seen, and all else that the record knows, in order. What it knows and nobody met is kept as it is:
-/// it may be known to be missing, and if not, the next look misses it.
-fn with_what_was_not_met(seen: &Entries, before: &Entries) -> Entries {
-    let mut entries = Entries::default();
-    let mut older = before.cursor();
-    let mut left = older.next().is_some();
-    let mut cursor = seen.cursor();
-    while let Some((path, known)) = cursor.next() {
-        while left && walk_order(older.here().0, path).is_lt() {
-            let (path, known) = older.here();
-            entries.push(path, known);
-            left = older.next().is_some();
-        }
-        if left && older.here().0 == path {
-            left = older.next().is_some();
-        }
-        entries.push(path, known);
-    }
-    while left {
-        let (path, known) = older.here();
-        entries.push(path, known);
-        left = older.next().is_some();
-    }
-    entries
 }
 
 /// Why a walk ends early.
@@ -504,26 +479,6 @@ impl<'a> Walk<'a> {
         }
         Ok(merged(seen, missing))
     }
-}
-
-/// Both in one, in the order of walking.
-fn merged(seen: Entries, missing: Vec<(Vec<u8>, Known)>) -> Entries {
-    if missing.is_empty() {
-        return seen;
-    }
-    let mut all = Entries::default();
-    let mut missing = missing.into_iter().peekable();
-    let mut cursor = seen.cursor();
-    while let Some((path, known)) = cursor.next() {
-        while let Some((gone, known)) = missing.next_if(|it| walk_order(&it.0, path).is_lt()) {
-            all.push(&gone, &known);
-        }
-        all.push(path, known);
-    }
-    for (gone, known) in missing {
-        all.push(&gone, &known);
-    }
-    all
 }
 
 /// The manifest on disk is not the signed one.
