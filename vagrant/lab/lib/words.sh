@@ -144,11 +144,14 @@ publish() {
             ;;
         notes)
             cp "$checkout/examples/django-notes/tamer.toml" "$directory/"
-            # Django is fetched once for all runs.
+            # Django is fetched once for all runs; another lab may be at it.
             mkdir -p "$cache/notes"
-            "$checkout/examples/django-notes/build" "${notes_options[@]}" "$version" "$cache/notes"
-            rm -rf -- "$directory/dist"
-            cp -R "$cache/notes/dist" "$directory/"
+            {
+                flock 7
+                "$checkout/examples/django-notes/build" "${notes_options[@]}" "$version" "$cache/notes" 7>&-
+                rm -rf -- "$directory/dist"
+                cp -R "$cache/notes/dist" "$directory/"
+            } 7>"$cache/notes.lock"
             [ "${3-}" != --broken ] || rm "$directory/dist/notes/urls.py"
             ;;
     esac
