@@ -1,4 +1,4 @@
-//! Uploads: content by digest, over plain HTTP.
+//! Uploads and downloads: content by digest, over plain HTTP.
 
 use crate::client::Session;
 use crate::error::{Context, Error, Result};
@@ -9,8 +9,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::{Body, Response, StatusCode};
 use std::path::Path;
 use tamer_core::digest::Digest;
+use tamer_kit::hash::Hasher;
 use tamer_release::trust::names::blob_path;
 use tokio::fs::File;
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::ReaderStream;
 
 /// The most of an error's text that is shown, in bytes.
@@ -52,6 +54,36 @@ pub async fn upload_file(
     let sent = put(session, digest, Body::wrap_stream(stream)).await;
     bar.finish_and_clear();
     sent.map(|()| true)
+}
+
+/// Downloads a blob of `length` bytes into a file, which is made. Says whether it is what it should be.
+///
+/// # Errors
+/// The file cannot be written; the controller cannot be reached, or does not give it.
+pub async fn download(
+    session: &Session,
+    digest: &Digest,
+    length: u64,
+    path: &Path,
+) -> Result<bool> {
+    let url = session.url(&blob_path(digest));
+    let mut answer = session.http().get(url).send().await.map_err(Error::away)?;
+    if !answer.status().is_success() {
+        return Err(refused("cannot get", digest, answer).await);
+    }
+    let what = || format!("cannot write {}", path.display());
+    let mut file = File::create_new(path).await.doing(Exit::Internal, what)?;
+    let (mut hasher, mut came) = (Hasher::default(), 0);
+    while let Some(chunk) = answer.chunk().await.map_err(Error::away)? {
+        came += chunk.len() as u64;
+        if came > length {
+            return Ok(false);
+        }
+        hasher.update(&chunk);
+        file.write_all(&chunk).await.doing(Exit::Internal, what)?;
+    }
+    file.flush().await.doing(Exit::Internal, what)?;
+    Ok(came == length && hasher.finish() == *digest)
 }
 
 async fn is_there(session: &Session, digest: &Digest) -> Result<bool> {

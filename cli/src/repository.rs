@@ -1,6 +1,7 @@
 //! Signed metadata: what the controller serves is verified from the pinned team root before
 //! anything is built on it, and what is built is signed here.
 
+use crate::blobs;
 use crate::client::Session;
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
@@ -8,6 +9,7 @@ use crate::home::Home;
 use crate::printer::Printer;
 use crate::views::human::parse_date;
 use async_trait::async_trait;
+use std::path::Path;
 use std::sync::Arc;
 use tamer_core::digest::Digest;
 use tamer_kit::clock;
@@ -138,6 +140,38 @@ impl Repository {
             .fetch(verified, target, max)
             .await
             .map_err(|error| refused(error, what()))
+    }
+
+    /// Fetches a target into a file, which is made, and gives its digest once it is found to be what was signed. None
+    /// of it is held.
+    ///
+    /// # Errors
+    /// It cannot be fetched, or is not what was signed.
+    pub async fn fetch_to(
+        &self,
+        session: &Session,
+        target: &str,
+        max: u64,
+        path: &Path,
+    ) -> Result<Digest> {
+        let (name, repository) = (target.to_owned(), self.name.to_string());
+        let signed = self.verified.as_ref().and_then(|it| it.target(target));
+        let error = match signed {
+            None => TrustError::NoTarget { repository, name },
+            Some(signed) if signed.length > max => TrustError::TooLarge {
+                name,
+                length: signed.length,
+                max,
+            },
+            Some(signed) => {
+                let (digest, length) = (signed.digest, signed.length);
+                if blobs::download(session, &digest, length, path).await? {
+                    return Ok(digest);
+                }
+                TrustError::Tampered { repository, name }
+            }
+        };
+        Err(refused(error, format!("cannot get {target}")))
     }
 
     /// Makes sure that the repository has a root; makes one with the root key if it has none.

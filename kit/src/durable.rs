@@ -45,9 +45,22 @@ impl FileError {
 /// # Errors
 /// [`FileError`]; the old file is then still in place.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    replace_with(path, mode, |file| file.write_all(bytes))
+}
+
+/// As [`replace`], by what `write` writes; gives what that gives.
+///
+/// # Errors
+/// [`FileError`]; the old file is then still in place.
+pub fn replace_with<T>(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<T>,
+) -> Result<T, FileError> {
     let aside = aside(path);
-    write_new(&aside, bytes, mode)?;
-    rename(&aside, path)
+    let written = write_new(&aside, mode, write)?;
+    rename(&aside, path)?;
+    Ok(written)
 }
 
 /// Reads a file of at most `max` bytes; `None` where there is none.
@@ -164,7 +177,11 @@ pub fn symlink(target: &Path, link: &Path) -> Result<(), FileError> {
 }
 
 /// Writes a file that is synced but whose name is not yet durable.
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+fn write_new<T>(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<T>,
+) -> Result<T, FileError> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             return Err(FileError::new("remove", path)(e));
@@ -179,9 +196,9 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         .map_err(FileError::new("create", path))?;
     file.set_permissions(Permissions::from_mode(mode))
         .map_err(FileError::new("change the mode of", path))?;
-    file.write_all(bytes)
-        .map_err(FileError::new("write", path))?;
-    file.sync_all().map_err(FileError::new("fsync", path))
+    let written = write(&mut file).map_err(FileError::new("write", path))?;
+    file.sync_all().map_err(FileError::new("fsync", path))?;
+    Ok(written)
 }
 
 /// `.name.new` beside `name`: one writer a file is assumed.

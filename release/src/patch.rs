@@ -9,10 +9,10 @@
 //! 9842) would take both of them whole. What comes out is believed by nobody before it is verified.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use tamer_core::digest::Digest;
 use tamer_core::release::MAX_MANIFEST;
-use tamer_kit::hash::sha256;
+use tamer_kit::hash::HashingReader;
 
 /// The name of this coding in `Content-Encoding` and `Accept-Encoding`.
 pub const CODING: &str = "tamer-pieces";
@@ -35,6 +35,9 @@ const MARGIN: usize = 512 << 10;
 
 /// The largest part of an old document that a piece points into, in bytes.
 const PART: usize = PIECE + 2 * MARGIN;
+
+/// How much of an old document is read at once, in bytes.
+const BUFFER: usize = 64 << 10;
 
 /// zstd's level. Higher ones save little of what are mostly digests.
 const LEVEL: i32 = 6;
@@ -62,33 +65,82 @@ pub enum PatchError {
     Content(#[source] io::Error),
 }
 
-/// `new` as a patch to `old`.
+/// `new` as a patch to `old`, both in memory.
 ///
 /// # Errors
 /// zstd has no memory for it.
 pub fn make(new: &[u8], old: &[u8]) -> io::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(4096);
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(sha256(old).as_bytes());
-    let known = Anchors::of(old);
-    for (n, piece) in new.chunks(PIECE).enumerate() {
-        let at = known.place(piece, n * PIECE, new.len());
-        let part = at.saturating_sub(MARGIN)..(at + PIECE + MARGIN).min(old.len());
-        let mut encoder = zstd::Encoder::with_ref_prefix(Vec::new(), LEVEL, &old[part.clone()])?;
-        encoder.window_log(MAX_WINDOW)?;
-        // Without it only the nearest part is searched.
-        encoder.long_distance_matching(true)?;
-        encoder.set_pledged_src_size(Some(piece.len() as u64))?;
-        encoder.write_all(piece)?;
-        let frame = encoder.finish()?;
-        out.extend_from_slice(&(part.start as u64).to_le_bytes());
+    write(new, new.len() as u64, io::Cursor::new(old), &mut out)?;
+    Ok(out)
+}
+
+/// The digests of what a patch was made of, as it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// That of the new document.
+    pub new: Digest,
+    /// That of the old one.
+    pub old: Digest,
+}
+
+/// Writes `new`, which should have `length` bytes, as a patch to `old`. Of both it holds no more than a piece and
+/// its part: `old` is read from its beginning to its end, then part by part.
+///
+/// # Errors
+/// One of them cannot be read, the patch cannot be written, or zstd has no memory for it.
+pub fn write(
+    new: impl Read,
+    length: u64,
+    mut old: impl Read + Seek,
+    mut to: impl Write,
+) -> io::Result<Made> {
+    old.rewind()?;
+    let mut whole = HashingReader::new(&mut old);
+    let known = Anchors::of(&mut whole)?;
+    let before = whole.finish().0;
+    to.write_all(&MAGIC)?;
+    to.write_all(before.as_bytes())?;
+    let mut new = HashingReader::new(new);
+    let (mut piece, mut part) = (Vec::with_capacity(PIECE), Vec::new());
+    let mut done = 0;
+    loop {
+        piece.clear();
+        new.by_ref().take(PIECE as u64).read_to_end(&mut piece)?;
+        if piece.is_empty() {
+            break;
+        }
+        let at = known.place(&piece, done, length);
+        let start = at.saturating_sub(MARGIN as u64);
+        let end = (at + (PIECE + MARGIN) as u64).min(known.length);
+        // At most `PART`.
+        part.resize((end - start) as usize, 0);
+        old.seek(SeekFrom::Start(start))?;
+        old.read_exact(&mut part)?;
+        let frame = frame(&piece, &part)?;
+        to.write_all(&start.to_le_bytes())?;
         for length in [part.len(), piece.len(), frame.len()] {
             // All of them are bounded by constants.
-            out.extend_from_slice(&(length as u32).to_le_bytes());
+            to.write_all(&(length as u32).to_le_bytes())?;
         }
-        out.extend_from_slice(&frame);
+        to.write_all(&frame)?;
+        done += piece.len() as u64;
     }
-    Ok(out)
+    Ok(Made {
+        new: new.finish().0,
+        old: before,
+    })
+}
+
+/// A piece as a frame that points into its part.
+fn frame(piece: &[u8], part: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = zstd::Encoder::with_ref_prefix(Vec::new(), LEVEL, part)?;
+    encoder.window_log(MAX_WINDOW)?;
+    // Without it only the nearest part is searched.
+    encoder.long_distance_matching(true)?;
+    encoder.set_pledged_src_size(Some(piece.len() as u64))?;
+    encoder.write_all(piece)?;
+    encoder.finish()
 }
 
 /// What a patch to `old`, whose digest is given, unpacks to: at most `max` bytes.
@@ -209,47 +261,62 @@ impl<R: Read, O: Fn(u64, &mut [u8]) -> io::Result<()>> Read for Opened<R, O> {
 
 /// Places that are told by what stands before them, whatever stands elsewhere: about one every 2 KiB.
 struct Anchors {
-    places: HashMap<u64, usize>,
-    length: usize,
+    places: HashMap<u64, u64>,
+    length: u64,
 }
 
 impl Anchors {
-    fn of(old: &[u8]) -> Self {
-        let mut places = HashMap::new();
-        anchors(old, |mark, at| {
-            places.entry(mark).or_insert(at);
-        });
-        Self {
-            places,
-            length: old.len(),
+    fn of(mut old: impl Read) -> io::Result<Self> {
+        let (mut places, mut gear) = (HashMap::new(), Gear::default());
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let n = match old.read(&mut buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            if n == 0 {
+                let length = gear.at;
+                return Ok(Self { places, length });
+            }
+            gear.over(&buffer[..n], |mark, at| {
+                places.entry(mark).or_insert(at);
+            });
         }
     }
 
     /// Where the piece that begins at `at` of `of` bytes was, as near as can be told.
-    fn place(&self, piece: &[u8], at: usize, of: usize) -> usize {
+    fn place(&self, piece: &[u8], at: u64, of: u64) -> u64 {
         let mut moved: Vec<i64> = Vec::new();
-        anchors(piece, |mark, within| {
+        Gear::default().over(piece, |mark, within| {
             if let Some(there) = self.places.get(&mark) {
                 moved.push(*there as i64 - (at + within) as i64);
             }
         });
         moved.sort_unstable();
         let place = match moved.get(moved.len() / 2) {
-            Some(by) => usize::try_from(at as i64 + by).unwrap_or(0),
-            None => (at as u128 * self.length as u128 / of.max(1) as u128) as usize,
+            Some(by) => u64::try_from(at as i64 + by).unwrap_or(0),
+            None => (u128::from(at) * u128::from(self.length) / u128::from(of.max(1))) as u64,
         };
         place.min(self.length)
     }
 }
 
-/// Tells of each anchor: a mark made of the 64 bytes before it, and where it is.
-fn anchors(bytes: &[u8], mut tell: impl FnMut(u64, usize)) {
-    let mut mark = 0_u64;
-    for (at, byte) in bytes.iter().enumerate() {
-        // A gear hash: what is 64 bytes back was shifted out.
-        mark = (mark << 1).wrapping_add(mixed(*byte));
-        if mark >> 53 == 0 {
-            tell(mark, at);
+/// A gear hash on its way: what is 64 bytes back was shifted out.
+#[derive(Default)]
+struct Gear {
+    mark: u64,
+    at: u64,
+}
+
+impl Gear {
+    /// Tells of each anchor in what comes next: a mark made of the 64 bytes before it, and where it is.
+    fn over(&mut self, bytes: &[u8], mut tell: impl FnMut(u64, u64)) {
+        for byte in bytes {
+            self.mark = (self.mark << 1).wrapping_add(mixed(*byte));
+            if self.mark >> 53 == 0 {
+                tell(self.mark, self.at);
+            }
+            self.at += 1;
         }
     }
 }
@@ -264,16 +331,28 @@ const fn mixed(byte: u8) -> u64 {
 
 // === documents by themselves ===
 
-/// A document by itself, compressed.
+/// A document by itself, compressed, both in memory.
 ///
 /// # Errors
 /// zstd has no memory for it.
 pub fn compress(document: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
+    let mut out = Vec::new();
+    write_compressed(document, document.len() as u64, &mut out)?;
+    Ok(out)
+}
+
+/// Writes a document of `length` bytes by itself, compressed, and gives its digest.
+///
+/// # Errors
+/// It cannot be read, or has another length; it cannot be written; zstd has no memory for it.
+pub fn write_compressed(document: impl Read, length: u64, to: impl Write) -> io::Result<Digest> {
+    let mut document = HashingReader::new(document);
+    let mut encoder = zstd::Encoder::new(to, LEVEL)?;
     encoder.window_log(MAX_WINDOW)?;
-    encoder.set_pledged_src_size(Some(document.len() as u64))?;
-    encoder.write_all(document)?;
-    encoder.finish()
+    encoder.set_pledged_src_size(Some(length))?;
+    io::copy(&mut document, &mut encoder)?;
+    encoder.finish()?.flush()?;
+    Ok(document.finish().0)
 }
 
 /// What [`compress`] made, unpacked to at most `max` bytes.
@@ -305,6 +384,7 @@ pub fn decompressed(from: impl Read) -> io::Result<impl Read> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tamer_kit::hash::sha256;
 
     /// Lines as a manifest has them: hardly any that repeats.
     fn lines(n: u32, changed: impl Fn(u32) -> bool) -> Vec<u8> {

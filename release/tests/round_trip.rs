@@ -28,9 +28,9 @@ fn what_was_packed_is_unpacked_read_only_with_its_manifest() {
     make(&tree, &sample());
     let packed = packed(&tree, &archive);
     assert!(packed.manifest.archive.frames.len() > 3);
-    assert_eq!(packed.digest, sha256(&packed.manifest_bytes));
+    assert_eq!(packed.digest, sha256(&packed.manifest_bytes()));
     assert_eq!(
-        manifest::parse(&packed.manifest_bytes).unwrap(),
+        manifest::parse(&packed.manifest_bytes()).unwrap(),
         packed.manifest
     );
     let bytes = fs::read(&archive).unwrap();
@@ -45,7 +45,7 @@ fn what_was_packed_is_unpacked_read_only_with_its_manifest() {
     assert_eq!(read(&at), sample());
     assert_eq!(
         fs::read(at.join(unpack::MANIFEST_PATH)).unwrap(),
-        packed.manifest_bytes
+        packed.manifest_bytes()
     );
     assert!(at.join(unpack::MANIFEST_PATH).exists());
     let mut waiting = vec![at.clone()];
@@ -199,7 +199,7 @@ fn the_same_tree_made_otherwise_gives_the_same_bytes() {
         let tree = dir.path().join(name);
         let archive = dir.path().join(format!("{name}.tar.zst"));
         let packed = packed(&tree, &archive);
-        (packed.manifest_bytes, fs::read(archive).unwrap())
+        (packed.manifest_bytes(), fs::read(archive).unwrap())
     };
     make(&dir.path().join("one"), &all);
     let one = pack("one");
@@ -355,7 +355,7 @@ proptest! {
         fs::create_dir(&from).unwrap();
         make(&from, &tree);
         let packed = packed(&from, &archive);
-        prop_assert_eq!(&manifest::parse(&packed.manifest_bytes).unwrap(), &packed.manifest);
+        prop_assert_eq!(&manifest::parse(&packed.manifest_bytes()).unwrap(), &packed.manifest);
         let at = unpack(&File::open(&archive).unwrap(), &packed.manifest, dir.path(), "r", None).unwrap();
         prop_assert_eq!(read(&at), tree);
         let differences = tamer_release::verify_tree::verify(&at, &packed.manifest).unwrap();
@@ -404,7 +404,7 @@ proptest! {
             }
         }
         let packed = packed(&from, &archive);
-        prop_assert_eq!(&manifest::parse(&packed.manifest_bytes).unwrap(), &packed.manifest);
+        prop_assert_eq!(&manifest::parse(&packed.manifest_bytes()).unwrap(), &packed.manifest);
         let file = File::open(&archive).unwrap();
         let made = unpack(&file, &packed.manifest, dir.path(), "r", None).unwrap();
         let found: BTreeSet<Vec<u8>> = fs::read_dir(&made)

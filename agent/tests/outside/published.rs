@@ -319,8 +319,8 @@ impl Team {
         let archive = dir.path().join("archive");
         let packed = pack::pack(&tree, &what, &archive).unwrap();
         self.blob(&std::fs::read(&archive).unwrap());
-        let manifest = tamer_release::manifest::parse(&packed.manifest_bytes).unwrap();
-        (manifest, packed.manifest_bytes)
+        let bytes = packed.manifest_bytes();
+        (packed.manifest, bytes)
     }
 
     pub(crate) fn archive(&self, manifest: &Manifest) -> (String, Vec<u8>) {

@@ -207,7 +207,7 @@ impl Site {
         fs::remove_file(&archive).unwrap();
         fs::write(
             store.join(format!("{}.json", packed.digest)),
-            &packed.manifest_bytes,
+            packed.manifest_bytes(),
         )
         .unwrap();
         ReleaseRef {

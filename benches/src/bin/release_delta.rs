@@ -72,7 +72,7 @@ fn packed(tree: &Path, archive: &Path) -> anyhow::Result<Packed> {
         mtime: 1_700_000_000,
     };
     let packed = pack(tree, &what, archive)?;
-    fs::write(archive.with_extension("json"), &packed.manifest_bytes)?;
+    fs::write(archive.with_extension("json"), packed.manifest_bytes())?;
     Ok(packed)
 }
 
@@ -99,8 +99,8 @@ fn compare(tree: &Path, directory: &Path) -> anyhow::Result<()> {
         mebibytes(bytes),
         mebibytes(old.manifest.archive.length),
         old.manifest.archive.frames.len(),
-        mebibytes(old.manifest_bytes.len() as u64),
-        mebibytes(patch::compress(&old.manifest_bytes)?.len() as u64),
+        mebibytes(old.manifest_bytes().len() as u64),
+        mebibytes(patch::compress(&old.manifest_bytes())?.len() as u64),
     ))?;
     head(&[
         "files changed",
@@ -119,7 +119,7 @@ fn compare(tree: &Path, directory: &Path) -> anyhow::Result<()> {
         let layout = manifest::validate(&packed.manifest)?;
         let delta = delta::plan(&packed.manifest, &layout, &[&old.manifest]);
         let (frames, requests) = fetched(&packed, &delta);
-        let difference = patch::make(&packed.manifest_bytes, &old.manifest_bytes)?.len() as u64;
+        let difference = patch::make(&packed.manifest_bytes(), &old.manifest_bytes())?.len() as u64;
         let plain = changed_as_tar(&changed, &at(&new), &at("changed.tar.zst"))?;
         let all = frames + difference;
         row(&[

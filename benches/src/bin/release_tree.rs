@@ -45,7 +45,7 @@ fn pack_one(tree: &Path, archive: &Path, manifest: &str) -> anyhow::Result<()> {
         mtime: 1_700_000_000,
     };
     let packed = pack(tree, &what, archive)?;
-    fs::write(manifest, packed.manifest_bytes)?;
+    fs::write(manifest, packed.manifest_bytes())?;
     Ok(())
 }
 

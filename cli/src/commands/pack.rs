@@ -11,6 +11,7 @@ use serde::Serialize;
 use tamer_core::digest::Digest;
 use tamer_core::id::ComponentName;
 use tamer_kit::durable;
+use tamer_release::manifest;
 
 #[derive(Serialize)]
 struct Row {
@@ -31,7 +32,7 @@ pub(super) async fn run(args: &Pack, printer: &Printer) -> Result<Exit> {
     for component in project.chosen(&args.components)? {
         let stem = format!("{application}-{component}-{}", args.version);
         let archive = args.out.join(format!("{stem}.tar.zst"));
-        let manifest = args.out.join(format!("{stem}.manifest.json"));
+        let described = args.out.join(format!("{stem}.manifest.json"));
         let packed = {
             let (project, component) = (project.clone(), component.clone());
             let (version, archive) = (args.version.clone(), archive.clone());
@@ -40,11 +41,14 @@ pub(super) async fn run(args: &Pack, printer: &Printer) -> Result<Exit> {
             })
             .await?
         };
-        durable::replace(&manifest, &packed.manifest_bytes, 0o644).doing(Exit::Usage, doing)?;
+        durable::replace_with(&described, 0o644, |file| {
+            manifest::write(&packed.manifest, file)
+        })
+        .doing(Exit::Usage, doing)?;
         let row = Row {
             component,
             archive: archive.display().to_string(),
-            manifest: manifest.display().to_string(),
+            manifest: described.display().to_string(),
             digest: packed.digest,
             archive_bytes: packed.manifest.archive.length,
             files: packed.manifest.files.len() as u64,

@@ -13,12 +13,15 @@ use crate::views::human::bytes;
 use crate::views::table::Table;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tamer_core::digest::Digest;
 use tamer_core::environment::AGENTS;
 use tamer_core::id::{ApplicationName, ComponentName};
-use tamer_core::release::{ApplicationVersion, FORMAT, MAX_MANIFEST, Manifest, ReleaseRef};
+use tamer_core::release::{ApplicationVersion, FORMAT, MAX_MANIFEST, ReleaseRef};
 use tamer_core::version::Version;
+use tamer_kit::durable::FileError;
 use tamer_proto::v1::ListEnvironmentsRequest;
 use tamer_release::manifest;
 use tamer_release::pack::Packed;
@@ -62,13 +65,14 @@ pub(super) async fn run(at: &Context<'_>, args: &Publish) -> Result<Exit> {
     work.existing = work.described(&args.version).await?;
     let releases = work.kept(&project, &chosen).await?;
 
-    let temp = tempfile::tempdir().doing(Exit::Internal, || "cannot pack".to_owned())?;
+    let room = tempfile::tempdir().map(Room);
+    let room = room.doing(Exit::Internal, || "cannot pack".to_owned())?;
     let mut plan = Plan {
         releases,
         new: BTreeMap::new(),
     };
     for component in chosen {
-        let archive = temp.path().join(component.as_str());
+        let archive = room.archive(&component);
         let packed = {
             let (project, component, version) =
                 (project.clone(), component.clone(), args.version.clone());
@@ -77,7 +81,8 @@ pub(super) async fn run(at: &Context<'_>, args: &Publish) -> Result<Exit> {
             })
             .await?
         };
-        work.decide(component, packed, &mut plan).await?;
+        work.decide(&session, &room, component, packed, &mut plan)
+            .await?;
     }
     let version = ApplicationVersion {
         format: FORMAT,
@@ -90,9 +95,7 @@ pub(super) async fn run(at: &Context<'_>, args: &Publish) -> Result<Exit> {
         work.repository
             .ensure_root(&session, &at.home, &key)
             .await?;
-        let additions = work
-            .upload(at, &session, temp.path(), &plan, &version)
-            .await?;
+        let additions = work.upload(at, &session, &room, &plan, &version).await?;
         work.repository
             .publish(&session, &key, &additions, |verified| {
                 let taken = |new: &NewTarget| {
@@ -110,7 +113,34 @@ pub(super) async fn run(at: &Context<'_>, args: &Publish) -> Result<Exit> {
 /// The releases that the version consists of, and those of them that are new.
 struct Plan {
     releases: BTreeMap<ComponentName, ReleaseRef>,
-    new: BTreeMap<ComponentName, Packed>,
+    new: BTreeMap<ComponentName, New>,
+}
+
+/// A release that is new. Its archive and its manifest lie in files: the manifest of very many files is most of what
+/// this command would hold.
+struct New {
+    manifest: Digest,
+    manifest_bytes: u64,
+    archive: Digest,
+    archive_bytes: u64,
+}
+
+/// Where archives and manifests lie until they are uploaded.
+struct Room(tempfile::TempDir);
+
+impl Room {
+    fn archive(&self, component: &ComponentName) -> PathBuf {
+        self.0.path().join(component.as_str())
+    }
+
+    fn manifest(&self, component: &ComponentName) -> PathBuf {
+        self.0.path().join(format!("{component}.json"))
+    }
+
+    /// The manifest of the release that was published before.
+    fn published(&self, component: &ComponentName) -> PathBuf {
+        self.0.path().join(format!("{component}.published.json"))
+    }
 }
 
 struct Work {
@@ -162,10 +192,13 @@ impl Work {
     /// Takes the published release where its content is the same, and the packed one where not.
     async fn decide(
         &self,
+        session: &Session,
+        room: &Room,
         component: ComponentName,
         packed: Packed,
         plan: &mut Plan,
     ) -> Result<()> {
+        let packed = Arc::new(packed);
         let reference = match &self.existing {
             Some(existing) => existing
                 .components
@@ -178,15 +211,20 @@ impl Work {
             }
         };
         if let Some(version) = reference {
-            let (published, digest) = self.manifest(&component, &version).await?;
-            if same_content(&published, &packed.manifest) {
-                plan.releases.insert(
-                    component,
-                    ReleaseRef {
-                        version,
-                        manifest: digest,
-                    },
-                );
+            let name = release_target(&self.application, &component, &version);
+            let path = room.published(&component);
+            let fetched = self
+                .repository
+                .fetch_to(session, &name, MAX_MANIFEST, &path);
+            let manifest = fetched.await?;
+            let ours = Arc::clone(&packed);
+            let same = blocking("comparing", move || {
+                same_content(|| File::open(&path), &ours.manifest)
+                    .doing(Exit::Internal, || format!("cannot read the signed {name}"))
+            });
+            if same.await? {
+                let release = ReleaseRef { version, manifest };
+                plan.releases.insert(component, release);
                 return Ok(());
             }
         }
@@ -202,7 +240,24 @@ impl Work {
             manifest: packed.digest,
         };
         plan.releases.insert(component.clone(), release);
-        plan.new.insert(component, packed);
+        let path = room.manifest(&component);
+        let new = blocking("writing", move || {
+            let written = File::create_new(&path).and_then(|file| {
+                manifest::write(&packed.manifest, &file)?;
+                file.metadata()
+            });
+            let written = written.map_err(FileError::new("write", &path));
+            let archive = &packed.manifest.archive;
+            Ok(New {
+                manifest: packed.digest,
+                manifest_bytes: written
+                    .doing(Exit::Internal, || "cannot pack".to_owned())?
+                    .len(),
+                archive: archive.sha256,
+                archive_bytes: archive.length,
+            })
+        });
+        plan.new.insert(component, new.await?);
         Ok(())
     }
 
@@ -222,48 +277,40 @@ impl Work {
             .doing(Exit::Internal, || format!("cannot read the signed {name}"))
     }
 
-    async fn manifest(
-        &self,
-        component: &ComponentName,
-        version: &Version,
-    ) -> Result<(Manifest, Digest)> {
-        let name = release_target(&self.application, component, version);
-        let bytes = self.repository.fetch(&name, MAX_MANIFEST).await?;
-        let digest = tamer_kit::hash::sha256(&bytes);
-        let manifest = manifest::parse(&bytes)
-            .doing(Exit::Internal, || format!("cannot read the signed {name}"))?;
-        Ok((manifest, digest))
-    }
-
     /// Uploads everything that the new targets name: nothing is signed before its bytes are there.
     async fn upload(
         &self,
         at: &Context<'_>,
         session: &Session,
-        archives: &Path,
+        room: &Room,
         plan: &Plan,
         version: &ApplicationVersion,
     ) -> Result<Vec<NewTarget>> {
         let mut additions = Vec::new();
-        for (component, packed) in &plan.new {
-            let archive = &packed.manifest.archive;
-            let path = archives.join(component.as_str());
-            let title = component.as_str();
-            blobs::upload_file(
-                session,
-                &archive.sha256,
-                &path,
-                archive.length,
-                title,
-                at.printer,
-            )
-            .await?;
-            blobs::upload(session, &packed.digest, packed.manifest_bytes.clone()).await?;
-            additions.push(NewTarget::release(
+        for (component, new) in &plan.new {
+            let manifest = format!("{component}: manifest");
+            for (digest, path, length, title) in [
+                (
+                    &new.archive,
+                    room.archive(component),
+                    new.archive_bytes,
+                    component.as_str(),
+                ),
+                (
+                    &new.manifest,
+                    room.manifest(component),
+                    new.manifest_bytes,
+                    &manifest,
+                ),
+            ] {
+                blobs::upload_file(session, digest, &path, length, title, at.printer).await?;
+            }
+            additions.push(NewTarget::release_by_digest(
                 &self.application,
                 component,
                 &self.version,
-                &packed.manifest_bytes,
+                new.manifest,
+                new.manifest_bytes,
             ));
         }
         let described = NewTarget::version(version);
@@ -279,7 +326,7 @@ async fn report(
     at: &Context<'_>,
     session: &Session,
     version: &ApplicationVersion,
-    new: &BTreeMap<ComponentName, Packed>,
+    new: &BTreeMap<ComponentName, New>,
     already: bool,
 ) {
     let components = version
@@ -290,9 +337,7 @@ async fn report(
             version: release.version.clone(),
             manifest: release.manifest,
             new: new.contains_key(component),
-            archive_bytes: new
-                .get(component)
-                .map(|packed| packed.manifest.archive.length),
+            archive_bytes: new.get(component).map(|new| new.archive_bytes),
         });
     let published = Published {
         application: version.application.clone(),

@@ -1,20 +1,48 @@
 //! Which releases a new version is made of: pure decisions of `tamer publish`.
 
+use std::io::{self, Read};
 use tamer_core::id::{ApplicationName, ComponentName};
-use tamer_core::release::Manifest;
+use tamer_core::release::{Entry, Frame, Manifest};
 use tamer_core::version::Version;
+use tamer_release::manifest::{self, ManifestError};
 use tamer_release::trust::document::{Target, Verified};
 use tamer_release::trust::names::{Purpose, RepositoryName};
 
-/// Whether two releases put the same things on a server: the same files and the same description.
-/// Their versions, their times, and how their bytes were compressed make no difference there.
-pub(super) fn same_content(one: &Manifest, other: &Manifest) -> bool {
-    one.format == other.format
-        && one.requires == other.requires
-        && one.application == other.application
-        && one.component == other.component
-        && one.files == other.files
-        && one.spec == other.spec
+/// Whether a published release, whose manifest `open` begins at its first byte, puts the same things on a server as
+/// another one: the same files and the same description. Their versions, their times, and how their bytes were
+/// compressed make no difference there. The published manifest passes by, and is not held.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn same_content<R: Read>(
+    open: impl Fn() -> io::Result<R>,
+    other: &Manifest,
+) -> Result<bool, ManifestError> {
+    let from = || open().map_err(ManifestError::Read);
+    let (about, _) = manifest::about(from()?)?;
+    if !about.describes(other) {
+        return Ok(false);
+    }
+    let mut files = Files {
+        left: other.files.iter(),
+        same: true,
+    };
+    manifest::visit(from()?, &mut files)?;
+    Ok(files.same && files.left.len() == 0)
+}
+
+/// Files that are compared with those that pass by.
+struct Files<'a> {
+    left: std::slice::Iter<'a, Entry>,
+    same: bool,
+}
+
+impl manifest::Visit for Files<'_> {
+    fn frame(&mut self, _: Frame) {}
+
+    fn entry(&mut self, entry: Entry) {
+        self.same = self.same && self.left.next() == Some(&entry);
+    }
 }
 
 /// The release of a component that was published last, which need not have the highest version.
@@ -69,7 +97,7 @@ fn added(target: &Target) -> u64 {
 mod tests {
     use super::*;
     use tamer_core::digest::Digest;
-    use tamer_core::release::{Archive, Entry, EntryKind, FORMAT};
+    use tamer_core::release::{Archive, EntryKind, FORMAT};
 
     fn manifest(version: &str) -> Manifest {
         let spec = "files = \"web\"\nroot = \"/srv/shop/web\"";
@@ -102,11 +130,17 @@ mod tests {
         let mut new = manifest("1.1.0");
         new.mtime = 99;
         new.archive.sha256 = Digest::new([2; 32]);
-        assert!(same_content(&old, &new));
+        let published = tamer_release::manifest::to_bytes(&old);
+        let same = |new: &Manifest| same_content(|| Ok(&published[..]), new).unwrap();
+        assert!(same(&new));
         new.spec.user = Some("other".into());
-        assert!(!same_content(&old, &new));
+        assert!(!same(&new));
         let mut new = manifest("1.1.0");
         new.files[0].path = "c".parse().unwrap();
-        assert!(!same_content(&old, &new));
+        assert!(!same(&new));
+        new.files.insert(0, old.files[0].clone());
+        assert!(!same(&new), "one file more");
+        new.files.clear();
+        assert!(!same(&new), "one file less");
     }
 }

@@ -38,6 +38,26 @@ pub struct About {
     pub spec: ComponentSpec,
 }
 
+impl About {
+    /// Whether a release with this manifest says the same of itself: its version, its time, its files and how they
+    /// are packed aside.
+    pub fn describes(&self, manifest: &Manifest) -> bool {
+        let Self {
+            format,
+            requires,
+            application,
+            component,
+            version: _,
+            spec,
+        } = self;
+        *format == manifest.format
+            && *requires == manifest.requires
+            && *application == manifest.application
+            && *component == manifest.component
+            && *spec == manifest.spec
+    }
+}
+
 /// Who is told of a manifest's parts, one after the other.
 pub trait Visit {
     /// The next frame; all frames come before all entries.

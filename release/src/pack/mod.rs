@@ -24,7 +24,6 @@ use tamer_core::path::Shown;
 use tamer_core::release::{Archive, Entry, EntryKind, FORMAT, Manifest};
 use tamer_core::version::Version;
 use tamer_kit::durable::{self, FileError};
-use tamer_kit::hash;
 
 /// What a tree is packed as.
 #[derive(Debug, Clone)]
@@ -47,8 +46,6 @@ pub struct PackSpec {
 pub struct Packed {
     /// Its manifest.
     pub manifest: Manifest,
-    /// The manifest's bytes: what is signed.
-    pub manifest_bytes: Vec<u8>,
     /// SHA-256 of the manifest's bytes: the release's identity.
     pub digest: Digest,
 }
@@ -148,7 +145,8 @@ pub fn pack(tree: &Path, what: &PackSpec, archive_out: &Path) -> Result<Packed, 
                 file: &file,
                 path: &aside,
             };
-            let archive = stream::write(tree, &mut manifest.files, &layout, &parts, out)?;
+            let archive = stream::write(tree, &mut manifest.files, &layout, parts, out)?;
+            drop(layout);
             file.sync_all().map_err(FileError::new("fsync", &aside))?;
             Ok(archive)
         })
@@ -163,12 +161,18 @@ pub fn pack(tree: &Path, what: &PackSpec, archive_out: &Path) -> Result<Packed, 
         let _ = fs::remove_file(&aside);
         return Err(error);
     }
-    let manifest_bytes = manifest::to_bytes(&manifest);
     Ok(Packed {
-        digest: hash::sha256(&manifest_bytes),
-        manifest_bytes,
+        digest: manifest::digest(&manifest),
         manifest,
     })
+}
+
+impl Packed {
+    /// The manifest's bytes: what is signed. They are far longer than the manifest: [`manifest::write`] holds few of
+    /// them at a time.
+    pub fn manifest_bytes(&self) -> Vec<u8> {
+        manifest::to_bytes(&self.manifest)
+    }
 }
 
 /// A hook that no agent could run is told now, not on the servers.

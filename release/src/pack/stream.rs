@@ -55,7 +55,7 @@ pub(super) fn write(
     tree: &Path,
     entries: &mut [Entry],
     layout: &Layout,
-    parts: &[Part],
+    parts: Vec<Part>,
     out: Out<'_>,
 ) -> Result<Archive, PackError> {
     let workers = thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS));
@@ -66,7 +66,8 @@ pub(super) fn write(
         for _ in 0..workers {
             scope.spawn(|| compress(&jobs_rx));
         }
-        let writer = scope.spawn(move || write_frames(&coming, out));
+        let frames = Vec::with_capacity(parts.len());
+        let writer = scope.spawn(move || write_frames(&coming, frames, out));
         let mut source = Source {
             tree,
             entries,
@@ -105,9 +106,12 @@ fn compress(jobs: &Mutex<Receiver<Job>>) {
     }
 }
 
-fn write_frames(coming: &Receiver<Coming>, mut out: Out<'_>) -> Result<Archive, PackError> {
+fn write_frames(
+    coming: &Receiver<Coming>,
+    mut frames: Vec<Frame>,
+    mut out: Out<'_>,
+) -> Result<Archive, PackError> {
     let mut hasher = Hasher::default();
-    let mut frames = Vec::new();
     let mut written = 0;
     for Coming { unpacked, closed } in coming {
         let closed = closed
@@ -172,15 +176,15 @@ impl Source<'_> {
     /// Hands out all parts; stops early when the other side is gone.
     fn feed(
         &mut self,
-        parts: &[Part],
+        parts: Vec<Part>,
         jobs: &SyncSender<Job>,
         order: &SyncSender<Coming>,
     ) -> Result<(), PackError> {
         let hand = Hand { jobs, order };
         for part in parts {
             let handed = match part {
-                Part::Shared(range) => hand.over(self.part(range)?, false),
-                Part::Large(n) => self.large(*n, &hand)?,
+                Part::Shared(range) => hand.over(self.part(&range)?, false),
+                Part::Large(n) => self.large(n, &hand)?,
             };
             if handed.is_err() {
                 break;
@@ -359,7 +363,7 @@ mod tests {
             file: &file,
             path: Path::new("out"),
         };
-        write(dir.path(), &mut entries, &layout, &parts, out).unwrap_err()
+        write(dir.path(), &mut entries, &layout, parts, out).unwrap_err()
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::names::{Purpose, RepositoryName, environment_target, release_target, 
 use serde_json::{Value, json};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use tamer_core::digest::Digest;
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName};
 use tamer_core::moment::Moment;
 use tamer_core::release::ApplicationVersion;
@@ -37,9 +38,13 @@ pub struct NewTarget {
 
 impl NewTarget {
     fn new(name: String, bytes: &[u8]) -> Self {
+        Self::named(name, sha256(bytes), bytes.len() as u64)
+    }
+
+    fn named(name: String, digest: Digest, length: u64) -> Self {
         let target = Target {
-            digest: sha256(bytes),
-            length: bytes.len() as u64,
+            digest,
+            length,
             custom: BTreeMap::new(),
         };
         Self { name, target }
@@ -53,6 +58,18 @@ impl NewTarget {
         manifest: &[u8],
     ) -> Self {
         Self::new(release_target(application, component, version), manifest)
+    }
+
+    /// A release, by the digest and the length of its manifest.
+    pub fn release_by_digest(
+        application: &ApplicationName,
+        component: &ComponentName,
+        version: &Version,
+        manifest: Digest,
+        length: u64,
+    ) -> Self {
+        let name = release_target(application, component, version);
+        Self::named(name, manifest, length)
     }
 
     /// A version of an application, and the bytes to publish as its blob. The releases that it names
@@ -187,7 +204,6 @@ fn uses(target: &Target) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tamer_core::digest::Digest;
 
     fn target(added: u64, uses: &[&str]) -> Target {
         let mut custom = BTreeMap::from([(ADDED.to_owned(), json!(added))]);
