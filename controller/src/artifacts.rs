@@ -12,7 +12,7 @@ mod whole;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::signer::Signer;
@@ -32,12 +32,16 @@ use tamer_core::digest::Digest;
 use tamer_kit::durable::{self, FileError};
 use tamer_release::trust::names::blob_path;
 
-/// How much of an upload is written at once, in bytes. S3 wants at least 5 MiB.
+/// How much of an upload is written at once, in bytes. S3 wants at least 5 MiB, and takes 10,000 parts.
 const PART: usize = 8 << 20;
-/// How many parts of one upload may be under way: with [`PART`], the memory that an upload costs.
+/// The same for a directory, which takes as many parts as there are.
+const LOCAL_PART: usize = 512 << 10;
+/// How many parts of one upload may be under way beside the one that is coming: with their size, the memory that an
+/// upload costs.
 const PARTS: usize = 2;
-/// How much of a file is read at once for a download, in bytes.
-const PIECE: u64 = 128 << 10;
+/// How much of a file is read at once for a download, in bytes. A fleet that fetches has a piece in memory for each of
+/// its ranges: 30 hosts some hundred of them.
+const PIECE: u64 = 64 << 10;
 /// An upload that stands still for so long is given up.
 pub const IDLE: Duration = Duration::from_secs(60);
 
@@ -56,19 +60,20 @@ pub struct Blobs {
     prefix: String,
     intake: Intake,
     direct: Straight,
+    /// Where files without names lie for a while.
+    room: PathBuf,
     idle: Duration,
 }
 
 /// How a blob gets into the store.
 #[derive(Debug, Clone)]
 enum Intake {
-    /// In parts, which the store puts together.
-    Parts,
-    /// As one request, from a file in this directory.
+    /// In parts of so many bytes, which the store puts together.
+    Parts(usize),
+    /// As one request, from a file without a name.
     Whole {
         client: reqwest::Client,
         url: String,
-        waits_in: PathBuf,
     },
 }
 
@@ -155,15 +160,18 @@ impl Blobs {
         durable::create_dir_all(&blobs, 0o700)?;
         sweep(&blobs)?;
         let store = LocalFileSystem::new_with_prefix(dir).map_err(BlobError::Open)?;
-        Ok(Self::new(Arc::new(store.with_fsync(true)), ""))
+        Ok(Self {
+            intake: Intake::Parts(LOCAL_PART),
+            ..Self::new(Arc::new(store.with_fsync(true)), "")
+        })
     }
 
     /// The store at `place`. Remote ones are not asked anything yet: a controller starts without them.
-    /// What waits to be stored there waits in `waits_in`.
+    /// What is on its way there or from there, and too large for memory, lies in files without names in `room`.
     ///
     /// # Errors
     /// [`BlobError::Settings`], and for a directory what [`Self::local`] says.
-    pub fn open(place: &Place, direct: &Direct, waits_in: &Path) -> Result<Self, BlobError> {
+    pub fn open(place: &Place, direct: &Direct, room: &Path) -> Result<Self, BlobError> {
         let mut signer: Option<Arc<dyn Signer>> = None;
         let mut blobs = match place {
             Place::Directory(dir) => Self::local(dir)?,
@@ -179,7 +187,6 @@ impl Blobs {
                     intake: Intake::Whole {
                         client,
                         url: web.url.clone(),
-                        waits_in: waits_in.to_owned(),
                     },
                     ..Self::new(store, "")
                 }
@@ -190,6 +197,7 @@ impl Blobs {
             (Direct::Url(url), _) => Straight::Below(url.clone()),
             (Direct::No | Direct::Presigned, _) => Straight::No,
         };
+        room.clone_into(&mut blobs.room);
         Ok(blobs)
     }
 
@@ -198,8 +206,9 @@ impl Blobs {
         Self {
             store,
             prefix: prefix.to_owned(),
-            intake: Intake::Parts,
+            intake: Intake::Parts(PART),
             direct: Straight::No,
+            room: std::env::temp_dir(),
             idle: IDLE,
         }
     }
@@ -244,21 +253,20 @@ impl Blobs {
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        if let Intake::Whole {
-            client,
-            url,
-            waits_in,
-        } = &self.intake
-        {
-            let url = format!("{url}/{}", blob_path(&digest));
-            let (file, length) = whole::wait(waits_in, digest, bytes, max, self.idle).await?;
-            whole::send(client, &url, digest, file, length).await?;
-            return Ok(length);
-        }
+        let part = match &self.intake {
+            Intake::Parts(part) => *part,
+            Intake::Whole { client, url } => {
+                let url = format!("{url}/{}", blob_path(&digest));
+                let file = self.unnamed()?;
+                let (file, length) = whole::wait(file, digest, bytes, max, self.idle).await?;
+                whole::send(client, &url, digest, file, length).await?;
+                return Ok(length);
+            }
+        };
         let failed = store_failed("write", digest);
         let path = self.path(&digest);
         let upload = self.store.put_multipart(&path).await.map_err(failed)?;
-        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, part);
         match intake::fill(&mut upload, digest, bytes, max, self.idle).await {
             Ok(length) => {
                 upload.finish().await.map_err(failed)?;
@@ -300,20 +308,51 @@ impl Blobs {
         let found = self.store.get_opts(&self.path(digest), options).await;
         let found = absent(found, digest)?;
         Ok(found.map(|found| match found.payload {
-            GetResultPayload::File(file, _) => pieces(file, found.range),
+            GetResultPayload::File(file, _) => pieces(Arc::new(file), found.range),
             GetResultPayload::Stream(stream) => stream,
         }))
+    }
+
+    /// All of a blob as a file, for whoever reads it here or there, or more than once: the store's own, or a copy
+    /// without a name. Gives `None` if the blob is not there. Its bytes are not compared with its digest.
+    ///
+    /// # Errors
+    /// [`BlobError::Store`], or [`BlobError::Directory`]: there is no room for a copy.
+    pub async fn file(&self, digest: &Digest) -> Result<Option<File>, BlobError> {
+        let options = GetOptions::default();
+        let found = self.store.get_opts(&self.path(digest), options).await;
+        let Some(found) = absent(found, digest)? else {
+            return Ok(None);
+        };
+        match found.payload {
+            GetResultPayload::File(file, _) => Ok(Some(file)),
+            GetResultPayload::Stream(stream) => {
+                let failed = store_failed("read", *digest);
+                let stream = stream.map_err(failed);
+                whole::keep(self.unnamed()?, stream).await.map(Some)
+            }
+        }
+    }
+
+    /// A file without a name: it is gone with the last that has it open.
+    ///
+    /// # Errors
+    /// [`BlobError::Directory`].
+    pub fn unnamed(&self) -> Result<File, BlobError> {
+        durable::create_dir_all(&self.room, 0o700)?;
+        let file = tempfile::tempfile_in(&self.room);
+        Ok(file.map_err(FileError::new("create a file in", &self.room))?)
     }
 }
 
 /// Part of a file, in pieces of [`PIECE`]: `object_store` itself reads 8 KiB at a time, each with a
 /// change of threads, which costs more than the reading.
-fn pieces(file: File, range: Range<u64>) -> Bytestream {
+pub(crate) fn pieces(file: Arc<File>, range: Range<u64>) -> Bytestream {
     let failed = |source: Box<dyn Error + Send + Sync>| object_store::Error::Generic {
         store: "LocalFileSystem",
         source,
     };
-    let stream = stream::try_unfold((Arc::new(file), range), move |(file, range)| async move {
+    let stream = stream::try_unfold((file, range), move |(file, range)| async move {
         if range.is_empty() {
             return Ok(None);
         }

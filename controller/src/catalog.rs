@@ -7,11 +7,11 @@ use crate::publications::Publications;
 use futures_util::TryStreamExt as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tamer_core::application::order_by_needs;
+use tamer_core::application::{ComponentSpec, order_by_needs};
 use tamer_core::digest::Digest;
 use tamer_core::environment::{Environment, MAX_ENVIRONMENT};
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName};
-use tamer_core::release::{ApplicationVersion, MAX_MANIFEST, Manifest, ReleaseRef};
+use tamer_core::release::{ApplicationVersion, MAX_MANIFEST, ReleaseRef};
 use tamer_core::schema::Declared;
 use tamer_core::version::Version;
 use tamer_kit::hash::sha256;
@@ -203,11 +203,11 @@ impl Catalog {
         let (mut needs, mut declared) = (BTreeMap::new(), BTreeMap::new());
         for (component, release) in &releases {
             let name = release_target(&application, component, &release.version);
-            let manifest = self
-                .manifest(&name, targets.get(&name), &release.manifest)
+            let spec = self
+                .spec(&name, targets.get(&name), &release.manifest)
                 .await?;
-            declared.insert(release.manifest, Declared::from(&manifest.spec));
-            needs.insert(component.clone(), manifest.spec.needs);
+            declared.insert(release.manifest, Declared::from(&spec));
+            needs.insert(component.clone(), spec.needs);
         }
         let circle = |reason| NotFound::Unusable {
             name: version_target(&application, &version),
@@ -276,12 +276,13 @@ impl Catalog {
         Ok(read)
     }
 
-    async fn manifest(
+    /// What a release says of its component. Its files pass by, and are judged by the agents.
+    async fn spec(
         &self,
         name: &str,
         target: Option<&Target>,
         digest: &Digest,
-    ) -> Result<Manifest, NotFound> {
+    ) -> Result<ComponentSpec, NotFound> {
         let unusable = |reason: String| NotFound::Unusable {
             name: name.to_owned(),
             reason,
@@ -289,8 +290,26 @@ impl Catalog {
         let target = target.filter(|target| target.digest == *digest);
         let target = target
             .ok_or_else(|| unusable("it is not among the live releases any more".to_owned()))?;
-        let bytes = self.content(name, target, MAX_MANIFEST).await?;
-        manifest::parse(&bytes).map_err(|error| unusable(error.to_string()))
+        let (length, max) = (target.length, MAX_MANIFEST);
+        if length > max {
+            return Err(unusable(format!(
+                "it has {length} bytes, {max} are the most"
+            )));
+        }
+        let file = self.blobs.file(digest).await?;
+        let file = file.ok_or_else(|| NotFound::Missing {
+            name: name.to_owned(),
+        })?;
+        let read = tokio::task::spawn_blocking(move || manifest::about(file));
+        let read = read.await.map_err(|e| NotFound::Read(e.into()))?;
+        let (about, found) = read.map_err(|error| unusable(error.to_string()))?;
+        if found != *digest {
+            return Err(unusable(
+                "its bytes are not those that were signed".to_owned(),
+            ));
+        }
+        about.spec.validate().map_err(unusable)?;
+        Ok(about.spec)
     }
 }
 

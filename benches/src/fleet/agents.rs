@@ -77,10 +77,7 @@ impl Agent {
 fn run(place: &Path, log: &str) -> anyhow::Result<Program> {
     const UNIT: &str = include_str!("../../../agent/package/tamer-agent.service");
     let mut run = program::command("tamer-agent")?;
-    let lines = UNIT
-        .lines()
-        .filter_map(|it| it.strip_prefix("Environment="));
-    run.envs(lines.flat_map(|it| it.split(' ').filter_map(|it| it.split_once('='))));
+    run.envs(program::environment(UNIT));
     run.arg("run").arg("--config").arg(place.join("agent.toml"));
     Program::start(run, &place.join(log))
 }

@@ -24,6 +24,9 @@ pub const ENVIRONMENT: &str = "production";
 /// Far above what anything here takes; whoever waits so long has hung.
 pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
+/// The unit that starts a controller.
+const UNIT: &str = include_str!("../../../controller/package/tamer-controller.service");
+
 /// Every host is changed at once, nothing is waited for. The environment's checks run at their default
 /// interval, each of another type.
 fn environment(applications: &[&str], metrics: SocketAddr) -> String {
@@ -86,6 +89,7 @@ impl Fleet {
             .find_map(|line| line.trim().strip_prefix("tamer login "));
         let token = token.context("`tamer-controller init` printed no login line")?;
         let mut serve = program::command("tamer-controller")?;
+        serve.envs(program::environment(UNIT));
         serve.arg("serve").arg("--config").arg(&file);
         let controller = Program::start(serve, &dir.path().join("controller.log"))?;
         wait_for("the controller to serve", || {

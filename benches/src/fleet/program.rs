@@ -64,6 +64,13 @@ pub(super) fn command(name: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
+/// The environment that a unit gives its program.
+pub(super) fn environment(unit: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = unit.lines();
+    let lines = lines.filter_map(|it| it.strip_prefix("Environment="));
+    lines.flat_map(|it| it.split(' ').filter_map(|it| it.split_once('=')))
+}
+
 /// Runs a command to its end, which must be a good one; gives what it printed.
 pub(super) fn output(command: &mut Command) -> anyhow::Result<String> {
     let output = command

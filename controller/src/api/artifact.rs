@@ -19,7 +19,7 @@ mod range;
 #[cfg(test)]
 mod tests;
 
-use crate::artifacts::{BlobError, Blobs, REMEMBERED_FOR};
+use crate::artifacts::{BlobError, Blobs, Bytestream, REMEMBERED_FOR, pieces};
 use crate::identity::peer::{Caller, Identity};
 use crate::identity::registry::Denied;
 use crate::metrics::Metrics;
@@ -164,15 +164,15 @@ async fn get_blob(
     let digest = parse_digest(&digest)?;
     let codings = coded::asked(&method, &headers);
     // Before it is looked for elsewhere: a store knows no differences.
-    if let Some((coding, bytes)) = api.codings.get(&api.blobs, digest, &codings).await? {
-        api.metrics.artifact_bytes_sent.inc_by(bytes.len() as u64);
+    if let Some(coded) = api.codings.get(&api.blobs, digest, &codings).await? {
+        let body = api.counted(pieces(coded.file, 0..coded.length));
         return Response::builder()
             .header(CONTENT_TYPE, "application/octet-stream")
-            .header(CONTENT_ENCODING, coding.name())
-            .header(CONTENT_LENGTH, bytes.len())
+            .header(CONTENT_ENCODING, coded.coding.name())
+            .header(CONTENT_LENGTH, coded.length)
             .header(CACHE_CONTROL, "private, max-age=31536000, immutable")
             .header(VARY, coded::VARY)
-            .body(Body::from(bytes))
+            .body(body)
             .map_err(|error| Refusal::internal(&error));
     }
     if is_host && let Some(there) = api.blobs.straight(&digest).await? {
@@ -221,10 +221,7 @@ async fn get_blob(
     } else {
         let bytes = api.blobs.get(&digest, range).await?;
         let bytes = bytes.ok_or_else(|| Refusal::absent(&format!("blob {digest}")))?;
-        let sent = api.metrics.artifact_bytes_sent.clone();
-        Body::from_stream(bytes.inspect_ok(move |chunk| {
-            sent.inc_by(chunk.len() as u64);
-        }))
+        api.counted(bytes)
     };
     answer.body(body).map_err(|error| Refusal::internal(&error))
 }
@@ -286,6 +283,14 @@ fn parse_digest(given: &str) -> Result<Digest, Refusal> {
 // === impl ArtifactApi ===
 
 impl ArtifactApi {
+    /// What is sent, and counted on the way.
+    fn counted(&self, bytes: Bytestream) -> Body {
+        let sent = self.metrics.artifact_bytes_sent.clone();
+        Body::from_stream(bytes.inspect_ok(move |chunk| {
+            sent.inc_by(chunk.len() as u64);
+        }))
+    }
+
     async fn admit(&self, caller: Option<Extension<Caller>>, write: bool) -> Result<(), Refusal> {
         let caller = caller.map_or(Caller::Stranger, |Extension(caller)| caller);
         let answer = if write {

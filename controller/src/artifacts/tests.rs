@@ -91,7 +91,7 @@ async fn a_file_that_was_cut_short_is_an_error_and_no_endless_read() {
     let file = File::options()
         .write(true)
         .open(dir.path().join(blob_path(&digest)));
-    file.unwrap().set_len(200 * 1024).unwrap();
+    file.unwrap().set_len(PIECE * 3 / 2).unwrap();
     assert!(stream.next().await.unwrap().is_ok());
     assert!(stream.next().await.unwrap().is_err());
     assert!(stream.next().await.is_none());

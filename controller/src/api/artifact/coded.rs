@@ -1,20 +1,20 @@
 //! Small blobs and metadata in another coding, for whoever asks for it: as a difference from a blob that the
 //! caller has (`Available-Dictionary` as in RFC 9842, and [`patch::CODING`]), or compressed (`zstd`).
 //!
-//! A fleet asks for the same difference at once: it is made once, one at a time, and kept for a while.
+//! A fleet asks for the same difference at once: it is made once, one at a time, and kept for a while, in a file
+//! without a name. Memory holds pieces of what it is made of, however large that is.
 
 use crate::artifacts::{BlobError, Blobs};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt;
 use http::header::{ACCEPT_ENCODING, RANGE};
 use http::{HeaderMap, Method};
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write as _};
 use std::sync::Arc;
 use tamer_core::digest::Digest;
-use tamer_kit::hash::sha256;
-use tamer_release::patch;
+use tamer_release::patch::{self, Made};
 use tokio::sync::Mutex;
 
 /// The header that names the dictionary.
@@ -24,7 +24,13 @@ pub(super) const AVAILABLE_DICTIONARY: &str = "available-dictionary";
 pub(super) const VARY: &str = "accept-encoding, available-dictionary";
 
 /// So many bytes of codings are kept.
-const KEPT: usize = 8 << 20;
+const KEPT: u64 = 64 << 20;
+
+/// So many codings are kept: each has a file open.
+const MOST: usize = 64;
+
+/// How much of a file is read or written at once, in bytes.
+const BUFFER: usize = 64 << 10;
 
 /// A coding that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,9 +95,18 @@ pub(super) fn accepts(headers: &HeaderMap, coding: &str) -> bool {
 /// A blob, and how it is coded.
 type Key = (Digest, Coding);
 
+/// A blob in a coding.
+#[derive(Debug, Clone)]
+pub(super) struct Coded {
+    pub(super) coding: Coding,
+    pub(super) file: Arc<File>,
+    /// Its length in bytes.
+    pub(super) length: u64,
+}
+
 /// Codings that were made, the newest last.
 #[derive(Debug, Default)]
-pub struct Codings(Mutex<VecDeque<(Key, Bytes)>>);
+pub struct Codings(Mutex<VecDeque<(Key, Coded)>>);
 
 impl Codings {
     /// A blob in the best of these codings; `None` if it goes as it is: it is not there or large, or so is what
@@ -101,66 +116,101 @@ impl Codings {
         blobs: &Arc<Blobs>,
         digest: Digest,
         codings: &[Coding],
-    ) -> Result<Option<(Coding, Bytes)>, BlobError> {
+    ) -> Result<Option<Coded>, BlobError> {
         if codings.is_empty() {
             return Ok(None);
         }
         // Held while one is made: whoever wants the same finds it then, and only one takes memory.
         let mut kept = self.0.lock().await;
         for coding in codings {
-            if let Some((_, bytes)) = kept.iter().find(|(key, _)| *key == (digest, *coding)) {
-                return Ok(Some((*coding, bytes.clone())));
+            if let Some((_, coded)) = kept.iter().find(|(key, _)| *key == (digest, *coding)) {
+                return Ok(Some(coded.clone()));
             }
         }
-        let Some(new) = small(blobs, &digest).await? else {
-            return Ok(None);
-        };
         for coding in codings {
+            let Some(new) = Small::open(blobs, digest).await? else {
+                return Ok(None);
+            };
             let old = match coding {
                 Coding::Alone => None,
-                Coding::From(old) => match small(blobs, old).await? {
+                Coding::From(old) => match Small::open(blobs, *old).await? {
                     Some(old) => Some(old),
                     None => continue,
                 },
             };
-            let new = new.clone();
-            let made = tokio::task::spawn_blocking(move || match old {
-                None => patch::compress(&new),
-                Some(old) => patch::make(&new, &old),
-            });
+            let to = blobs.unnamed()?;
+            let made = tokio::task::spawn_blocking(move || make(new, old, to));
             // One that cannot be made is no reason to give nothing.
-            let Ok(Ok(made)) = made.await else {
-                tracing::warn!(%digest, coding = coding.name(), "a blob could not be coded");
-                continue;
+            let (file, length) = match made.await {
+                Ok(Ok(Some(made))) => made,
+                Ok(Ok(None)) => {
+                    let coding = coding.name();
+                    tracing::warn!(%digest, coding, "a blob is damaged, or what it should differ from is");
+                    continue;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%digest, coding = coding.name(), %error, "a blob could not be coded");
+                    continue;
+                }
+                Err(_) => continue,
             };
-            let made = Bytes::from(made);
-            kept.push_back(((digest, *coding), made.clone()));
-            while kept.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > KEPT {
+            let coded = Coded {
+                coding: *coding,
+                file: Arc::new(file),
+                length,
+            };
+            kept.push_back(((digest, *coding), coded.clone()));
+            while kept.len() > MOST || kept.iter().map(|(_, it)| it.length).sum::<u64>() > KEPT {
                 kept.pop_front();
             }
-            return Ok(Some((*coding, made)));
+            return Ok(Some(coded));
         }
         Ok(None)
     }
 }
 
-/// All of a blob, if it is there, not large, and whole.
-async fn small(blobs: &Blobs, digest: &Digest) -> Result<Option<Bytes>, BlobError> {
-    match blobs.head(digest).await? {
-        Some(length) if length <= patch::MAX => {}
-        _ => return Ok(None),
+/// A blob that is there and not large, as a file.
+struct Small {
+    digest: Digest,
+    file: File,
+    length: u64,
+}
+
+impl Small {
+    async fn open(blobs: &Blobs, digest: Digest) -> Result<Option<Self>, BlobError> {
+        let length = match blobs.head(&digest).await? {
+            Some(length) if length <= patch::MAX => length,
+            _ => return Ok(None),
+        };
+        let file = blobs.file(&digest).await?;
+        Ok(file.map(|file| Self {
+            digest,
+            file,
+            length,
+        }))
     }
-    let Some(stream) = blobs.get(digest, None).await? else {
-        return Ok(None);
+}
+
+/// Writes a coding, and gives it with its length; `None`: one of the blobs is damaged, and would be made into a
+/// difference that outlives its repair.
+fn make(new: Small, old: Option<Small>, to: File) -> io::Result<Option<(File, u64)>> {
+    let from = BufReader::with_capacity(BUFFER, new.file);
+    let mut to = BufWriter::with_capacity(BUFFER, to);
+    let sound = match old {
+        None => patch::write_compressed(from, new.length, &mut to)? == new.digest,
+        Some(old) => {
+            let found = patch::write(from, new.length, old.file, &mut to)?;
+            let signed = Made {
+                new: new.digest,
+                old: old.digest,
+            };
+            found == signed
+        }
     };
-    let whole = stream.try_collect::<BytesMut>().await;
-    let whole = whole.map_err(|source| BlobError::Store {
-        operation: "read",
-        digest: *digest,
-        source: source.into(),
-    })?;
-    // A damaged one would be made into differences that outlive its repair.
-    Ok((sha256(&whole) == *digest).then(|| whole.freeze()))
+    to.flush()?;
+    let file = to.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let length = file.metadata()?.len();
+    Ok(sound.then_some((file, length)))
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ fn every_range_is_the_slice() {
         .build()
         .unwrap();
     let site = Site::new();
-    // Lengths below and above the size in which files are read, 128 KiB.
+    // Lengths below and above the size in which files are read, 64 KiB.
     let place = || prop_oneof![0usize..3_000, 0usize..450_000];
     let cases = (place(), place(), place(), 0u8..3);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(120));
