@@ -411,6 +411,59 @@ fn kill_at_every_step_of_a_repair() {
     }
 }
 
+/// A release that is kept and was edited is there until the one that takes its place is, whole.
+#[test]
+fn kill_at_every_step_of_making_a_kept_release_anew() {
+    let scenario = Scenario::new(2);
+    let site = &scenario.site;
+    let kept = || {
+        let releases = fs::read_dir(site.root().join("releases")).unwrap();
+        let paths = releases.map(|it| it.unwrap().path());
+        let mut ones = paths.filter(|it| {
+            it.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .contains("-1.0.0-")
+        });
+        let one = ones.next().expect("the kept release is gone");
+        assert_eq!(ones.next(), None);
+        one.join("page.html")
+    };
+    let deployed = fs::read(kept()).unwrap();
+    let desired = told(3, &scenario.good[1], |it| {
+        it.components[0].grant = None;
+        it.components[0].stage = vec![scenario.good[0].clone()];
+    });
+    for step in ["verify", "fetch", "unpack", "link-shared", "exchange"] {
+        for side in ["before", "after"] {
+            let at = format!("{step}:{side}");
+            scenario.reset();
+            fs::set_permissions(kept(), fs::Permissions::from_mode(0o644)).unwrap();
+            fs::write(kept(), "by hand").unwrap();
+            assert_eq!(scenario.run(&desired, Some(&at)).signal(), Some(9), "{at}");
+            let exchanged = at == "exchange:after";
+            let there = fs::read(kept()).unwrap();
+            assert_eq!(there == deployed, exchanged, "{at}");
+            assert!(exchanged || there == b"by hand", "{at}");
+            made_by_a_start(site, &|| fs::read(kept()).unwrap() == deployed);
+        }
+    }
+}
+
+/// Starts an agent, until something is made.
+fn made_by_a_start(site: &Site, made: &dyn Fn() -> bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut agent = Agent::start(site.hands()).await;
+        agent.until("looked", |it| it.compared).await;
+        tamer_system::until("it to be made", || made().then_some(()));
+        agent.stop().await;
+    });
+}
+
 /// What an agent reports once it has looked and, where it was asked to, has put back.
 fn seen_by_a_start(site: &Site) -> ComponentReport {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -236,7 +236,7 @@ proptest! {
                 break
             };
             let steps = staging.steps.unwrap();
-            prop_assert!(!facts.switching || !steps.contains(&Step::Prune), "it may have to go back to it");
+            prop_assert!(!facts.switching || !steps.contains(&Step::Exchange), "it may have to go back to it");
             prop_assert!(!steps.is_empty());
             prop_assert!(!facts.revoked.contains(&staging.release.manifest));
             facts.on_disk.retain(|it| it.release != staging.release);

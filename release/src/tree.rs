@@ -35,6 +35,57 @@ pub fn remove_release(release: &Path) -> Result<(), FileError> {
     remove_if_there(&gone)
 }
 
+/// Exchanges a release for another one, in one instant; the old one is then where the new one was. On a file system
+/// that cannot swap, a crash between two renames leaves neither under its name, and [`sweep`] removes them.
+///
+/// # Errors
+/// [`FileError`], also if something is mounted in the old one.
+pub fn exchange(old: &Path, new: &Path) -> Result<(), FileError> {
+    without_mounts(old)?;
+    // A directory that gets another parent is written to: who is not root opens both up for the moment.
+    let mut opened = Vec::new();
+    if !rustix::process::geteuid().is_root() {
+        for dir in [old, new] {
+            opened.push((dir, set_mode(dir, None)?));
+        }
+    }
+    let done = swap(old, new);
+    let swapped = done.is_ok();
+    for (dir, mode) in opened {
+        let other = if dir == old { new } else { old };
+        set_mode(if swapped { other } else { dir }, Some(mode))?;
+    }
+    done
+}
+
+/// Gives a directory this mode, or makes it writable for its owner; tells the mode that it had.
+fn set_mode(dir: &Path, mode: Option<u32>) -> Result<u32, FileError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let about = fs::symlink_metadata(dir).map_err(FileError::new("look at", dir))?;
+    let before = about.permissions().mode() & 0o7777;
+    let mode = fs::Permissions::from_mode(mode.unwrap_or(before | 0o200));
+    fs::set_permissions(dir, mode).map_err(FileError::new("change the mode of", dir))?;
+    Ok(before)
+}
+
+fn swap(old: &Path, new: &Path) -> Result<(), FileError> {
+    let unable = match durable::exchange(old, new) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    let cannot = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP];
+    if !Errno::from_io_error(&unable.source).is_some_and(|errno| cannot.contains(&errno)) {
+        return Err(unable);
+    }
+    let mut gone = OsString::from(GONE);
+    gone.push(old.file_name().unwrap_or_default());
+    let gone = old.with_file_name(gone);
+    remove_if_there(&gone)?;
+    durable::rename(old, &gone)?;
+    durable::rename(new, old)?;
+    durable::rename(&gone, new)
+}
+
 /// Removes what crashes left in a directory of releases: `.<name>.tmp` and `.gone-<name>`. Gives what it
 /// removed, sorted. Nothing may be unpacked there meanwhile.
 ///
@@ -180,6 +231,28 @@ mod tests {
         remove_release(&release).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(remove_release(&release).unwrap_err().is_not_found());
+    }
+
+    #[test]
+    fn a_release_is_exchanged_for_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = dir.path().join(".repair.tmp");
+        fs::create_dir(&room).unwrap();
+        let (old, new) = (dir.path().join("1-1.0.0-abc"), room.join("1-1.0.0-abc"));
+        for (place, text) in [(&old, "edited"), (&new, "deployed")] {
+            locked_tree(place);
+            fs::set_permissions(place.join("a/b/f"), fs::Permissions::from_mode(0o644)).unwrap();
+            fs::write(place.join("a/b/f"), text).unwrap();
+        }
+        exchange(&old, &new).unwrap();
+        for (place, text) in [(&old, "deployed"), (&new, "edited")] {
+            assert_eq!(fs::read_to_string(place.join("a/b/f")).unwrap(), text);
+            let mode = fs::metadata(place).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o555);
+        }
+        let none = dir.path().join("none");
+        assert!(exchange(&old, &none).unwrap_err().is_not_found());
+        assert_eq!(fs::read(old.join("a/b/f")).unwrap(), b"deployed");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::execute::stage::StageJob;
 use crate::host::layout;
 use crate::host::shared;
 use crate::journal::SlotJournal;
-use crate::plan::{self, Decision};
+use crate::plan::{self, Decision, Step};
 use std::sync::Arc;
 use tamer_core::desired::{ActivationReport, Desired, DesiredComponent, Slot};
 use tamer_core::moment::Moment;
@@ -189,13 +189,17 @@ impl Converge {
                         continue;
                     }
                 };
+                let mut older = state.older(&digest);
+                // Most of one that was edited is still good.
+                let edited = installed.iter().filter(|_| steps.contains(&Step::Exchange));
+                older.splice(..0, edited.cloned());
                 let job = StageJob {
                     slot: wanted.slot.clone(),
                     release: staging.release,
                     steps,
                     environment_version: desired.environment_version,
                     installed,
-                    older: state.older(&digest),
+                    older,
                     next_seq: state.next_seq(),
                     withdrawn: CancellationToken::new(),
                 };

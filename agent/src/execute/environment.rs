@@ -136,29 +136,31 @@ impl Stager {
         let user = user(&place).await?;
         let dir = crate::host::layout::releases(root).join(&installed.name);
         let group = user.map(|user| user.gid);
-        self.write_environment(slot, root, &installed.release.version, dir, group)
+        let version = &installed.release.version;
+        self.write_environment(slot, root, version, &dir, dir.clone(), group)
             .await
     }
 
-    /// Writes the file of the release in `dir`, for its user's `group`.
+    /// Writes the file of the release in `dir`, for its user's `group`; `into` is where the release lies until then.
     pub(super) async fn write_environment(
         &self,
         slot: &Slot,
         root: &Path,
         version: &Version,
-        dir: PathBuf,
+        dir: &Path,
+        into: PathBuf,
         group: Option<u32>,
     ) -> Result<(), Failure> {
         let about = About {
             slot,
             root,
             version,
-            dir: &dir,
+            dir,
             previous: None,
             user: None,
         };
         let text = text(&environment(&self.config, &about))?;
-        blocking(move || shared::write_own(&dir, FILE, text.as_bytes(), group)).await
+        blocking(move || shared::write_own(&into, FILE, text.as_bytes(), group)).await
     }
 }
 

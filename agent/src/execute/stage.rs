@@ -20,6 +20,7 @@ use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::drift::Drift;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
+use tamer_release::{put_back, tree};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +79,8 @@ pub(super) struct Way {
     pub(super) place: Option<Place>,
     pub(super) owner: Option<(u32, u32)>,
     pub(super) name: Option<String>,
+    /// Where it is made that takes the place of an edited one.
+    beside: Option<PathBuf>,
     drift: Option<Drift>,
 }
 
@@ -88,19 +91,30 @@ impl Stager {
     /// [`Failure`] of the step that failed; nothing that was ready before is touched.
     pub async fn stage(&self, job: &StageJob) -> Result<Staged, Failure> {
         let mut way = Way::default();
+        let done = self.steps(job, &mut way).await;
+        if let Some(room) = way.beside.take() {
+            let cleared = blocking(move || put_back::clear(&room).map_err(|e| file_failure(&e)));
+            if let Err(why) = cleared.await {
+                tracing::warn!(%why, "what was exchanged is still there until the next start");
+            }
+        }
+        done
+    }
+
+    async fn steps(&self, job: &StageJob, way: &mut Way) -> Result<Staged, Failure> {
         if let Some(installed) = &job.installed {
             way.name = Some(installed.name.clone());
-            self.take_place(job, &installed.spec, &mut way).await?;
+            self.take_place(job, &installed.spec, way).await?;
         }
         for &step in &job.steps {
             fail_at(step.name(), "before");
             match step {
                 // What only waits for the network is dropped; other steps end by themselves, soon.
                 Step::Verify | Step::Fetch => tokio::select! {
-                    done = self.step(step, job, &mut way) => done?,
+                    done = self.step(step, job, way) => done?,
                     () = job.withdrawn.cancelled() => {}
                 },
-                step => self.step(step, job, &mut way).await?,
+                step => self.step(step, job, way).await?,
             }
             if job.withdrawn.is_cancelled() {
                 return Err(failure(
@@ -115,17 +129,17 @@ impl Stager {
             }
         }
         let installed = match job.steps.contains(&Step::Unpack) {
-            true => Some(self.record_unpacked(job, &way).await?),
+            true => Some(self.record_unpacked(job, way).await?),
             false => None,
         };
         if way.drift.is_none() {
-            self.accept(job, &way).await?;
+            self.accept(job, way).await?;
         }
         let looked = installed.is_some() || job.steps.contains(&Step::Inspect);
         Ok(Staged {
-            name: way.name.unwrap_or_default(),
+            name: way.name.take().unwrap_or_default(),
             installed,
-            seen: looked.then_some(way.drift),
+            seen: looked.then_some(way.drift.take()),
         })
     }
 
@@ -133,6 +147,14 @@ impl Stager {
         match step {
             Step::Verify => self.verify(job, way).await,
             Step::Fetch => self.fetch(job, way).await,
+            Step::Unpack if job.steps.contains(&Step::Exchange) => {
+                let releases = layout::releases(&known(way.place.as_ref())?.root);
+                let room =
+                    blocking(move || put_back::room(&releases).map_err(|e| file_failure(&e)));
+                let room = room.await?;
+                way.beside = Some(room.clone());
+                self.unpack_in(&room, job, way).await
+            }
             Step::Unpack => self.unpack(job, way).await,
             Step::Inspect => {
                 let installed = known(job.installed.as_ref())?;
@@ -141,13 +163,10 @@ impl Stager {
                 Ok(())
             }
             Step::LinkShared => self.link(job, way).await,
-            Step::Prune => {
-                let dir = self.dir(way)?;
-                let installed = known(job.installed.as_ref())?;
-                self.tree(&job.slot, &known(way.place.as_ref())?.root, installed)
-                    .forget();
-                way.name = None;
-                remove(dir).await
+            Step::Exchange => {
+                let (edited, fresh) = (self.dir(way)?, self.made_in(way)?);
+                let swap = move || tree::exchange(&edited, &fresh).map_err(|e| file_failure(&e));
+                blocking(swap).await
             }
             other => Err(failure(
                 FailureKind::Host,
@@ -245,16 +264,26 @@ impl Stager {
         };
         let root = known(way.place.as_ref())?.root.clone();
         let (dir, owner) = (self.dir(way)?, way.owner);
-        let (place, release) = (root.clone(), dir.clone());
+        let made_in = self.made_in(way)?;
+        let (place, release) = (root.clone(), made_in.clone());
         blocking(move || shared::link(&place, &release, &spec, owner)).await?;
         let group = owner.map(|(_, group)| group);
-        self.write_environment(&job.slot, &root, &job.release.version, dir, group)
+        let version = &job.release.version;
+        self.write_environment(&job.slot, &root, version, &dir, made_in, group)
             .await
     }
 
     fn dir(&self, way: &Way) -> Result<PathBuf, Failure> {
         let root = &known(way.place.as_ref())?.root;
         Ok(layout::releases(root).join(known(way.name.as_ref())?))
+    }
+
+    /// Where it lies while it is made.
+    fn made_in(&self, way: &Way) -> Result<PathBuf, Failure> {
+        match &way.beside {
+            Some(room) => Ok(room.join(known(way.name.as_ref())?)),
+            None => self.dir(way),
+        }
     }
 
     fn tree(&self, slot: &Slot, root: &Path, installed: &Installed) -> Tree {
@@ -268,7 +297,7 @@ impl Stager {
         let installed = Arc::new(Installed {
             release: job.release.clone(),
             name: known(way.name.as_ref())?.clone(),
-            seq: job.next_seq,
+            seq: (job.installed.as_ref()).map_or(job.next_seq, |edited| edited.seq),
             spec: verified.manifest.spec.clone(),
         });
         let tree = self.tree(&job.slot, &known(way.place.as_ref())?.root, &installed);

@@ -73,7 +73,7 @@ impl Executor {
             | Step::Unpack
             | Step::Inspect
             | Step::LinkShared
-            | Step::Prune
+            | Step::Exchange
             | Step::Commit
             | Step::UndoCommit => Err(failure(
                 FailureKind::Host,

@@ -88,8 +88,8 @@ pub enum Step {
     UndoAdmit,
     /// Undo: the journal says that the old release runs.
     UndoCommit,
-    /// Releases that nobody needs are removed.
-    Prune,
+    /// A release that was edited, and does not run, is exchanged for the one that was made anew beside it.
+    Exchange,
 }
 
 /// What is there of one component.
@@ -181,7 +181,7 @@ impl Step {
             Self::UndoValidate => "undo-validate",
             Self::UndoAdmit => "undo-admit",
             Self::UndoCommit => "undo-commit",
-            Self::Prune => "prune",
+            Self::Exchange => "exchange",
         }
     }
 }

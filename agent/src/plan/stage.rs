@@ -79,12 +79,13 @@ fn missing(release: &ReleaseRef, facts: &Facts) -> Result<Vec<Step>, Failure> {
         if facts.switching {
             return Ok(Vec::new());
         }
+        // It goes only when what replaces it is there, whole: until then it may be all there is to go back to.
         return Ok(vec![
-            Step::Prune,
             Step::Verify,
             Step::Fetch,
             Step::Unpack,
             Step::LinkShared,
+            Step::Exchange,
         ]);
     }
     // Whoever removed a link, or changed what the agent wrote, changed nothing that was deployed: it is made again.
@@ -184,7 +185,7 @@ mod tests {
         );
         // What was edited is made anew, and not while a switch may have to go back to it.
         let edited = || vec![on_disk(1, Some(false)), on_disk(2, Some(true))];
-        let anew = vec!["prune", "verify", "fetch", "unpack", "link-shared"];
+        let anew = vec!["verify", "fetch", "unpack", "link-shared", "exchange"];
         let two = || Current::Release(release(2));
         assert_eq!(said(&[2, 1], edited(), two()), [(1, anew)]);
         assert_eq!(said_in(true, &[2, 1], edited(), two()), []);
@@ -214,7 +215,10 @@ mod tests {
         let edited = || vec![on_disk(1, Some(false))];
         assert_eq!(
             said(&[1], edited(), Current::Nothing),
-            [(1, vec!["prune", "verify", "fetch", "unpack", "link-shared"])]
+            [(
+                1,
+                vec!["verify", "fetch", "unpack", "link-shared", "exchange"]
+            )]
         );
         assert_eq!(said(&[1], edited(), Current::Release(release(1))), []);
     }

@@ -40,12 +40,14 @@ pub fn on_failure(purpose: Purpose, step: Step) -> Next {
             | Step::Unpack
             | Step::Inspect
             | Step::LinkShared
+            | Step::Exchange
             | Step::PreChecks
             | Step::PreActivate,
         ) => Next::Refuse,
         // A broken release cannot be relied upon to take leave: it must not stand in the way back.
-        (Purpose::Back, Step::Drain | Step::Stop)
-        | (_, Step::UndoDrain | Step::UndoStop | Step::Prune) => Next::GoOn,
+        (Purpose::Back, Step::Drain | Step::Stop) | (_, Step::UndoDrain | Step::UndoStop) => {
+            Next::GoOn
+        }
         (
             Purpose::Forward,
             Step::Drain
