@@ -139,7 +139,7 @@ pub fn write_own(
 struct Dir {
     fd: OwnedFd,
     path: PathBuf,
-    /// Whether it is part of a release: read-only, so it is opened up for the moment of a change.
+    /// Whether it is part of a release: read-only, so whoever is not root opens it up for the moment of a change.
     read_only: bool,
 }
 
@@ -255,12 +255,14 @@ impl Dir {
     }
 
     /// Makes a change in the directory, durably; a read-only one is closed again.
-    fn changed(&self, change: impl FnOnce(&OwnedFd) -> Result<(), Errno>) -> Result<(), Errno> {
+    fn changed(&self, change: impl Fn(&OwnedFd) -> Result<(), Errno>) -> Result<(), Errno> {
+        let mut done = change(&self.fd);
         if self.read_only {
-            rustix::fs::fchmod(&self.fd, OPEN)?;
-        }
-        let done = change(&self.fd);
-        if self.read_only {
+            // Not before: whoever looks at this very moment would call it edited.
+            if done == Err(Errno::ACCESS) {
+                rustix::fs::fchmod(&self.fd, OPEN)?;
+                done = change(&self.fd);
+            }
             self.close()?;
         }
         done?;
@@ -334,6 +336,28 @@ mod tests {
                 .mode();
             assert_eq!(mode & 0o777, 0o555, "{path}");
         }
+    }
+
+    #[test]
+    fn roots_agent_opens_nothing_up_to_make_a_link() {
+        use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+        if !rustix::process::geteuid().is_root() {
+            return; // Others must.
+        }
+        let (dir, release) = site();
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
+        let changes = AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_CREATE;
+        for path in ["", "sub"] {
+            inotify.add_watch(&release.join(path), changes).unwrap();
+        }
+        link(dir.path(), &release, &spec(&["media/", "sub/cache/"]), None).unwrap();
+        let seen = inotify.read_events().unwrap();
+        let names: Vec<_> = seen.iter().filter_map(|it| it.name.as_deref()).collect();
+        assert_eq!(names, ["media", "cache"]);
+        assert!(
+            seen.iter().all(|it| it.mask == AddWatchFlags::IN_CREATE),
+            "{seen:?}"
+        );
     }
 
     #[test]
