@@ -5,6 +5,7 @@
 //! changed since. A record is a hint: if it is missing or damaged, everything is read, and it is made anew.
 
 use crate::allowed::failure;
+use crate::brake::Brake;
 use crate::config::Config;
 use crate::host::layout::{self, Installed};
 use crate::host::{chain, file_failure};
@@ -199,8 +200,14 @@ impl Tree {
     /// then. Blocks.
     ///
     /// # Errors
-    /// The release cannot be read, or put right.
-    pub fn put_back(&self, asked: Digest, fresh: &Path, aside: &Path) -> Result<Seen, Failure> {
+    /// The release cannot be read, or put right; or `brake` was pulled, and it ended between two files.
+    pub fn put_back(
+        &self,
+        asked: Digest,
+        fresh: &Path,
+        aside: &Path,
+        brake: &Brake,
+    ) -> Result<Seen, Failure> {
         let refused = |why, drift| Err(failure(FailureKind::Host, format!("{why}: {drift}")));
         let (seen, drift) = self.all()?;
         let Some(drift) = drift else { return Ok(seen) };
@@ -212,7 +219,7 @@ impl Tree {
             fresh,
             aside,
         };
-        put_back(what, &drift).map_err(|e| file_failure(&e))?;
+        brake.while_going(|go_on| put_back(what, &drift, go_on).map_err(|e| file_failure(&e)))?;
         match self.all()? {
             (_, Some(left)) if left.digest == asked => {
                 refused("some of it cannot be put back", left)

@@ -1,6 +1,7 @@
 //! One server's hands and eyes: the agent.
 
 pub mod allowed;
+pub mod brake;
 pub mod checks;
 pub mod clock;
 pub mod config;

@@ -2,12 +2,13 @@
 //!
 //! Directories stay the ones that they are, so that whoever works in one goes on working there. Each path is
 //! the old or the right one at every instant, and the release has fewer differences after each: whatever
-//! ends this in the middle, doing it again goes on from there.
+//! ends this in the middle, doing it again goes on from there. Between two paths it asks whether it is to go on.
 
 use crate::beneath::{Beneath, split};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, RawMode, Uid};
 use rustix::io::Errno;
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use tamer_core::drift::{Change, Drift};
@@ -32,11 +33,16 @@ struct Work {
     moved: u64,
 }
 
-/// Puts back everything that `drift` names.
+/// Puts back everything that `drift` names, as long as `go_on`, asked before each path, says so. Gives whether it
+/// was asked to end before all of it was done.
 ///
 /// # Errors
 /// [`FileError`] of the first path that could not be put back.
-pub fn put_back(what: PutBack<'_>, drift: &Drift) -> Result<(), FileError> {
+pub fn put_back(
+    what: PutBack<'_>,
+    drift: &Drift,
+    go_on: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, FileError> {
     let aside = Beneath::open(what.aside)?.dir(b"")?;
     let mut work = Work {
         release: Beneath::open(what.release)?,
@@ -51,6 +57,10 @@ pub fn put_back(what: PutBack<'_>, drift: &Drift) -> Result<(), FileError> {
             continue;
         }
         before = Some(&difference.path);
+        // What was moved and is not synced yet may be moved again: no harm in that.
+        if go_on().is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
         let added = difference.change == Change::Added;
         let path = match difference.path.as_str() {
             "." => None,
@@ -68,7 +78,8 @@ pub fn put_back(what: PutBack<'_>, drift: &Drift) -> Result<(), FileError> {
         })?;
     }
     rustix::fs::syncfs(work.release.root())
-        .map_err(|e| FileError::new("sync the file system of", what.release)(e.into()))
+        .map_err(|e| FileError::new("sync the file system of", what.release)(e.into()))?;
+    Ok(ControlFlow::Continue(()))
 }
 
 impl Work {

@@ -8,6 +8,7 @@ use common::{Node, Temp, make, pack_spec, spec, tempdir};
 use rustix::fs::XattrFlags;
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -139,7 +140,11 @@ fn what_is_listed_has_them_on_disk_and_a_change_is_named_and_put_back() {
         total: 2,
         differences,
     };
-    put_back(what, &drift).unwrap();
+    assert!(
+        put_back(what, &drift, &mut || ControlFlow::Continue(()))
+            .unwrap()
+            .is_continue()
+    );
     assert_eq!(verify(&at, &packed.manifest).unwrap(), []);
     assert_eq!((has(&server).as_deref(), has(&other)), (Some(BIND), None));
 }

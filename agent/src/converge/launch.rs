@@ -2,6 +2,7 @@
 
 use super::slot::Working;
 use super::{Converge, Event};
+use crate::brake::Brake;
 use crate::execute::{End, Executor, Job};
 use crate::host::layout;
 use crate::journal::Activation;
@@ -39,7 +40,7 @@ impl Converge {
         let withdrawn = CancellationToken::new();
         let view = self.view.clone().unwrap_or_default();
         let state = self.state(&slot);
-        state.looking.stop();
+        let repair = state.looking.stop();
         let find = |release: &Option<_>| release.as_ref().and_then(|it| state.find(it).cloned());
         let ends = (find(&go.from), find(&go.to));
         let task = Task {
@@ -49,6 +50,7 @@ impl Converge {
             root,
             view,
             withdrawn: withdrawn.clone(),
+            repair,
         };
         let (grant, release) = (go.grant, go.to.clone());
         let own = go.exchanges_agent();
@@ -95,6 +97,8 @@ struct Task {
     root: PathBuf,
     view: EnvironmentView,
     withdrawn: CancellationToken,
+    /// A repair that was under way.
+    repair: Option<Arc<Brake>>,
 }
 
 type Found = Option<Arc<layout::Installed>>;
@@ -102,6 +106,9 @@ type Found = Option<Arc<layout::Installed>>;
 impl Task {
     async fn run(self, go: Go, ends: (Found, Found), interrupted: Option<(Activation, Resume)>) {
         let (event, slot) = (self.event.clone(), self.slot.clone());
+        if let Some(repair) = &self.repair {
+            repair.at_rest().await;
+        }
         let status = self.activate(go, ends, interrupted).await;
         let _ = event.send(Event::Activated(slot, status));
     }

@@ -2,8 +2,9 @@
 //! `drift_interval`, all of it every `drift_full_interval`, in the background; and whenever somebody asks.
 
 use super::asked::Wish;
-use super::{Converge, Event};
+use super::{Converge, Event, Staging};
 use crate::allowed::failure;
+use crate::brake::Brake;
 use crate::drift::{Pace, Seen, Tree};
 use crate::execute::repair::Repair;
 use crate::host::layout::Installed;
@@ -34,12 +35,26 @@ pub(super) struct Looking {
     after: Option<String>,
     /// Set while a look is under way: stops it.
     under_way: Option<Arc<AtomicBool>>,
+    /// Something was touched: what is read in the background makes way once it is to be looked at.
+    touched: bool,
     /// A repair under way.
-    repair: Option<(Digest, AbortOnDropHandle<()>)>,
+    repair: Option<Repairing>,
     /// The last repair that failed.
     pub(super) failed: Option<RepairReport>,
     /// Somebody asks what differs, or asked and was answered.
     pub(super) wish: Option<Wish>,
+}
+
+/// A repair under way. Without anybody who waits for it, it ends between two files.
+struct Repairing {
+    brake: Arc<Brake>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Drop for Repairing {
+    fn drop(&mut self) {
+        self.brake.pull();
+    }
 }
 
 /// How closely it is looked.
@@ -52,17 +67,27 @@ pub(super) enum Due {
 }
 
 impl Looking {
-    /// A switch begins: nothing is read meanwhile, and afterwards it is looked anew.
-    pub(super) fn stop(&mut self) {
+    /// A switch begins: nothing is read meanwhile, and afterwards it is looked anew. A repair under way is to end:
+    /// that is waited for by what this gives.
+    pub(super) fn stop(&mut self) -> Option<Arc<Brake>> {
+        self.make_way();
+        let repair = self.repair.as_ref()?;
+        repair.brake.pull();
+        Some(Arc::clone(&repair.brake))
+    }
+
+    /// Ends what is read in the background, and says whether anything is looked at.
+    pub(super) fn make_way(&mut self) -> bool {
         if let Some(stop) = &self.under_way {
             stop.store(true, Ordering::Relaxed);
         }
-        self.repair = None;
+        self.under_way.is_some()
     }
 
     /// Something was touched: it is looked at by then.
     pub(super) fn soon(&mut self, at: Instant) {
         self.fast_at = self.fast_at.map(|due| due.min(at));
+        self.touched = true;
     }
 
     /// This repair is asked for: that it failed before is no reason any more.
@@ -79,6 +104,7 @@ impl Looking {
     pub(super) fn wake_at(&self) -> Option<Instant> {
         match &self.under_way {
             _ if self.repairs() => None,
+            Some(stop) if self.touched && !stop.load(Ordering::Relaxed) => self.fast_at,
             Some(_) => None,
             None => self.fast_at.into_iter().chain(self.full_at).min(),
         }
@@ -89,16 +115,21 @@ impl Looking {
         if self.name != name {
             let under_way = self.under_way.take();
             let wish = self.wish.take().map(Wish::of_another_release);
+            let repair = self.repair.take();
             *self = Self {
                 name: name.to_owned(),
                 under_way,
                 wish,
+                repair,
                 ..Self::default()
             };
         }
         let fast = *self
             .fast_at
             .get_or_insert(if known { now + interval } else { now });
+        if self.touched && fast <= now && self.make_way() {
+            return None;
+        }
         // What is being put back is another drift at every instant.
         if self.under_way.is_some() || self.repairs() {
             return None;
@@ -112,6 +143,7 @@ impl Looking {
             () if self.full_at.is_some_and(|at| at <= now) => Due::Full,
             () => return None,
         };
+        self.touched &= due != Due::Fast;
         if let Some(wish) = &mut self.wish {
             wish.begins(due);
         }
@@ -130,6 +162,11 @@ impl Converge {
             return;
         };
         self.listen(slot, &root, &running.name);
+        // Where the agent is not root, a link is made again in a directory that is opened up for that.
+        let made_again = |it: &Staging| it.slot == *slot && it.release == running.release.manifest;
+        if self.staging.as_ref().is_some_and(made_again) {
+            return;
+        }
         let state = self.state(slot);
         let known = state.drift.contains_key(&running.name);
         let now = Instant::now();
@@ -242,14 +279,19 @@ impl Converge {
             installed: Arc::clone(&running),
             drift,
             environment_version,
+            brake: Arc::default(),
         };
+        let brake = Arc::clone(&job.brake);
         let (stager, event) = (self.stager.clone(), self.event.clone());
         let (whose, name) = (slot.clone(), running.name.clone());
         let task = tokio::spawn(async move {
             let outcome = stager.repair(&job).await;
             let _ = event.send(Event::Repaired(whose, name, drift, outcome));
         });
-        self.state(&slot).looking.repair = Some((drift, AbortOnDropHandle::new(task)));
+        self.state(&slot).looking.repair = Some(Repairing {
+            brake,
+            _task: AbortOnDropHandle::new(task),
+        });
     }
 
     /// Notes how a repair ended.
@@ -267,6 +309,10 @@ impl Converge {
             Ok(seen) => {
                 tracing::info!(%slot, release = %name, whole = seen.drift.is_none(), "put back");
                 self.state(slot).drift.insert(name, seen.drift);
+            }
+            Err(failure) if failure.kind == FailureKind::Interrupted => {
+                tracing::info!(%slot, release = %name, %failure, "not all of it is put back");
+                self.state(slot).drift.remove(&name);
             }
             Err(failure) => {
                 tracing::warn!(%slot, release = %name, %failure, "not put back");
@@ -352,8 +398,7 @@ mod tests {
     async fn nothing_is_looked_at_while_it_is_put_back_and_whoever_asks_is_told_afterwards() {
         let (mut looking, start) = (Looking::default(), Instant::now());
         assert_eq!(looking.due("1", false, start, HOUR), Some(Due::Fast));
-        let putting_back = AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
-        looking.repair = Some((Digest::new([1; 32]), putting_back));
+        looking.repair = Some(putting_back());
         looking.wish = Some(Wish::new(Inspect { id: 1, full: false }));
         assert_eq!(looking.due("1", true, start + 2 * HOUR, HOUR), None);
         assert_eq!(looking.wake_at(), None);
@@ -361,12 +406,50 @@ mod tests {
         assert_eq!(looking.due("1", true, start, HOUR), Some(Due::Asked));
     }
 
-    #[test]
-    fn a_switch_stops_a_look() {
+    fn putting_back() -> Repairing {
+        Repairing {
+            brake: Arc::default(),
+            _task: AbortOnDropHandle::new(tokio::spawn(std::future::pending())),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_touched_is_looked_at_before_more_is_read_in_the_background() {
+        let (mut looking, start) = (Looking::default(), Instant::now());
+        let stop: Arc<AtomicBool> = Arc::default();
+        looking.due("1", true, start, HOUR);
+        looking.under_way = Some(Arc::clone(&stop));
+        let soon = start + Duration::from_secs(1);
+        looking.soon(soon);
+        assert_eq!(
+            looking.wake_at(),
+            Some(soon),
+            "not only when the slice ends"
+        );
+        assert_eq!(looking.due("1", true, start, HOUR), None);
+        assert!(!stop.load(Ordering::Relaxed));
+        assert_eq!(looking.due("1", true, soon, HOUR), None);
+        assert!(stop.load(Ordering::Relaxed));
+        looking.ended(Due::Full, &seen(Some("a/b")), Span::secs(86_400));
+        assert_eq!(looking.due("1", true, soon, HOUR), Some(Due::Fast));
+        looking.fast_at = Some(soon + HOUR);
+        assert_eq!(looking.due("1", true, soon, HOUR), Some(Due::Full));
+        assert_eq!(looking.after.as_deref(), Some("a/b"));
+    }
+
+    #[tokio::test]
+    async fn a_switch_stops_a_look_and_a_repair() {
         let mut looking = Looking::default();
         let stop: Arc<AtomicBool> = Arc::default();
         looking.under_way = Some(Arc::clone(&stop));
-        looking.stop();
+        looking.repair = Some(putting_back());
+        let brake = looking.stop().unwrap();
         assert!(stop.load(Ordering::Relaxed));
+        // It says itself when it has ended, whatever runs by then.
+        looking.due("2", true, Instant::now(), HOUR);
+        assert!(looking.repairs());
+        let stopped = move || brake.while_going(|go_on| Ok(go_on()));
+        let said = crate::host::blocking(stopped).await.unwrap_err();
+        assert_eq!(said.kind, FailureKind::Interrupted);
     }
 }

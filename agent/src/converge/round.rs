@@ -179,7 +179,12 @@ impl Converge {
                 let busy = installed
                     .as_ref()
                     .is_some_and(|it| state.pruning.contains(&it.name));
-                if early || busy {
+                // Nor is anything made again in what is being looked at: that waits its turn.
+                let looked_at = state
+                    .running()
+                    .is_some_and(|it| it.release == staging.release)
+                    && state.looking.make_way();
+                if early || busy || looked_at {
                     continue;
                 }
                 let steps = match staging.steps {

@@ -22,9 +22,14 @@ const AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Ears {
     inotify: Option<Arc<Inotify>>,
     shared: Arc<Shared>,
-    /// What is watched for each component: its root, and what runs.
-    watched: HashMap<Slot, (PathBuf, PathBuf, Vec<WatchDescriptor>)>,
+    watched: HashMap<Slot, Watched>,
     said: bool,
+}
+
+/// What is watched of a component: its root, and what runs. What cannot be watched is tried again.
+struct Watched {
+    paths: [PathBuf; 2],
+    descriptors: [Option<WatchDescriptor>; 2],
 }
 
 #[derive(Default)]
@@ -56,42 +61,47 @@ impl Ears {
         }
     }
 
-    /// Watches what runs of a component, and its `current`.
+    /// Watches what runs of a component, and its `current`, as far as that is not done yet.
     pub(super) fn watch(&mut self, slot: &Slot, root: &Path, release: &Path) {
-        let known = self.watched.get(slot);
-        let same = known.is_some_and(|it| it.0 == root && it.1 == release);
-        let Some(inotify) = self.inotify.clone().filter(|_| !same) else {
+        let Some(inotify) = self.inotify.clone() else {
             return;
         };
-        if let Some((.., old)) = self.watched.remove(slot) {
-            for descriptor in old {
+        let other = |it: &&mut Watched| it.paths != [root, release];
+        if let Some(old) = self.watched.get_mut(slot).filter(other) {
+            for descriptor in old.descriptors.iter_mut().filter_map(Option::take) {
                 let _ = inotify.rm_watch(descriptor);
             }
+            old.paths = [root.to_owned(), release.to_owned()];
         }
+        let watched = self.watched.entry(slot.clone()).or_insert_with(|| Watched {
+            paths: [root.to_owned(), release.to_owned()],
+            descriptors: [None, None],
+        });
         let names = AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_MOVED_FROM
             | AddWatchFlags::IN_MOVED_TO;
         let files = names | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_ATTRIB;
         let only = AddWatchFlags::IN_ONLYDIR | AddWatchFlags::IN_DONT_FOLLOW;
-        let mut descriptors = Vec::new();
-        for (path, mask, is_root) in [(root, names, true), (release, files, false)] {
+        let all = watched.paths.iter().zip(&mut watched.descriptors);
+        for ((path, descriptor), mask) in all.zip([names, files]) {
+            if descriptor.is_some() {
+                continue;
+            }
             match inotify.add_watch(path, mask | only) {
-                Ok(descriptor) => {
+                Ok(new) => {
                     let mut whose = self.shared.whose();
-                    whose.insert(descriptor, (slot.clone(), is_root));
-                    descriptors.push(descriptor);
+                    whose.insert(new, (slot.clone(), mask == names));
+                    *descriptor = Some(new);
                 }
                 Err(error) if !self.said => {
                     self.said = true;
                     let path = path.display();
-                    tracing::warn!(%path, %error, "cannot be watched: it is compared by the interval only");
+                    tracing::warn!(%path, %error, "cannot be watched: until that works it is compared by the interval only");
                 }
                 Err(_) => {}
             }
         }
-        let watched = (root.to_owned(), release.to_owned(), descriptors);
-        self.watched.insert(slot.clone(), watched);
     }
 }
 
@@ -150,5 +160,34 @@ impl Converge {
     /// Something was touched: it is looked at soon.
     pub(super) fn touched(&mut self, slot: &Slot) {
         self.state(slot).looking.soon(Instant::now() + AFTER);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[tokio::test]
+    async fn what_could_not_be_watched_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let slot = Slot {
+            application: "shop".parse().unwrap(),
+            component: "web".parse().unwrap(),
+            pool: Default::default(),
+        };
+        let (event, mut events) = mpsc::unbounded_channel();
+        let mut ears = Ears::new(event);
+        let (root, release) = (dir.path().join("web"), dir.path().join("web/releases/1"));
+        let mut heard = async |ears: &mut Ears, touch: &Path| {
+            ears.watch(&slot, &root, &release);
+            fs::write(touch, "x").unwrap();
+            matches!(events.recv().await, Some(Event::Touched(it)) if it == slot)
+        };
+        ears.watch(&slot, &root, &release);
+        fs::create_dir(&root).unwrap();
+        assert!(heard(&mut ears, &root.join("current")).await);
+        fs::create_dir_all(&release).unwrap();
+        assert!(heard(&mut ears, &release.join("by-hand")).await);
     }
 }

@@ -5,6 +5,7 @@
 //! started again.
 
 use super::stage::{StageJob, Stager, Way};
+use crate::brake::{Brake, interrupted};
 use crate::drift::{Seen, Tree};
 use crate::host::layout::{self, Installed};
 use crate::host::{blocking, file_failure};
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use tamer_core::desired::{Failure, Slot};
 use tamer_core::digest::Digest;
 use tamer_release::put_back;
-use tokio_util::sync::CancellationToken;
 
 /// A running release whose changes by hand are to be undone.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct Repair {
     pub older: Vec<Arc<Installed>>,
     /// The version of the environment's metadata to verify it with.
     pub environment_version: u64,
+    /// Ends it early.
+    pub brake: Arc<Brake>,
 }
 
 impl Stager {
@@ -49,26 +51,36 @@ impl Stager {
             installed: None,
             older,
             next_seq: repair.installed.seq,
-            withdrawn: CancellationToken::new(),
+            withdrawn: repair.brake.pulled(),
         };
         let mut way = Way::default();
         fail_at("repair", "before");
-        self.verify(&job, &mut way).await?;
-        self.fetch(&job, &mut way).await?;
+        let made = async {
+            self.verify(&job, &mut way).await?;
+            self.fetch(&job, &mut way).await
+        };
+        tokio::select! {
+            made = made => made?,
+            () = job.withdrawn.cancelled() => return Err(interrupted()),
+        }
         let releases = layout::releases(&repair.root);
         let room =
             blocking(move || put_back::room(&releases).map_err(|e| file_failure(&e))).await?;
         way.name = Some(repair.installed.name.clone());
         let done = async {
             self.unpack_in(&room, &job, &mut way).await?;
+            if job.withdrawn.is_cancelled() {
+                return Err(interrupted());
+            }
             fail_at("repair", "unpacked");
             let tree = Tree::new(&self.config, &repair.slot, &repair.root, &repair.installed);
             let (fresh, aside) = (room.join(&repair.installed.name), room.join("aside"));
             let (drift, spec) = (repair.drift, repair.installed.spec.clone());
+            let brake = Arc::clone(&repair.brake);
             blocking(move || {
                 // What belongs to no release, but to this host, is put back too.
                 crate::host::shared::link_again(&fresh, &spec)?;
-                tree.put_back(drift, &fresh, &aside)
+                tree.put_back(drift, &fresh, &aside, &brake)
             })
             .await
         };
