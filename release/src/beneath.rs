@@ -12,6 +12,9 @@ use tamer_kit::durable::FileError;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
+/// The most directories that are held open at once.
+const MOST_OPEN: usize = 64;
+
 /// An open directory; paths are relative to it, and come from a manifest that was judged.
 pub(crate) struct Beneath {
     root: OwnedFd,
@@ -79,6 +82,42 @@ impl Beneath {
             .map_err(self.failed("create the directory", path))
     }
 
+    /// New directories, each after the one that it is in. Those on the way to the last one stay open, so that no
+    /// path is followed from the top again.
+    pub(crate) fn create_dirs<'a>(
+        &self,
+        paths: impl IntoIterator<Item = &'a [u8]>,
+        mode: u32,
+    ) -> Result<(), FileError> {
+        let mut way: Vec<(&[u8], OwnedFd)> = Vec::new();
+        for path in paths {
+            let (parent, name) = split(path);
+            let create = |way: &mut Vec<(&'a [u8], OwnedFd)>| {
+                while way.last().is_some_and(|(open, _)| !is_below(parent, open)) {
+                    way.pop();
+                }
+                if way.last().is_none_or(|(open, _)| *open != parent) {
+                    let dir = match way.last() {
+                        // The last one that was created, mostly: one name, which is no link.
+                        Some((open, dir)) if split(parent).0 == *open => {
+                            let flags = DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                            rustix::fs::openat(dir, split(parent).1, flags, Mode::empty())?
+                        }
+                        _ => self.open_dir(parent)?,
+                    };
+                    if way.len() == MOST_OPEN {
+                        way.clear();
+                    }
+                    way.push((parent, dir));
+                }
+                let dir = way.last().map_or(self.root.as_fd(), |(_, dir)| dir.as_fd());
+                rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(mode))
+            };
+            create(&mut way).map_err(self.failed("create the directory", path))?;
+        }
+        Ok(())
+    }
+
     /// A new symbolic link.
     pub(crate) fn link(&self, path: &[u8], target: &[u8]) -> Result<(), FileError> {
         let (parent, name) = split(path);
@@ -115,6 +154,12 @@ impl Beneath {
         }
         rustix::fs::openat(dir.as_ref().unwrap_or(&self.root), name, flags, mode)
     }
+}
+
+/// Whether a path is this directory, or in it at any depth.
+fn is_below(path: &[u8], dir: &[u8]) -> bool {
+    let rest = path.strip_prefix(dir);
+    rest.is_some_and(|rest| dir.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// The parent, empty for the root, and the name.
@@ -171,6 +216,34 @@ mod tests {
             assert!(beneath.dir(b"out").is_err());
             assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
         }
+    }
+
+    #[test]
+    fn directories_are_created_in_one_walk_however_deep_and_through_no_link() {
+        let place = tempfile::tempdir().unwrap();
+        let beneath = Beneath::open(place.path()).unwrap();
+        let deep: Vec<String> = (1..200).map(|n| ["d"; 200][..n].join("/")).collect();
+        let paths = ["a", "a/b", "a/b/c", "a/bc", "ab", "ab/a", "ab/a/b"];
+        let all = paths.into_iter().chain(deep.iter().map(String::as_str));
+        let all: Vec<&str> = all.chain(["e", "e/f", "a/late"]).collect();
+        beneath
+            .create_dirs(all.iter().map(|it| it.as_bytes()), 0o700)
+            .unwrap();
+        for path in &all {
+            assert!(place.path().join(path).is_dir(), "{path}");
+        }
+        let again = beneath.create_dirs([&b"a/b"[..]], 0o700).unwrap_err();
+        assert!(again.to_string().contains("a/b"), "{again}");
+
+        let outside = tempfile::tempdir().unwrap();
+        symlink(outside.path(), place.path().join("out")).unwrap();
+        symlink("a", place.path().join("in")).unwrap();
+        for through in ["out/new", "in/new"] {
+            let refused = beneath.create_dirs([through.as_bytes()], 0o700);
+            assert!(refused.is_err(), "{through}");
+        }
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        assert!(!place.path().join("a/new").exists());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::Link;
 use super::trouble::Trouble;
 use std::time::Duration;
 use tamer_core::desired::{ComponentReport, Desired, HostReport};
+use tamer_core::digest::Digest;
 use tamer_core::moment::Moment;
 use tamer_kit::{channel, supervisor};
 use tamer_proto::convert::digest_bytes;
@@ -21,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 const WELCOME_TIME: Duration = Duration::from_secs(30);
 
 /// How long a report may wait for the next one, so that many small changes are one message. What ends
-/// an activation is never held up.
+/// an activation or a staging is never held up: a rollout waits for it.
 const GATHER: Duration = Duration::from_millis(15);
 
 /// How a session ended.
@@ -170,7 +171,7 @@ fn message(kind: Say) -> AgentMessage {
     AgentMessage { kind: Some(kind) }
 }
 
-/// Whether an activation has ended since the last report that was sent.
+/// Whether an activation or a staging has ended since the last report that was sent.
 fn ends(sent: &HostReport, now: &HostReport) -> bool {
     let ended = |component: &ComponentReport| {
         let activation = component.activation.clone();
@@ -179,7 +180,11 @@ fn ends(sent: &HostReport, now: &HostReport) -> bool {
     now.components.iter().any(|component| {
         let before = sent.components.iter().find(|it| it.slot == component.slot);
         let after = ended(component);
+        let is_staged = |it: &Digest| before.is_some_and(|before| before.staged.contains(it));
+        let failed = before.and_then(|before| before.staging_failure.as_ref());
         after.is_some() && after != before.and_then(ended)
+            || component.staged.iter().any(|it| !is_staged(it))
+            || component.staging_failure.is_some() && component.staging_failure.as_ref() != failed
     })
 }
 
@@ -187,7 +192,7 @@ fn ends(sent: &HostReport, now: &HostReport) -> bool {
 mod tests {
     use super::*;
     use tamer_core::check::Results;
-    use tamer_core::desired::{ActivationReport, ActivationStatus, Slot};
+    use tamer_core::desired::{ActivationReport, ActivationStatus, FailureKind, Slot};
     use tamer_core::generation::Generation;
 
     fn report(counter: u64, status: Option<ActivationStatus>) -> HostReport {
@@ -221,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_new_end_of_an_activation_is_urgent() {
+    fn only_a_new_end_of_what_a_rollout_waits_for_is_urgent() {
         let working = || Some(ActivationStatus::Working("switch".to_owned()));
         let done = || Some(ActivationStatus::Done);
         assert!(ends(&report(1, working()), &report(1, done())));
@@ -232,6 +237,18 @@ mod tests {
         assert!(!ends(&report(1, done()), &report(1, done())));
         assert!(!ends(&report(1, done()), &report(2, working())));
         assert!(!ends(&report(1, None), &report(2, working())));
+        let staged = |releases: &[u8]| {
+            let mut report = report(1, None);
+            report.components[0].staged = releases.iter().map(|n| Digest::new([*n; 32])).collect();
+            report
+        };
+        assert!(ends(&staged(&[1]), &staged(&[1, 2])));
+        assert!(!ends(&staged(&[1, 2]), &staged(&[2])), "pruned");
+        let mut failed = staged(&[1]);
+        let failure = crate::allowed::failure(FailureKind::Fetch, "no line");
+        failed.components[0].staging_failure = Some(failure);
+        assert!(ends(&staged(&[1]), &failed));
+        assert!(!ends(&failed, &failed));
         let mut empty = report(1, None);
         empty.components.clear();
         assert!(ends(&empty, &report(1, done())), "a component that is new");

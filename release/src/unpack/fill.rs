@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use tamer_core::digest::Digest;
-use tamer_core::release::{EntryKind, Manifest};
+use tamer_core::release::{Entry, EntryKind, Manifest};
 use tamer_kit::durable::FileError;
 
 /// The most threads that fill a tree.
@@ -37,11 +37,10 @@ pub(super) struct Job<'a> {
 pub(super) fn fill(job: &Job<'_>, signed: &Digest) -> Result<(), UnpackError> {
     let tree = Tree::new(Beneath::open(job.place)?, job);
     let files = &job.manifest.files;
-    for entry in files {
-        if matches!(entry.kind, EntryKind::Directory { .. }) {
-            tree.beneath.create_dir(entry.path.as_bytes(), 0o700)?;
-        }
-    }
+    let is_dir = |it: &&Entry| matches!(it.kind, EntryKind::Directory { .. });
+    let dirs: Vec<&Entry> = files.iter().filter(is_dir).collect();
+    let paths = dirs.iter().map(|it| it.path.as_bytes());
+    tree.beneath.create_dirs(paths, 0o700)?;
     contents(&tree)?;
     for entry in files {
         if let EntryKind::Link { target } = &entry.kind {
@@ -50,15 +49,16 @@ pub(super) fn fill(job: &Job<'_>, signed: &Digest) -> Result<(), UnpackError> {
         }
     }
     keep_manifest(&tree.beneath, job.manifest, signed)?;
-    // Children before their parents, so that a parent's time stays as it was set.
-    for entry in files.iter().rev() {
-        if matches!(entry.kind, EntryKind::Directory { .. }) {
-            let path = entry.path.as_bytes();
+    // In any order: what is done to a directory does not touch the one that it is in.
+    several(dirs.len(), |next| {
+        while let Some(n) = next() {
+            let path = dirs[n].path.as_bytes();
             let dir = tree.beneath.dir(path)?;
-            let mode = manifest::mode_on_disk(&entry.kind);
+            let mode = manifest::mode_on_disk(&dirs[n].kind);
             close(&tree.beneath, &dir, path, mode, job)?;
         }
-    }
+        Ok(())
+    })?;
     close(&tree.beneath, tree.beneath.root(), b"", 0o555, job)?;
     rustix::fs::syncfs(tree.beneath.root())
         .map_err(tree.beneath.failed("sync the file system of", b""))?;
@@ -69,42 +69,50 @@ pub(super) fn fill(job: &Job<'_>, signed: &Digest) -> Result<(), UnpackError> {
 /// at once.
 fn contents(tree: &Tree<'_>) -> Result<(), UnpackError> {
     let tasks = tasks(tree.job);
-    let workers = thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS));
-    let workers = workers.min(tasks.len()).max(1);
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let work = || {
+    let done = several(tasks.len(), |next| {
         let mut worker = Worker::new(tree)?;
-        while !stop.load(Ordering::Relaxed)
-            && let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed))
-        {
-            if let Err(error) = worker.take(task) {
-                stop.store(true, Ordering::Relaxed);
-                return Err(error);
-            }
+        while let Some(n) = next() {
+            worker.take(&tasks[n])?;
         }
         Ok(worker.spoilt)
-    };
-    let done: Vec<_> = thread::scope(|scope| {
-        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
-        let mut done = vec![work()];
-        for other in others {
-            done.push(
-                other
-                    .join()
-                    .unwrap_or_else(|it| std::panic::resume_unwind(it)),
-            );
-        }
-        done
-    });
-    let mut spoilt = Vec::new();
-    for done in done {
-        spoilt.extend(done?);
-    }
+    })?;
+    let mut spoilt: Vec<_> = done.into_iter().flatten().collect();
     if spoilt.is_empty() {
         return Ok(());
     }
     spoilt.sort_by_key(|it| it.entry);
     Err(UnpackError::Spoilt(spoilt))
+}
+
+/// Does `count` things on several threads: each asks for the number of its next one, until there is none, or
+/// until one of them has failed.
+fn several<T: Send>(
+    count: usize,
+    work: impl Fn(&mut dyn FnMut() -> Option<usize>) -> Result<T, UnpackError> + Sync,
+) -> Result<Vec<T>, UnpackError> {
+    let workers = thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS));
+    let workers = workers.min(count).max(1);
+    let (taken, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let work = || {
+        let done = work(&mut || {
+            let n = taken.fetch_add(1, Ordering::Relaxed);
+            (n < count && !stop.load(Ordering::Relaxed)).then_some(n)
+        });
+        if done.is_err() {
+            stop.store(true, Ordering::Relaxed);
+        }
+        done
+    };
+    let done: Vec<_> = thread::scope(|scope| {
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+        let mut done = vec![work()];
+        for other in others {
+            let other = other.join();
+            done.push(other.unwrap_or_else(|it| std::panic::resume_unwind(it)));
+        }
+        done
+    });
+    done.into_iter().collect()
 }
 
 /// What is to be done, in the order of the archive.
