@@ -16,9 +16,11 @@ use std::time::{Duration, SystemTime};
 use tamer_core::drift::{Change, Drift};
 use tamer_core::moment::Moment;
 use tamer_kit::hash::sha256;
+use tamer_release::delta::Delta;
+use tamer_release::manifest;
 use tamer_release::pack::{PackSpec, pack};
 use tamer_release::put_back::{PutBack, put_back};
-use tamer_release::unpack::{MANIFEST_PATH, unpack};
+use tamer_release::unpack::{MANIFEST_PATH, Material, make_and_record, unpack};
 use tamer_release::verify_tree::{Depth, Look, LookError, Outcome, Owners, Record, look};
 
 /// A release on disk, and how it is looked at.
@@ -27,6 +29,8 @@ struct Site {
     at: PathBuf,
     manifest: tamer_core::digest::Digest,
     parsed: tamer_core::release::Manifest,
+    /// What was noted while it was unpacked.
+    noted: Record,
     /// Files, directories and links of it.
     paths: Vec<String>,
 }
@@ -59,9 +63,19 @@ impl Site {
         };
         let packed = pack(&tree, &what, &archive).unwrap();
         let file = fs::File::open(archive).unwrap();
-        let at = unpack(&file, &packed.manifest, dir.path(), "r", None).unwrap();
+        let layout = manifest::validate(&packed.manifest).unwrap();
+        let from = Material {
+            manifest: &packed.manifest,
+            digest: &packed.digest,
+            layout: &layout,
+            delta: &Delta::whole(&packed.manifest, &layout),
+            older: &[],
+            archive: &file,
+        };
+        let (at, noted) = make_and_record(&from, dir.path(), "r", None).unwrap();
         Self {
             at,
+            noted,
             manifest: packed.digest,
             parsed: packed.manifest,
             paths: small().into_keys().collect(),
@@ -71,6 +85,11 @@ impl Site {
 
     /// Looks; gives the record and how many bytes were to be read.
     fn look(&self, depth: Depth, before: Option<&Record>, now: Moment) -> (Record, u64) {
+        let before = before.or((depth == Depth::Unpacked).then_some(&self.noted));
+        self.look_after(before, depth, now)
+    }
+
+    fn look_after(&self, before: Option<&Record>, depth: Depth, now: Moment) -> (Record, u64) {
         let mut read = 0;
         let mut pace = |bytes| {
             read += bytes;
@@ -504,6 +523,23 @@ proptest! {
         }
         prop_assert_eq!(snapshot(&site.at), deployed);
     }
+}
+
+#[test]
+fn what_was_noted_while_it_was_unpacked_is_what_a_walk_finds() {
+    let site = Site::new();
+    let now = later();
+    let (walked, _) = site.look_after(None, Depth::Unpacked, now);
+    let (noted, _) = site.look_after(Some(&site.noted), Depth::Unpacked, now);
+    assert_eq!(noted, walked);
+    assert_eq!(noted.drift(20), None);
+    // Whoever is quick enough to edit a file in between is found by the next look.
+    site.tick();
+    edit_by_hand(&site, &Edit::Touch(1));
+    mode(&site.at.join("a/one"), 0o777);
+    let (between, _) = site.look_after(Some(&site.noted), Depth::Unpacked, now);
+    let (found, _) = site.look(fast(), Some(&between), now);
+    assert_eq!(found.drift(20).map(|drift| drift.total), Some(1));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::beneath::Beneath;
 use crate::delta::{Delta, Source};
 use crate::layout::Layout;
 use crate::manifest::{self, ManifestError, RESERVED};
+use crate::verify_tree::Record;
 use rustix::fs::{Mode, Timespec, Timestamps};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use tamer_core::digest::Digest;
-use tamer_core::release::{Entry, EntryKind, Manifest};
+use tamer_core::release::{EntryKind, Manifest};
 use tamer_kit::durable::FileError;
 
 /// The most threads that fill a tree.
@@ -33,13 +34,13 @@ pub(super) struct Job<'a> {
     pub(super) owner: Option<(u32, u32)>,
 }
 
-/// Fills the directory, closes it for writing, and syncs it.
-pub(super) fn fill(job: &Job<'_>, signed: &Digest) -> Result<(), UnpackError> {
+/// Fills the directory, closes it for writing, and syncs it. Gives what is known of what is in it.
+pub(super) fn fill(job: &Job<'_>, signed: &Digest) -> Result<Record, UnpackError> {
     let tree = Tree::new(Beneath::open(job.place)?, job);
     let files = &job.manifest.files;
-    let is_dir = |it: &&Entry| matches!(it.kind, EntryKind::Directory { .. });
-    let dirs: Vec<&Entry> = files.iter().filter(is_dir).collect();
-    let paths = dirs.iter().map(|it| it.path.as_bytes());
+    let is_dir = |n: &usize| matches!(files[*n].kind, EntryKind::Directory { .. });
+    let dirs: Vec<usize> = (0..files.len()).filter(is_dir).collect();
+    let paths = dirs.iter().map(|n| files[*n].path.as_bytes());
     tree.beneath.create_dirs(paths, 0o700)?;
     contents(&tree)?;
     for entry in files {
@@ -52,17 +53,19 @@ pub(super) fn fill(job: &Job<'_>, signed: &Digest) -> Result<(), UnpackError> {
     // In any order: what is done to a directory does not touch the one that it is in.
     several(dirs.len(), |next| {
         while let Some(n) = next() {
-            let path = dirs[n].path.as_bytes();
+            let entry = tree.entry(dirs[n]);
+            let path = entry.path.as_bytes();
             let dir = tree.beneath.dir(path)?;
-            let mode = manifest::mode_on_disk(&dirs[n].kind);
+            let mode = manifest::mode_on_disk(&entry.kind);
             close(&tree.beneath, &dir, path, mode, job)?;
+            tree.fresh.note(dirs[n], &dir);
         }
         Ok(())
     })?;
     close(&tree.beneath, tree.beneath.root(), b"", 0o555, job)?;
     rustix::fs::syncfs(tree.beneath.root())
         .map_err(tree.beneath.failed("sync the file system of", b""))?;
-    Ok(())
+    Ok(tree.fresh.record(job.manifest, *signed))
 }
 
 /// Writes all files. What older releases do not give is collected over all of them, so that it can be fetched

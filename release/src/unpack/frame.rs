@@ -20,12 +20,12 @@ impl Tree<'_> {
         let given = self.given[first..].iter();
         for (_, entry, there) in given.take_while(|it| it.0 as usize == frame) {
             let content = self.job.layout.spans[*there as usize].content();
-            let entry = &self.job.manifest.files[*entry as usize];
+            let n = *entry as usize;
             let Some((here, _)) = overlap(&part, &content) else {
-                return Err(differs(entry, "its frame does not hold it"));
+                return Err(differs(self.entry(n), "its frame does not hold it"));
             };
-            if let tamer_core::release::EntryKind::File { sha256, .. } = entry.kind {
-                self.whole(entry, sha256, &raw[here])?;
+            if let tamer_core::release::EntryKind::File { sha256, .. } = self.entry(n).kind {
+                self.whole(n, sha256, &raw[here])?;
             }
         }
         Ok(())
@@ -60,10 +60,11 @@ impl Tree<'_> {
     /// Writes a file that is at hand whole.
     pub(super) fn whole(
         &self,
-        entry: &Entry,
+        n: usize,
         sha256: Digest,
         content: &[u8],
     ) -> Result<(), UnpackError> {
+        let entry = self.entry(n);
         if hash::sha256(content) != sha256 {
             return Err(differs(entry, "its content has another digest"));
         }
@@ -79,7 +80,7 @@ impl Tree<'_> {
                 }
             })
             .map_err(|e| self.failed("write", entry, e))?;
-        Ok(self.close(&file, entry)?)
+        Ok(self.close(&file, n)?)
     }
 }
 

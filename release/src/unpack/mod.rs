@@ -22,6 +22,7 @@ use crate::delta::Delta;
 use crate::layout::Layout;
 use crate::manifest;
 use crate::tree;
+use crate::verify_tree::Record;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tamer_core::digest::Digest;
@@ -85,6 +86,20 @@ pub fn make(
     name: &str,
     owner: Option<(u32, u32)>,
 ) -> Result<PathBuf, UnpackError> {
+    make_and_record(from, parent, name, owner).map(|(path, _)| path)
+}
+
+/// The same, and gives also what `stat` said of what is in the release: for a look of the depth
+/// [`Unpacked`](crate::verify_tree::Depth::Unpacked).
+///
+/// # Errors
+/// As [`make`].
+pub fn make_and_record(
+    from: &Material<'_>,
+    parent: &Path,
+    name: &str,
+    owner: Option<(u32, u32)>,
+) -> Result<(PathBuf, Record), UnpackError> {
     if !tamer_core::application::is_inside(name) || name.contains('/') || name.starts_with('.') {
         return Err(UnpackError::Name(name.chars().take(255).collect()));
     }
@@ -109,22 +124,24 @@ pub fn make(
         fill::fill(&job, from.digest)
     });
     let mut left = &temp;
-    let done = made.and_then(|()| {
-        durable::rename(&temp, &target).map_err(|error| {
+    let done = made.and_then(|record| {
+        durable::rename(&temp, &target).inspect_err(|_| {
             // Renamed, but not durably.
             if !temp.exists() {
                 left = &target;
             }
-            error.into()
-        })
+        })?;
+        Ok(record)
     });
-    if let Err(error) = done {
-        if let Err(error) = tree::remove_if_there(left) {
-            tracing::warn!(%error, "a release that was not unpacked could not be removed");
+    match done {
+        Ok(record) => Ok((target, record)),
+        Err(error) => {
+            if let Err(error) = tree::remove_if_there(left) {
+                tracing::warn!(%error, "a release that was not unpacked could not be removed");
+            }
+            Err(error)
         }
-        return Err(error);
     }
-    Ok(target)
 }
 
 /// Makes the temporary directory, which nobody else can enter before it is whole.

@@ -9,6 +9,7 @@ use crate::capabilities;
 use crate::delta::{Parts, Piece, Place, Source, Spoilt};
 use crate::frames::Opener;
 use crate::manifest::mode_on_disk;
+use crate::verify_tree::record::Fresh;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
@@ -40,6 +41,8 @@ pub(super) struct Tree<'a> {
     pub(super) given: Vec<(u32, u32, u32)>,
     /// The file system does not let files share blocks.
     copies: AtomicBool,
+    /// What `stat` said of files and directories after their last change.
+    pub(super) fresh: Fresh,
 }
 
 /// One thing to do.
@@ -94,10 +97,11 @@ impl<'a> Tree<'a> {
             older: job.older.iter().map(|it| Beneath::open(it).ok()).collect(),
             given,
             copies: AtomicBool::new(false),
+            fresh: Fresh::of(job.manifest),
         }
     }
 
-    fn entry(&self, n: usize) -> &'a Entry {
+    pub(super) fn entry(&self, n: usize) -> &'a Entry {
         &self.job.manifest.files[n]
     }
 
@@ -112,15 +116,17 @@ impl<'a> Tree<'a> {
         self.beneath.create(entry.path.as_bytes(), 0o600)
     }
 
-    pub(super) fn close(&self, file: &File, entry: &Entry) -> Result<(), FileError> {
+    pub(super) fn close(&self, file: &File, n: usize) -> Result<(), FileError> {
+        let entry = self.entry(n);
         let (path, mode) = (entry.path.as_bytes(), mode_on_disk(&entry.kind));
         close(&self.beneath, file, path, mode, self.job)?;
         // After the owner: a change of that takes them away.
-        match self.job.manifest.capabilities(&entry.path) {
-            Some(wanted) => capabilities::set(file, wanted)
-                .map_err(self.beneath.failed("set the capabilities of", path)),
-            None => Ok(()),
+        if let Some(wanted) = self.job.manifest.capabilities(&entry.path) {
+            capabilities::set(file, wanted)
+                .map_err(self.beneath.failed("set the capabilities of", path))?;
         }
+        self.fresh.note(n, file);
+        Ok(())
     }
 
     pub(super) fn failed(&self, operation: &'static str, entry: &Entry, e: io::Error) -> FileError {
@@ -172,9 +178,9 @@ impl<'a> Worker<'a> {
             return Ok(());
         };
         match &self.tree.job.delta.sources[n] {
-            Source::Nothing => self.tree.whole(entry, sha256, &[]),
+            Source::Nothing => self.tree.whole(n, sha256, &[]),
             Source::Copy(place) => match self.copy(n, entry, place, size, sha256) {
-                Ok(file) => Ok(self.tree.close(&file, entry)?),
+                Ok(file) => Ok(self.tree.close(&file, n)?),
                 Err(NotCopied::Failed(error)) => Err(error.into()),
                 Err(NotCopied::Spoilt) => {
                     let pieces = Vec::new();
@@ -316,7 +322,7 @@ impl<'a> Worker<'a> {
         if at != size || hasher.finish() != sha256 {
             return Err(differs(entry, "its content has another digest"));
         }
-        Ok(tree.close(&file, entry)?)
+        Ok(tree.close(&file, n)?)
     }
 }
 

@@ -55,7 +55,8 @@ pub struct Look<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Depth {
     /// It was unpacked just now, and its content was verified on the way: content of the right size is
-    /// taken to be right, and nobody else has changed it yet.
+    /// taken to be right, and nobody else has changed it yet. The record is that of the unpacking: below a
+    /// directory that is as it says, nothing but directories is looked at again.
     Unpacked,
     /// What the record vouches for is not read.
     Fast,

@@ -156,6 +156,12 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let path = path.to_vec();
+            if let Some(noted) = self.noted_file() {
+                self.step();
+                let known = self.recorded(&path, noted)?;
+                self.entries.push(&path, &known);
+                continue;
+            }
             match rustix::fs::statat(self.beneath.root(), &path[..], AtFlags::SYMLINK_NOFOLLOW) {
                 // Gone this moment, or something on the way to it is.
                 Err(Errno::NOENT | Errno::NOTDIR) => self.pass(),
@@ -166,6 +172,15 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What was noted of the next path while it was unpacked, if it is a file: since then nothing has replaced it,
+    /// and whoever has written to it is found by the next look.
+    fn noted_file(&self) -> Option<Known> {
+        let known = *self.before.as_ref()?.here().1;
+        let is_file = |stat: Stat| FileType::from_raw_mode(stat.mode) == FileType::RegularFile;
+        let noted = self.what.depth == Depth::Unpacked && known.stat.is_some_and(is_file);
+        noted.then_some(known)
     }
 
     /// Whether the next path that the record knows is below this directory.
@@ -246,8 +261,7 @@ impl<'a> Walk<'a> {
         let stat = Stat::from(found);
         let known = self.known(path);
         let trusted = match &self.what.depth {
-            Depth::Unpacked => false,
-            Depth::Fast => true,
+            Depth::Unpacked | Depth::Fast => true,
             Depth::Full { .. } => {
                 let passed = |after: &Vec<u8>| walk_order(path, after).is_le();
                 self.after.as_ref().is_some_and(passed)
@@ -255,8 +269,9 @@ impl<'a> Walk<'a> {
         };
         match known.filter(|known| trusted && known.stat == Some(stat)) {
             Some(known) => {
+                let known = self.recorded(path, known)?;
                 self.entries.push(path, &known);
-                Ok(self.what.depth == Depth::Fast)
+                Ok(matches!(self.what.depth, Depth::Fast | Depth::Unpacked))
             }
             None => {
                 let judged = match at {
@@ -277,6 +292,24 @@ impl<'a> Walk<'a> {
                 Ok(false)
             }
         }
+    }
+
+    /// What is known of a path that is as the record says. That of the unpacking holds no verdicts: owners and modes
+    /// are judged here, by what `stat` said.
+    fn recorded(&mut self, path: &[u8], known: Known) -> Result<Known, LookError> {
+        let (Depth::Unpacked, Some(stat)) = (&self.what.depth, &known.stat) else {
+            return Ok(known);
+        };
+        let listed = self.listed()?;
+        let verdict = judge(
+            path,
+            listed.should(path),
+            listed.capabilities(path),
+            stat,
+            self.what.owners,
+            &Inside::AsListed,
+        );
+        Ok(Known { verdict, ..known })
     }
 
     /// What the record knows of a path; paths come in the record's order.
