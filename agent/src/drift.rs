@@ -93,13 +93,14 @@ impl Tree {
         self.look(Depth::Fast, None, most, &mut |_| ControlFlow::Continue(()))
     }
 
-    /// Records a release of this manifest that was unpacked and verified just now. Blocks.
+    /// Records a release of this manifest that was unpacked and verified just now; `noted` is what was noted of it
+    /// meanwhile. Blocks.
     ///
     /// # Errors
     /// The release cannot be read.
-    pub fn unpacked(&self, manifest: &Manifest) -> Result<Seen, Failure> {
+    pub fn unpacked(&self, manifest: &Manifest, noted: Option<Record>) -> Result<Seen, Failure> {
         let mut pace = |_| ControlFlow::Continue(());
-        self.look(Depth::Unpacked, Some(manifest), NAMED, &mut pace)
+        self.look_after(noted, Depth::Unpacked, Some(manifest), NAMED, &mut pace)
     }
 
     /// Reads everything from the path `after` on, at this pace. Blocks.
@@ -118,7 +119,17 @@ impl Tree {
         most: usize,
         pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Seen, Failure> {
-        let before = self.record();
+        self.look_after(self.record(), depth, manifest, most, pace)
+    }
+
+    fn look_after(
+        &self,
+        before: Option<Record>,
+        depth: Depth,
+        manifest: Option<&Manifest>,
+        most: usize,
+        pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Seen, Failure> {
         let what = Look {
             release: &self.release,
             manifest: self.manifest,

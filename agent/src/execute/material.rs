@@ -15,6 +15,7 @@ use tamer_release::delta::{self, Delta, Search, Spoilt};
 use tamer_release::layout::Layout;
 use tamer_release::manifest;
 use tamer_release::unpack::{self, Material, UnpackError};
+use tamer_release::verify_tree::Record;
 
 /// The most older releases that files are taken from. More would rarely have anything that these lack.
 const OLDER: usize = 3;
@@ -30,8 +31,8 @@ pub(super) struct Plan {
 
 /// What became of it.
 pub(super) enum Made {
-    /// The release is there.
-    Whole,
+    /// The release is there, and this was noted of it.
+    Whole(Record),
     /// Older releases are not what they were: these frames are needed too, and then it can be made.
     Lacks(Vec<usize>),
 }
@@ -102,8 +103,8 @@ impl Plan {
         // Root's, and not the component's user's: who runs a release must not be able to edit it. That its group
         // may read it lets a release have files that others may not.
         let owner = group.map(|group| (nix::unistd::geteuid().as_raw(), group));
-        match unpack::make(&material, parent, name, owner) {
-            Ok(_) => Ok(Made::Whole),
+        match unpack::make_and_record(&material, parent, name, owner) {
+            Ok((_, noted)) => Ok(Made::Whole(noted)),
             Err(UnpackError::Spoilt(spoilt)) => Ok(Made::Lacks(self.instead(verified, &spoilt))),
             Err(error) => Err(error),
         }
@@ -228,7 +229,10 @@ impl Stager {
                 })
             });
             let lacking = match made.await? {
-                (Made::Whole, _) => return Ok(()),
+                (Made::Whole(noted), _) => {
+                    way.noted = Some(noted);
+                    return Ok(());
+                }
                 (Made::Lacks(frames), this) => {
                     plan = Some(this);
                     frames

@@ -20,6 +20,7 @@ use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::drift::Drift;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
+use tamer_release::verify_tree::Record;
 use tamer_release::{put_back, tree};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -82,6 +83,8 @@ pub(super) struct Way {
     /// Where it is made that takes the place of an edited one.
     beside: Option<PathBuf>,
     drift: Option<Drift>,
+    /// What was noted of the release while it was unpacked.
+    pub(super) noted: Option<Record>,
 }
 
 impl Stager {
@@ -292,7 +295,11 @@ impl Stager {
 
     /// Records what a release looks like that was unpacked just now: what was verified on the way is not read
     /// again for that. Without a record the first look reads everything, so a failure costs no more than that.
-    async fn record_unpacked(&self, job: &StageJob, way: &Way) -> Result<Arc<Installed>, Failure> {
+    async fn record_unpacked(
+        &self,
+        job: &StageJob,
+        way: &mut Way,
+    ) -> Result<Arc<Installed>, Failure> {
         let verified = Arc::clone(known(way.verified.as_ref())?);
         let installed = Arc::new(Installed {
             release: job.release.clone(),
@@ -301,7 +308,8 @@ impl Stager {
             spec: verified.manifest.spec.clone(),
         });
         let tree = self.tree(&job.slot, &known(way.place.as_ref())?.root, &installed);
-        if let Err(why) = blocking(move || tree.unpacked(&verified.manifest)).await {
+        let noted = way.noted.take();
+        if let Err(why) = blocking(move || tree.unpacked(&verified.manifest, noted)).await {
             tracing::warn!(release = %job.release, %why, "not recorded");
         }
         Ok(installed)

@@ -34,8 +34,9 @@ impl Executor {
                 if job.go.exchanges_agent() {
                     self.own.can_be_exchanged()?;
                 }
-                self.edited(job).await?;
-                self.untouched(job).await?;
+                // Both only look, each at a release of its own.
+                let (old, new) = tokio::join!(self.edited(job), self.untouched(job));
+                old.and(new)?;
                 *baseline = validate::before(self, job).await?;
                 Ok(())
             }

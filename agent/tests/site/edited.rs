@@ -46,7 +46,7 @@ pub(crate) fn change_unseen(site: &Site, paths: &[&str]) {
     let text = fs::read(tree.release.join(tamer_release::unpack::MANIFEST_PATH)).unwrap();
     let manifest = tamer_release::manifest::parse(&text).unwrap();
     tamer_system::until("the record to vouch for it", || {
-        tree.unpacked(&manifest).unwrap();
+        tree.unpacked(&manifest, None).unwrap();
         tree.fast().unwrap().drift.is_none().then_some(())
     });
 }
