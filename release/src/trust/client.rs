@@ -3,12 +3,14 @@
 use super::document::{Refused, Target, Verified, cap};
 use super::error::TrustError;
 use super::names::{MetadataFile, RepositoryName, environment_target};
-use super::roots::{RootChain, TeamRoot};
+use super::roots::TeamRoot;
+use super::steps::{At, Steps};
 use super::storage::{StorageError, Stored, TrustStore};
 use super::transport::Transport;
-use super::workflow::{MAX_ROOT_UPDATES, Trusted};
+use super::workflow::Trusted;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use tamer_core::environment::MAX_ENVIRONMENT;
 use tamer_core::id::EnvironmentName;
 use tamer_core::moment::Moment;
@@ -19,8 +21,9 @@ use tokio::sync::Mutex;
 pub struct Client {
     store: TrustStore,
     transport: Arc<dyn Transport>,
-    /// One refresh at a time: the store has one writer.
-    turn: Mutex<()>,
+    /// One refresh of a repository at a time: each file of the store has one writer. None waits for
+    /// another's, so one that is served slowly holds up itself alone.
+    turns: std::sync::Mutex<BTreeMap<Option<RepositoryName>, Arc<Mutex<()>>>>,
 }
 
 impl fmt::Debug for Client {
@@ -35,7 +38,7 @@ impl Client {
         Self {
             store,
             transport,
-            turn: Mutex::new(()),
+            turns: std::sync::Mutex::default(),
         }
     }
 
@@ -51,15 +54,19 @@ impl Client {
         repository: &RepositoryName,
         now: Moment,
     ) -> Result<Verified, TrustError> {
-        let _turn = self.turn.lock().await;
         let team = self.refresh_team(now).await?;
-        let at = At(Some(repository));
+        let turn = self.turn(Some(repository));
+        let _turn = turn.lock().await;
+        let steps = self.steps(At::Repository(repository));
         let before = self.load(Some(repository)).await?;
         let mut trusted = match &before {
             Some(stored) => Some(self.restore(repository, stored.trusted.clone())?),
             None => None,
         };
-        let outcome = self.update(at, &mut trusted, &team, now).await;
+        let outcome = match steps.update(&mut trusted, Some(&team), now).await {
+            Ok(trusted) => steps.verified(trusted, repository),
+            Err(error) => Err(error),
+        };
         // Memory has changed; now write once, whatever the outcome.
         if let Some(trusted) = trusted {
             let documents = trusted.documents();
@@ -89,7 +96,7 @@ impl Client {
             return Ok(None);
         };
         let trusted = self.restore(repository, documents)?;
-        let verified = trusted.verified(Some(repository));
+        let verified = trusted.verified(repository);
         verified
             .map(Some)
             .map_err(|reason| self.damaged(repository, &reason).into())
@@ -118,7 +125,7 @@ impl Client {
         name: &str,
         max: u64,
     ) -> Result<Vec<u8>, TrustError> {
-        let repository = At(verified.repository.as_ref()).to_string();
+        let repository = verified.repository.to_string();
         let name = name.to_owned();
         let Some(Target { digest, length, .. }) = verified.target(&name) else {
             return Err(TrustError::NoTarget { repository, name });
@@ -155,26 +162,35 @@ impl Client {
     ) -> Result<Vec<u8>, TrustError> {
         let name = environment_target(environment);
         let repository = RepositoryName::Environment(environment.clone());
-        if verified.repository.as_ref() != Some(&repository) {
-            let repository = At(verified.repository.as_ref()).to_string();
+        if verified.repository != repository {
+            let repository = verified.repository.to_string();
             return Err(TrustError::NoTarget { repository, name });
         }
         self.fetch(verified, &name, MAX_ENVIRONMENT).await
     }
 
+    fn turn(&self, repository: Option<&RepositoryName>) -> Arc<Mutex<()>> {
+        let turns = self.turns.lock();
+        let mut turns = turns.unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(repository.cloned()).or_default())
+    }
+
     async fn refresh_team(&self, now: Moment) -> Result<TeamRoot, TrustError> {
-        let at = At(None);
+        let turn = self.turn(None);
+        let _turn = turn.lock().await;
+        let at = At::Team;
+        let steps = self.steps(at);
         let before = self.load(None).await?;
         let mut team = match &before {
             Some(stored) => TeamRoot::stored(stored.trusted.root.clone())
                 .map_err(|reason| self.damaged_file(None, &reason))?,
             None => {
-                let bytes = self.must(at, MetadataFile::Root(1), cap::ROOT).await?;
+                let bytes = steps.must(MetadataFile::Root(1), cap::ROOT).await?;
                 TeamRoot::pinned(self.store.pin(), bytes)
                     .map_err(|reason| at.refused(MetadataFile::Root(1), reason))?
             }
         };
-        let outcome = self.follow_team(at, &mut team).await;
+        let outcome = steps.follow_team(&mut team).await;
         if before.as_ref().map(|b| &b.trusted.root[..]) != Some(team.current().bytes()) {
             let documents = Trusted::new(team.0.clone()).documents();
             let after = Stored {
@@ -191,137 +207,11 @@ impl Client {
         Ok(team)
     }
 
-    async fn follow_team(&self, at: At<'_>, team: &mut TeamRoot) -> Result<(), TrustError> {
-        for _ in 0..MAX_ROOT_UPDATES {
-            let file = MetadataFile::Root(team.current().version() + 1);
-            let Some(bytes) = self.may(at, file, cap::ROOT).await? else {
-                return Ok(());
-            };
-            *team = team
-                .next(bytes)
-                .map_err(|reason| at.refused(file, reason))?;
+    fn steps<'a>(&'a self, at: At<'a>) -> Steps<'a> {
+        Steps {
+            at,
+            transport: &*self.transport,
         }
-        Err(TrustError::TooManyRoots(at.to_string()))
-    }
-
-    /// 5.3 to 5.6, in order. `trusted` takes every step that has held.
-    async fn update(
-        &self,
-        at: At<'_>,
-        trusted: &mut Option<Trusted>,
-        team: &TeamRoot,
-        now: Moment,
-    ) -> Result<Verified, TrustError> {
-        // 5.3 The root; for a repository that was never met, version 1 comes like all others.
-        let mut newest = match trusted {
-            Some(trusted) => trusted.root().clone(),
-            None => {
-                let first = MetadataFile::Root(1);
-                let bytes = self.must(at, first, cap::ROOT).await?;
-                RootChain::begin(at.label().as_deref(), bytes)
-                    .map_err(|reason| at.refused(first, reason))?
-            }
-        };
-        for step in 0.. {
-            // Nothing is trusted that does not end in a root of the team's.
-            if team.anchors(&newest).is_ok() {
-                match trusted {
-                    Some(trusted)
-                        if trusted.root().current().version() == newest.current().version() => {}
-                    Some(trusted) => trusted.set_root(newest.clone()),
-                    None => *trusted = Some(Trusted::new(newest.clone())),
-                }
-            }
-            if step == MAX_ROOT_UPDATES {
-                return Err(TrustError::TooManyRoots(at.to_string()));
-            }
-            // 5.3.3 Only "there is none" ends the chain: any other answer is an error.
-            let file = MetadataFile::Root(newest.current().version() + 1);
-            let Some(bytes) = self.may(at, file, cap::ROOT).await? else {
-                break;
-            };
-            newest = newest
-                .next(bytes)
-                .map_err(|reason| at.refused(file, reason))?;
-        }
-        let file = MetadataFile::Root(newest.current().version());
-        team.anchors(&newest)
-            .map_err(|reason| at.refused(file, reason))?;
-        let Some(trusted) = trusted else {
-            return Err(at.refused(file, Refused::OutOfOrder("the root")));
-        };
-        trusted
-            .root_is_fresh(now)
-            .map_err(|reason| at.refused(file, reason))?;
-
-        // 5.4 The timestamp.
-        let file = MetadataFile::Timestamp;
-        let bytes = self.must(at, file, cap::TIMESTAMP).await?;
-        trusted
-            .update_timestamp(bytes, now)
-            .map_err(|reason| at.refused(file, reason))?;
-
-        // 5.5 The snapshot.
-        let wanted = trusted
-            .wanted_snapshot()
-            .map_err(|reason| at.refused(file, reason))?;
-        let file = MetadataFile::Snapshot(wanted.version.get());
-        let max = wanted.length.unwrap_or(cap::SNAPSHOT).min(cap::SNAPSHOT);
-        let bytes = match trusted.snapshot_at_hand() {
-            Some(bytes) => bytes,
-            None => self.must(at, file, max).await?,
-        };
-        trusted
-            .update_snapshot(bytes, now)
-            .map_err(|reason| at.refused(file, reason))?;
-
-        // 5.6 The targets.
-        let wanted = trusted
-            .wanted_targets()
-            .map_err(|reason| at.refused(file, reason))?;
-        let file = MetadataFile::Targets(wanted.version.get());
-        let max = wanted.length.unwrap_or(cap::TARGETS).min(cap::TARGETS);
-        let bytes = match trusted.targets_at_hand() {
-            Some(bytes) => bytes,
-            None => self.must(at, file, max).await?,
-        };
-        trusted
-            .update_targets(bytes, now)
-            .map_err(|reason| at.refused(file, reason))?;
-        trusted
-            .verified(at.0)
-            .map_err(|reason| at.refused(file, reason))
-    }
-
-    /// Fetches a file that may not be there.
-    async fn may(
-        &self,
-        at: At<'_>,
-        file: MetadataFile,
-        max: u64,
-    ) -> Result<Option<Vec<u8>>, TrustError> {
-        let name = file.to_string();
-        match self.transport.metadata(at.0, &name, max).await {
-            // A transport that gives more than it was asked for is not believed either.
-            Ok(Some(bytes)) if bytes.len() as u64 > max => {
-                Err(at.refused(file, Refused::TooLarge(max)))
-            }
-            Ok(found) => Ok(found),
-            Err(source) => Err(TrustError::Fetch {
-                repository: at.to_string(),
-                file: name,
-                source,
-            }),
-        }
-    }
-
-    /// Fetches a file that must be there.
-    async fn must(&self, at: At<'_>, file: MetadataFile, max: u64) -> Result<Vec<u8>, TrustError> {
-        let found = self.may(at, file, max).await?;
-        found.ok_or_else(|| TrustError::Missing {
-            repository: at.to_string(),
-            file: file.to_string(),
-        })
     }
 
     fn restore(
@@ -367,32 +257,5 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(stopped) => std::panic::resume_unwind(stopped.into_panic()),
-    }
-}
-
-/// The repository that a step is about; `None` is the team's root.
-#[derive(Clone, Copy)]
-struct At<'a>(Option<&'a RepositoryName>);
-
-impl At<'_> {
-    fn label(self) -> Option<String> {
-        Some(self.to_string())
-    }
-
-    fn refused(self, file: MetadataFile, reason: Refused) -> TrustError {
-        TrustError::Refused {
-            repository: self.to_string(),
-            file: file.to_string(),
-            reason,
-        }
-    }
-}
-
-impl fmt::Display for At<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            None => f.write_str(super::document::TEAM),
-            Some(repository) => repository.fmt(f),
-        }
     }
 }

@@ -1,15 +1,18 @@
 //! One signed document: capped, parsed, bound to its repository; and what a whole set of them says.
 //!
-//! Signatures are over the canonical form of what was *parsed*, `_type` included, so a document of
-//! one role never passes as another's.
+//! Signatures are over the canonical form of all that was read, `_type` included, which must be the role's:
+//! so a document of one role never passes as another's.
 
+use super::json;
 use super::names::RepositoryName;
-use serde::de::DeserializeOwned;
+use super::signatures::{Lacking, Required, Signature, material};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tamer_core::digest::Digest;
 use tamer_core::moment::Moment;
-use tough::schema::{Hashes, Role, RoleType, Root, Signed, Snapshot, Targets, Timestamp};
+use tough::schema::{Hashes, Role, RoleType, Root, Snapshot, Targets, Timestamp};
 
 /// The signed field that binds a document to its repository.
 pub const REPOSITORY_FIELD: &str = "x-tamer-repository";
@@ -51,7 +54,7 @@ pub enum Refused {
         by: String,
         /// What is missing.
         #[source]
-        source: Box<tough::schema::Error>,
+        source: Lacking,
     },
     /// Signed, but not for this repository.
     #[error("it is signed for {found}, not for {expected}")]
@@ -79,6 +82,9 @@ pub enum Refused {
         /// The older one that was offered.
         offered: u64,
     },
+    /// Other bytes than those that were accepted under this version.
+    #[error("version {0} was accepted before with other bytes: sign the next version")]
+    Changed(u64),
     /// No longer valid by the given clock.
     #[error("it expired on {0}")]
     Expired(String),
@@ -104,22 +110,39 @@ pub enum Refused {
     OutOfOrder(&'static str),
 }
 
-/// The parts that all four roles have, beyond what tough's `Role` gives.
-pub trait Signable: Role + DeserializeOwned {
+/// What is read of a document of any role.
+pub trait Readable: DeserializeOwned {
+    /// The role.
+    const ROLE: RoleType;
     /// The size cap for a document of this role.
     const CAP: u64;
     /// `spec_version`
     fn spec_version(&self) -> &str;
+    /// `version`
+    fn version(&self) -> u64;
+    /// `expires`
+    fn expires(&self) -> Moment;
     /// Fields that the schema does not name.
     fn extra(&self) -> &HashMap<String, Value>;
 }
 
+/// What is also written: tough's types of the four roles.
+pub trait Signable: Role + Readable {}
+
 macro_rules! signable {
     ($($role:ty => $cap:expr),*) => {$(
-        impl Signable for $role {
+        impl Signable for $role {}
+        impl Readable for $role {
+            const ROLE: RoleType = <Self as Role>::TYPE;
             const CAP: u64 = $cap;
             fn spec_version(&self) -> &str {
                 &self.spec_version
+            }
+            fn version(&self) -> u64 {
+                self.version.get()
+            }
+            fn expires(&self) -> Moment {
+                Moment(u64::try_from(self.expires.as_millisecond()).unwrap_or(0))
             }
             fn extra(&self) -> &HashMap<String, Value> {
                 &self._extra
@@ -133,10 +156,19 @@ signable!(Root => cap::ROOT, Timestamp => cap::TIMESTAMP, Snapshot => cap::SNAPS
 #[derive(Debug, Clone)]
 pub struct Document<T> {
     bytes: Vec<u8>,
-    signed: Signed<T>,
+    /// What the signatures are over.
+    message: Vec<u8>,
+    signatures: Vec<Signature>,
+    content: T,
 }
 
-impl<T: Signable> Document<T> {
+#[derive(Deserialize)]
+struct Envelope {
+    signed: Value,
+    signatures: Vec<Signature>,
+}
+
+impl<T: Readable> Document<T> {
     /// Reads a document; its signatures are still to be verified.
     ///
     /// With a `label`, it must be bound to that repository; `None` reads any TUF repository.
@@ -147,18 +179,18 @@ impl<T: Signable> Document<T> {
         if bytes.len() as u64 > T::CAP {
             return Err(Refused::TooLarge(T::CAP));
         }
-        let signed: Signed<T> =
-            serde_json::from_slice(&bytes).map_err(|source| Refused::Format {
-                role: T::TYPE,
+        let (message, signatures, content) =
+            Self::read(&bytes).map_err(|source| Refused::Format {
+                role: T::ROLE,
                 source,
             })?;
-        if !signed.signed.spec_version().starts_with("1.") {
+        if !content.spec_version().starts_with("1.") {
             return Err(Refused::Unsupported(
                 "it follows another major version of the TUF specification than 1",
             ));
         }
         if let Some(expected) = label {
-            let found = signed.signed.extra().get(REPOSITORY_FIELD);
+            let found = content.extra().get(REPOSITORY_FIELD);
             if found.and_then(Value::as_str) != Some(expected) {
                 return Err(Refused::OtherRepository {
                     expected: expected.to_owned(),
@@ -169,7 +201,22 @@ impl<T: Signable> Document<T> {
                 });
             }
         }
-        Ok(Self { bytes, signed })
+        Ok(Self {
+            bytes,
+            message,
+            signatures,
+            content,
+        })
+    }
+
+    fn read(bytes: &[u8]) -> Result<(Vec<u8>, Vec<Signature>, T), serde_json::Error> {
+        let Envelope { signed, signatures } = serde_json::from_value(json::strict(bytes)?)?;
+        let found = signed.get("_type").and_then(Value::as_str);
+        if found != Some(&T::ROLE.to_string()) {
+            return Err(serde_json::Error::custom("its _type is another role's"));
+        }
+        let message = json::canonical(&signed)?;
+        Ok((message, signatures, serde_json::from_value(signed)?))
     }
 
     /// The bytes as they came.
@@ -179,17 +226,17 @@ impl<T: Signable> Document<T> {
 
     /// What is signed.
     pub fn content(&self) -> &T {
-        &self.signed.signed
+        &self.content
     }
 
     /// Its version.
     pub fn version(&self) -> u64 {
-        self.content().version().get()
+        self.content.version()
     }
 
     /// When it expires.
     pub fn expires(&self) -> Moment {
-        Moment(u64::try_from(self.content().expires().as_millisecond()).unwrap_or(0))
+        self.content.expires()
     }
 
     /// Refuses a document that has expired.
@@ -198,7 +245,7 @@ impl<T: Signable> Document<T> {
     /// [`Refused::Expired`]. At the very moment of expiry it is expired.
     pub fn fresh(&self, now: Moment) -> Result<(), Refused> {
         if self.expires() <= now {
-            return Err(Refused::Expired(self.content().expires().to_string()));
+            return Err(Refused::Expired(written(self.expires())));
         }
         Ok(())
     }
@@ -208,25 +255,51 @@ impl<T: Signable> Document<T> {
     /// # Errors
     /// [`Refused::Signatures`], which names the keys as `by`.
     pub fn signed_under(&self, root: &Document<Root>, by: &str) -> Result<(), Refused> {
-        let verified = root.content().verify_role(&self.signed);
-        verified.map_err(|source| Refused::Signatures {
+        self.signed_by(&Required::of(root.content(), T::ROLE), by)
+    }
+
+    /// Refuses a document that lacks these signatures.
+    ///
+    /// # Errors
+    /// [`Refused::Signatures`], which names the keys as `by`.
+    pub fn signed_by(&self, required: &Required, by: &str) -> Result<(), Refused> {
+        let met = required.met_by(&self.message, &self.signatures);
+        met.map_err(|source| Refused::Signatures {
             by: by.to_owned(),
-            source: Box::new(source),
+            source,
         })
     }
 }
 
+/// A moment as metadata write it.
+fn written(moment: Moment) -> String {
+    use time::OffsetDateTime;
+    use time::format_description::well_known::Rfc3339;
+    let seconds = i64::try_from(moment.0 / 1000).unwrap_or(i64::MAX);
+    let date = OffsetDateTime::from_unix_timestamp(seconds).ok();
+    let text = date.and_then(|date| date.format(&Rfc3339).ok());
+    text.unwrap_or_else(|| "a day that no calendar has".to_owned())
+}
+
 impl Document<Root> {
-    /// Refuses a root that cannot do its work: a role without enough distinct keys, or one without
-    /// consistent snapshots, on which immutable metadata files rest.
+    /// Refuses a root without consistent snapshots, on which immutable metadata files rest.
     ///
     /// # Errors
-    /// [`Refused::Missing`] or [`Refused::Unsupported`].
+    /// [`Refused::Unsupported`].
+    pub fn consistent(&self) -> Result<(), Refused> {
+        if self.content().consistent_snapshot {
+            return Ok(());
+        }
+        Err(Refused::Unsupported("its snapshots are not consistent"))
+    }
+
+    /// Refuses a root that cannot do its work: a role without enough distinct keys. Tamer's own roots are
+    /// held to that early; elsewhere such a root is valid, and nothing is ever valid under it.
+    ///
+    /// # Errors
+    /// [`Refused::Missing`].
     pub fn sound(&self) -> Result<(), Refused> {
         let root = self.content();
-        if !root.consistent_snapshot {
-            return Err(Refused::Unsupported("its snapshots are not consistent"));
-        }
         for role in [
             RoleType::Root,
             RoleType::Targets,
@@ -249,15 +322,6 @@ impl Document<Root> {
     }
 }
 
-fn material(key: &tough::schema::key::Key) -> &[u8] {
-    use tough::schema::key::Key;
-    match key {
-        Key::Rsa { keyval, .. } => &keyval.public,
-        Key::Ed25519 { keyval, .. } => &keyval.public,
-        Key::Ecdsa { keyval, .. } | Key::EcdsaOld { keyval, .. } => &keyval.public,
-    }
-}
-
 /// A target as the signed metadata describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -269,7 +333,8 @@ pub struct Target {
     pub custom: BTreeMap<String, Value>,
 }
 
-/// Reads the targets of a document.
+/// Reads the targets of a document that a publisher builds on, or offers; clients read with
+/// [`super::targets`].
 ///
 /// # Errors
 /// A digest that is not a SHA-256, or delegations: a repository here is small enough without.
@@ -305,8 +370,8 @@ pub fn sha256_of(hashes: &Hashes) -> Result<Digest, Refused> {
 /// What one repository vouches for: every signature, version, length and digest was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// Which repository; `None` for one that is not Tamer's.
-    pub repository: Option<RepositoryName>,
+    /// Which repository.
+    pub repository: RepositoryName,
     /// The version of its root.
     pub root: u64,
     /// The version of its timestamp.

@@ -6,15 +6,19 @@
 //! | [`names`] | repositories, metadata files, targets and blobs by name |
 //! | [`keys`] | signing keys as files, public keys as metadata |
 //! | [`document`] | one signed document: parsed, capped, bound to its repository |
+//! | [`json`], [`signatures`] | what a document says, in canonical form, and who must have signed it |
+//! | [`targets`], [`paths`] | the files that a targets document vouches for, and whom it trusts with which names |
 //! | [`roots`] | chains of roots, and the team's that anchors them |
 //! | [`workflow`] | the client's rules, pure, with the specification's step numbers beside them |
 //! | [`storage`] | what a host has accepted, byte for byte; damage fails closed |
-//! | [`client`], [`transport`], [`error`] | the workflow over a [`Transport`], and the targets it vouches for |
+//! | [`steps`], [`transport`], [`error`] | the workflow over a [`Transport`] |
+//! | [`client`] | a host's client: the steps, under the team's root, over a store that fails closed |
+//! | [`plain`] | the same steps over any TUF repository, delegations included: for suites of tests |
 //! | [`editor`] | the team's side: roots and targets, made and signed offline |
 //! | [`live`] | which targets are live, and which are retired |
 //! | [`publication`] | the controller's side: what is offered is verified, kept, and vouched for online |
 //!
-//! `tough` has the schema, the keys and canonical JSON. The workflow is ours, after sections 5.3 to
+//! `tough` has the schema and the keys. The workflow is ours, after sections 5.3 to
 //! 5.6 of the TUF specification 1.0. On top of the specification stand three rules:
 //!
 //! - **Every document names its repository** in the signed field `x-tamer-repository`. The team's
@@ -32,12 +36,18 @@ pub mod document;
 pub mod editor;
 pub mod error;
 mod files;
+pub mod json;
 pub mod keys;
 pub mod live;
 pub mod names;
+pub mod paths;
+pub mod plain;
 pub mod publication;
 pub mod roots;
+pub mod signatures;
+pub mod steps;
 pub mod storage;
+pub mod targets;
 pub mod transport;
 pub mod workflow;
 

@@ -8,6 +8,7 @@ use tough::schema::Root;
 /// A root in force, the last of a chain.
 #[derive(Debug, Clone)]
 pub struct RootChain {
+    /// `None`: of a repository that is not Tamer's.
     label: Option<String>,
     current: Document<Root>,
 }
@@ -24,8 +25,11 @@ impl RootChain {
     /// # Errors
     /// It is not sound, not bound to `label`, or not even signed by its own keys.
     pub fn begin(label: Option<&str>, bytes: Vec<u8>) -> Result<Self, Refused> {
-        let current = Document::parse(bytes, label)?;
-        current.sound()?;
+        let current: Document<Root> = Document::parse(bytes, label)?;
+        current.consistent()?;
+        if label.is_some() {
+            current.sound()?;
+        }
         current.signed_under(&current, "root")?;
         let label = label.map(str::to_owned);
         Ok(Self { label, current })
@@ -37,7 +41,10 @@ impl RootChain {
     /// [`Refused`]; the chain is as it was.
     pub fn next(&self, bytes: Vec<u8>) -> Result<Self, Refused> {
         let new = Document::<Root>::parse(bytes, self.label.as_deref())?;
-        new.sound()?;
+        new.consistent()?;
+        if self.label.is_some() {
+            new.sound()?;
+        }
         // 5.3.4 A threshold of the keys of the trusted root, and a threshold of its own.
         new.signed_under(&self.current, "previous root")?;
         new.signed_under(&new, "root")?;

@@ -4,12 +4,13 @@
 //! client workflow". Nothing here reads a clock, a file or the network; the order of the calls is
 //! the order of the steps, and [`super::client`] is the only caller that downloads.
 
-use super::document::{Document, Refused, Verified, sha256_of, targets_of};
+use super::document::{Document, Readable, Refused, Verified, sha256_of};
 use super::names::RepositoryName;
 use super::roots::RootChain;
+use super::targets::{Delegation, Targets, flat};
 use tamer_core::moment::Moment;
 use tamer_kit::hash::sha256;
-use tough::schema::{Metafile, Snapshot, Targets, Timestamp};
+use tough::schema::{Metafile, Snapshot, Timestamp};
 
 /// How many new roots one refresh follows (5.3.3, "endless data"); python-tuf's figure.
 pub const MAX_ROOT_UPDATES: u64 = 256;
@@ -225,17 +226,55 @@ impl Trusted {
         announced_version(wanted, new.version())?;
         // 5.6.5 Not expired ("freeze").
         new.fresh(now)?;
-        targets_of(&new)?;
+        if self.root.label().is_some() {
+            flat(&new)?;
+            // Not in the specification: a version of targets is what it is. Two of one version were signed
+            // behind somebody's back.
+            let trusted = self.targets.as_ref();
+            let twin = trusted.filter(|trusted| trusted.version() == new.version());
+            if twin.is_some_and(|trusted| trusted.bytes() != new.bytes()) {
+                return Err(Refused::Changed(new.version()));
+            }
+        }
         // 5.6.6
         self.targets = Some(new);
         Ok(())
+    }
+
+    /// What the trusted snapshot says of a role that is delegated to.
+    ///
+    /// # Errors
+    /// There is no trusted snapshot, or it does not list the role.
+    pub fn wanted_role(&self, role: &str) -> Result<&Metafile, Refused> {
+        let snapshot = self.snapshot.as_ref().ok_or(OUT_OF_ORDER_SNAPSHOT)?;
+        let meta = snapshot.content().meta.get(&format!("{role}.json"));
+        meta.ok_or(Refused::Missing("in the snapshot which version is current"))
+    }
+
+    /// 5.6.7 The targets of a role, as the one who delegates to it asks for them.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn delegated(
+        &self,
+        to: &Delegation,
+        bytes: Vec<u8>,
+        now: Moment,
+    ) -> Result<Document<Targets>, Refused> {
+        let wanted = self.wanted_role(&to.role)?;
+        announced_bytes(wanted, &bytes)?;
+        let new = Document::<Targets>::parse(bytes, self.root.label())?;
+        new.signed_by(&to.required, "delegated")?;
+        announced_version(wanted, new.version())?;
+        new.fresh(now)?;
+        Ok(new)
     }
 
     /// What the four documents vouch for together, whether or not they have expired.
     ///
     /// # Errors
     /// One of them is not there, or they do not belong together.
-    pub fn verified(&self, repository: Option<&RepositoryName>) -> Result<Verified, Refused> {
+    pub fn verified(&self, repository: &RepositoryName) -> Result<Verified, Refused> {
         let timestamp = self.timestamp.as_ref().ok_or(OUT_OF_ORDER_TIMESTAMP)?;
         let snapshot = self.snapshot.as_ref().ok_or(OUT_OF_ORDER_SNAPSHOT)?;
         let targets = self.targets.as_ref().ok_or(OUT_OF_ORDER_TARGETS)?;
@@ -251,13 +290,13 @@ impl Trusted {
             snapshot.expires(),
         ];
         Ok(Verified {
-            repository: repository.cloned(),
+            repository: repository.clone(),
             root: self.root.current().version(),
             timestamp: timestamp.version(),
             snapshot: snapshot.version(),
             targets_version: targets.version(),
             expires: expires.into_iter().fold(targets.expires(), Moment::min),
-            targets: targets_of(targets)?,
+            targets: flat(targets)?,
         })
     }
 }
@@ -311,10 +350,7 @@ fn belongs(wanted: &Metafile, bytes: &[u8], version: u64) -> Result<(), Refused>
     announced_version(wanted, version)
 }
 
-fn at_hand<T: super::document::Signable>(
-    wanted: &Metafile,
-    document: &Document<T>,
-) -> Option<Vec<u8>> {
+fn at_hand<T: Readable>(wanted: &Metafile, document: &Document<T>) -> Option<Vec<u8>> {
     let fits = belongs(wanted, document.bytes(), document.version()).is_ok();
     fits.then(|| document.bytes().to_vec())
 }

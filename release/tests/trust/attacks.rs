@@ -1,10 +1,10 @@
 //! Wrong keys, wrong roots, wrong names: attacks on who says it, and of what.
 
-use crate::world::{NOW, World, forge, in_days, key, production, role, said, shop};
+use crate::world::{NOW, World, forge, forge_plain, in_days, key, production, role, said, shop};
 use serde_json::json;
 use tamer_release::trust::editor::{self, RepositoryRoles, RoleKeys};
 use tamer_release::trust::{NewTarget, RepositoryName};
-use tough::schema::{Root, Targets, Timestamp};
+use tough::schema::{Root, Snapshot, Targets, Timestamp};
 
 #[tokio::test]
 async fn documents_signed_by_strangers_are_refused() {
@@ -51,7 +51,10 @@ async fn a_role_does_not_sign_for_another() {
     let snapshot = world.net.get("app/shop", "1.snapshot.json");
     world.net.put("app/shop", "timestamp.json", snapshot);
     world
-        .refused("b", "timestamp.json is refused: its signatures")
+        .refused(
+            "b",
+            "timestamp.json is refused: it is not a timestamp document",
+        )
         .await;
 }
 
@@ -351,4 +354,132 @@ async fn what_this_client_does_not_work_with_is_refused_by_name() {
             "1.targets.json is refused: it delegates to other roles",
         )
         .await;
+}
+
+#[tokio::test]
+async fn a_target_whose_name_leads_out_of_a_directory_is_refused() {
+    for name in [
+        "../shop/versions/1.0.0.json",
+        "shop/../../x",
+        "/etc/passwd",
+        "shop//x",
+        ".",
+        "",
+    ] {
+        let world = World::with_shop();
+        let rename = |signed: &mut serde_json::Value| {
+            let file = signed["targets"]["shop/releases/web/1.0.0.json"].clone();
+            signed["targets"] = json!({ name: file });
+        };
+        let bytes = world.net.get("app/shop", "1.targets.json");
+        let bytes = forge_plain(&bytes, rename, &world.release);
+        world.net.put("app/shop", "1.targets.json", bytes.clone());
+        // Our own editor does not read it, so only its version is announced.
+        let bare = |signed: &mut serde_json::Value| {
+            signed["meta"] = json!({ "targets.json": { "version": 1 } });
+        };
+        world.replace::<Snapshot>("1.snapshot.json", bare, &world.online);
+        let bare = |signed: &mut serde_json::Value| {
+            signed["meta"] = json!({ "snapshot.json": { "version": 1 } });
+        };
+        world.replace::<Timestamp>("timestamp.json", bare, &world.online);
+        world
+            .refused("a", "it has a target whose name leads out of a directory")
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_version_of_targets_is_what_it_is() {
+    let world = World::with_shop();
+    world.host("a").refresh(&shop(), NOW).await.unwrap();
+    let real = world.net.get("app/shop", "1.targets.json");
+    // Signed by the right key, announced by a newer snapshot: but it is not the version 1 that was seen.
+    world.replace::<Targets>(
+        "1.targets.json",
+        |signed| signed["targets"] = json!({}),
+        &world.release,
+    );
+    world.vouch(&shop(), 1, 2, 2);
+    world
+        .refused("a", "version 1 was accepted before with other bytes")
+        .await;
+    // The real one, or another version, is taken.
+    world.net.put("app/shop", "1.targets.json", real);
+    world.vouch(&shop(), 1, 3, 3);
+    world.host("a").refresh(&shop(), NOW).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_timestamp_of_the_same_version_changes_nothing() {
+    let world = World::with_shop();
+    let host = world.host("a");
+    let before = host.refresh(&shop(), NOW).await.unwrap();
+    let stored = std::fs::read(world.store("a").path(Some(&shop()))).unwrap();
+    // It announces a snapshot that says more, under the same version.
+    world.net.change("app/shop", "timestamp.json", |bytes| {
+        let further = |signed: &mut serde_json::Value| {
+            signed["meta"]["snapshot.json"] = json!({ "version": 9 });
+            signed["expires"] = json!("2099-01-01T00:00:00Z");
+        };
+        forge::<Timestamp>(&bytes, further, &[&world.online])
+    });
+    assert_eq!(host.refresh(&shop(), NOW).await.unwrap(), before);
+    let after = std::fs::read(world.store("a").path(Some(&shop()))).unwrap();
+    assert!(stored == after);
+    // And it does not live longer for it.
+    world
+        .refused_at("a", in_days(2), "timestamp.json is refused: it expired on")
+        .await;
+}
+
+#[tokio::test]
+async fn a_bad_repository_does_not_disturb_another() {
+    let world = World::with_shop();
+    let bank: RepositoryName = "app/bank".parse().unwrap();
+    world.put_root(&bank);
+    world.publish(&bank, vec![], 1);
+    let host = world.host("a");
+    host.refresh(&shop(), NOW).await.unwrap();
+    world
+        .net
+        .put("app/shop", "2.root.json", b"garbage".to_vec());
+    world.net.remove("app/shop", "timestamp.json");
+    world.refused("a", "2.root.json is refused").await;
+    host.refresh(&bank, NOW).await.unwrap();
+    std::fs::write(world.store("a").path(Some(&shop())), b"").unwrap();
+    world.refused("a", "the trust store is damaged").await;
+    assert_eq!(host.refresh(&bank, NOW).await.unwrap().targets_version, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_drips_ends_and_holds_up_nobody_else() {
+    let world = World::with_shop();
+    let bank: RepositoryName = "app/bank".parse().unwrap();
+    world.put_root(&bank);
+    world.publish(&bank, vec![], 1);
+    let host = world.host("a");
+    let drip = ("app/shop".to_owned(), "timestamp.json".to_owned());
+    world.net.dripping.lock().unwrap().push(drip);
+    let shop = shop();
+    let waits = host.refresh(&shop, NOW);
+    tokio::pin!(waits);
+    // It is polled until it waits for the file, and then left waiting.
+    let asked = || world.net.asked.lock().unwrap().last().cloned();
+    while asked().as_deref() != Some("app/shop/timestamp.json") {
+        tokio::select! {
+            biased;
+            done = &mut waits => panic!("{done:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    host.refresh(&bank, NOW).await.unwrap();
+    let error = waits.await.unwrap_err();
+    assert!(
+        said(&error).contains(
+            "cannot fetch timestamp.json: the transport failed: it was not whole after 120 s"
+        ),
+        "{}",
+        said(&error)
+    );
 }

@@ -5,6 +5,7 @@
 mod attacks;
 mod client;
 mod flips;
+mod interop;
 mod publication;
 mod replay;
 mod rotation;

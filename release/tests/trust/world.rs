@@ -40,6 +40,8 @@ pub(crate) struct Net {
     /// Files that answer with an error.
     pub(crate) broken: Mutex<Vec<(String, String)>>,
     pub(crate) asked: Mutex<Vec<String>>,
+    /// Files that never come to their end.
+    pub(crate) dripping: Mutex<Vec<(String, String)>>,
 }
 
 impl Net {
@@ -89,6 +91,10 @@ impl Transport for Net {
         let key = (of, file.to_owned());
         if self.broken.lock().unwrap().contains(&key) {
             return Err(TransportError::new("connection reset"));
+        }
+        let drips = self.dripping.lock().unwrap().contains(&key);
+        if drips {
+            std::future::pending::<()>().await;
         }
         Ok(self.files.lock().unwrap().get(&key).cloned())
     }
@@ -228,7 +234,12 @@ impl World {
 
     /// Refreshing `app/shop` must fail, and say this.
     pub(crate) async fn refused(&self, host: &str, words: &str) {
-        let error = self.host(host).refresh(&shop(), NOW).await.unwrap_err();
+        self.refused_at(host, NOW, words).await;
+    }
+
+    /// Refreshing `app/shop` at this moment must fail, and say this.
+    pub(crate) async fn refused_at(&self, host: &str, now: Moment, words: &str) {
+        let error = self.host(host).refresh(&shop(), now).await.unwrap_err();
         let text = said(&error);
         assert!(text.contains(words), "`{words}` is not in `{text}`");
     }
@@ -262,6 +273,20 @@ pub(crate) fn forge<T: Signable>(
     keys.iter().fold(unsigned, |bytes, key| {
         editor::cosign::<T>(&bytes, key).unwrap()
     })
+}
+
+/// The same, for what the editor refuses to read.
+pub(crate) fn forge_plain(
+    bytes: &[u8],
+    edit: impl FnOnce(&mut Value),
+    key: &SigningKey,
+) -> Vec<u8> {
+    let mut document: Value = serde_json::from_slice(bytes).unwrap();
+    edit(&mut document["signed"]);
+    let message = tamer_release::trust::json::canonical(&document["signed"]).unwrap();
+    let signature = hex::encode(key.sign(&message).unwrap());
+    document["signatures"] = json!([{ "keyid": key.public().id(), "sig": signature }]);
+    serde_json::to_vec(&document).unwrap()
 }
 
 /// The whole chain of an error, as a user reads it.
