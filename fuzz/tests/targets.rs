@@ -48,6 +48,11 @@ fn tried(name: &str) {
 }
 
 #[test]
+fn metadata() {
+    tried("metadata");
+}
+
+#[test]
 fn manifest() {
     tried("manifest");
 }

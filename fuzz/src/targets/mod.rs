@@ -5,6 +5,7 @@ mod archive;
 mod environment;
 mod index;
 mod manifest;
+mod metadata;
 mod patch;
 mod sound;
 mod tamer_toml;
@@ -23,7 +24,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub static TARGETS: [Target; 7] = [
+pub static TARGETS: [Target; 8] = [
     Target {
         name: "manifest",
         memory: 4 << 20,
@@ -65,6 +66,12 @@ pub static TARGETS: [Target; 7] = [
         memory: 8 << 20,
         run: environment::run,
         seeds: environment::seeds,
+    },
+    Target {
+        name: "metadata",
+        memory: 8 << 20,
+        run: metadata::run,
+        seeds: metadata::seeds,
     },
 ];
 
