@@ -173,6 +173,7 @@ prepare_tools() {
         need_cargo_tool nextest 0.9.100 0.9.148
         need_cargo_deb
         want_s3_server
+        want_python_tuf
     fi
     if [ "${#tools_missing[@]}" -gt 0 ]; then
         printf 'missing: %s\n' "${tools_missing[@]}"
@@ -189,6 +190,21 @@ want_s3_server() {
             --root "$tools_dir/s3s-fs" s3s-fs || true
     fi
     have s3s-fs || skip "releases in an S3 store are NOT tried: cargo install --locked --version $version --features binary s3s-fs"
+}
+
+# python-tuf, which nobody here wrote, for the tests of trust: from PyPI, in an environment of its own.
+want_python_tuf() {
+    local place=$tools_dir/python-tuf listed=deploy-scripts/lib/python-tuf.txt
+    if ! cmp -s "$listed" "$place/installed.txt"; then
+        printf 'installing python-tuf\n'
+        if ! { python3 -m venv --clear "$place" &&
+            "$place/bin/pip" install --quiet --disable-pip-version-check --no-input --only-binary :all: \
+                --requirement "$listed" &&
+            cp -- "$listed" "$place/installed.txt"; } >"$tools_dir/python-tuf.log" 2>&1; then
+            rm -rf -- "$place"
+        fi
+    fi
+    [ -x "$place/bin/python" ] || skip "signed metadata are NOT tried with python-tuf: python3 -m venv $place && $place/bin/pip install -r $listed"
 }
 
 # Without its default features it needs no C library: the command `xz` compresses.
