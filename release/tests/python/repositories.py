@@ -406,6 +406,17 @@ def delegations():
     repository.step(files=files)
     yield "delegations", repository
 
+    # A terminating role far down ends the search above it too.
+    repository = Repository()
+    repository.delegate("targets", "a", ["*"])
+    repository.delegate("targets", "b", ["*"])
+    repository.delegate("a", "c", ["c*"], terminating=True)
+    repository.add("b", "c1", b"b")
+    repository.add("b", "d1", b"b")
+    repository.publish()
+    repository.step(files={"c1": None, "d1": "b"})
+    yield "terminating-far-down", repository
+
     # A circle ends, and so does a chain that is too long.
     repository = Repository()
     repository.delegate("targets", "r0", ["*"])
