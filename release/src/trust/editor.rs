@@ -5,8 +5,9 @@
 //! controller's, see [`super::publication`].
 
 use super::document::{Document, REPOSITORY_FIELD, Refused, Signable, TEAM};
-use super::keys::{KeyError, PublicKey, SigningKey};
+use super::keys::{KeyError, PublicKey};
 use super::names::RepositoryName;
+use super::signer::Signer;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -25,6 +26,9 @@ pub const SNAPSHOT_LIFE: Span = Span::secs(7 * DAY);
 pub const TIMESTAMP_LIFE: Span = Span::secs(DAY);
 
 const DAY: u64 = 24 * 60 * 60;
+
+/// The signed field of a root that says who holds which key, by key id. It decides nothing.
+pub const HOLDERS_FIELD: &str = "x-tamer-holders";
 
 /// The TUF specification that these documents follow.
 const SPEC_VERSION: &str = "1.0.33";
@@ -138,10 +142,11 @@ pub fn team_root(
     keys: &RoleKeys,
     version: u64,
     expires: Moment,
-    signers: &[&SigningKey],
+    signers: &[&(impl Signer + ?Sized)],
 ) -> Result<Vec<u8>, EditError> {
     // The specification wants all four roles named; only `root` is ever used here.
-    root(TEAM, [keys, keys, keys, keys], version, expires, signers)
+    let nobody = BTreeMap::new();
+    root(TEAM, [keys; 4], version, expires, &nobody, signers)
 }
 
 /// Makes a repository's root, version 1 or the next, to be signed by a threshold of the team's root
@@ -154,7 +159,7 @@ pub fn repository_root(
     roles: &RepositoryRoles,
     version: u64,
     expires: Moment,
-    signers: &[&SigningKey],
+    signers: &[&(impl Signer + ?Sized)],
 ) -> Result<Vec<u8>, EditError> {
     let RepositoryRoles {
         root: team,
@@ -162,15 +167,18 @@ pub fn repository_root(
         online,
     } = roles;
     let roles = [team, targets, online, online];
-    root(&repository.to_string(), roles, version, expires, signers)
+    let label = repository.to_string();
+    root(&label, roles, version, expires, &BTreeMap::new(), signers)
 }
 
-fn root(
+/// A root, with a word about who holds which key.
+pub(super) fn root<S: Signer + ?Sized>(
     label: &str,
     [root, targets, snapshot, timestamp]: [&RoleKeys; 4],
     version: u64,
     expires: Moment,
-    signers: &[&SigningKey],
+    holders: &BTreeMap<String, String>,
+    signers: &[&S],
 ) -> Result<Vec<u8>, EditError> {
     let mut keys = Map::new();
     for key in [root, targets, snapshot, timestamp]
@@ -182,6 +190,9 @@ fn root(
     let mut document = header("root", label, version, expires)?;
     document["consistent_snapshot"] = json!(true);
     document["keys"] = Value::Object(keys);
+    if !holders.is_empty() {
+        document[HOLDERS_FIELD] = json!(holders);
+    }
     document["roles"] = json!({
         "root": root.entry()?,
         "targets": targets.entry()?,
@@ -195,7 +206,10 @@ fn root(
 ///
 /// # Errors
 /// Not a document of this role, or the key refused.
-pub fn cosign<T: Signable>(bytes: &[u8], signer: &SigningKey) -> Result<Vec<u8>, EditError> {
+pub fn cosign<T: Signable>(
+    bytes: &[u8],
+    signer: &(impl Signer + ?Sized),
+) -> Result<Vec<u8>, EditError> {
     // Parsed for its caps first, then taken as it is.
     Document::<T>::parse(bytes.to_vec(), None)?;
     let mut signed: Signed<T> = serde_json::from_slice(bytes)?;
@@ -214,7 +228,7 @@ pub fn snapshot(
     targets: &Document<Targets>,
     version: u64,
     expires: Moment,
-    signers: &[&SigningKey],
+    signers: &[&(impl Signer + ?Sized)],
 ) -> Result<Vec<u8>, EditError> {
     let mut document = header("snapshot", label, version, expires)?;
     document["meta"] = json!({ "targets.json": announce(targets) });
@@ -230,7 +244,7 @@ pub fn timestamp(
     snapshot: &Document<Snapshot>,
     version: u64,
     expires: Moment,
-    signers: &[&SigningKey],
+    signers: &[&(impl Signer + ?Sized)],
 ) -> Result<Vec<u8>, EditError> {
     let mut document = header("timestamp", label, version, expires)?;
     document["meta"] = json!({ "snapshot.json": announce(snapshot) });
@@ -246,7 +260,7 @@ pub(super) fn targets(
     entries: &BTreeMap<String, super::document::Target>,
     version: u64,
     expires: Moment,
-    signers: &[&SigningKey],
+    signers: &[&(impl Signer + ?Sized)],
 ) -> Result<Vec<u8>, EditError> {
     let mut document = header("targets", label, version, expires)?;
     let entries: Map<_, _> = entries
@@ -293,14 +307,17 @@ fn rfc3339(moment: Moment) -> Result<String, EditError> {
     date.format(&Rfc3339).map_err(|_| EditError::Date)
 }
 
-fn sign<T: Signable>(document: Value, signers: &[&SigningKey]) -> Result<Vec<u8>, EditError> {
+fn sign<T: Signable>(
+    document: Value,
+    signers: &[&(impl Signer + ?Sized)],
+) -> Result<Vec<u8>, EditError> {
     let role: T = serde_json::from_value(document)?;
     let mut signed = Signed {
         signed: role,
         signatures: Vec::new(),
     };
     for signer in signers {
-        let signature = signature(&signed.signed, signer)?;
+        let signature = signature(&signed.signed, *signer)?;
         if !signed.signatures.iter().any(|s| s.keyid == signature.keyid) {
             signed.signatures.push(signature);
         }
@@ -308,7 +325,7 @@ fn sign<T: Signable>(document: Value, signers: &[&SigningKey]) -> Result<Vec<u8>
     write(&signed)
 }
 
-fn signature<T: Role>(role: &T, signer: &SigningKey) -> Result<Signature, EditError> {
+fn signature<T: Role>(role: &T, signer: &(impl Signer + ?Sized)) -> Result<Signature, EditError> {
     let message = role
         .canonical_form()
         .map_err(|source| EditError::Canonical(Box::new(source)))?;

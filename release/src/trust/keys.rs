@@ -3,24 +3,34 @@
 //! New keys are ECDSA P-256, the algorithm of evidence and certificates too; Ed25519 keys that a
 //! team already has are read as well.
 
+use super::signer::Signer;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair,
+    ParsedPublicKey, UnparsedPublicKey,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tamer_kit::durable::{self, FileError};
 use tough::schema::decoded::{Decoded, Hex};
-use tough::schema::key::Key;
+use tough::schema::key::{EcdsaKey, EcdsaScheme, Ed25519Key, Ed25519Scheme, Key};
 use tough::sign::Sign;
 
 /// The largest key file that is read, in bytes.
 pub const MAX_KEY_FILE: u64 = 16 << 10;
 
-const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
-const END: &str = "-----END PRIVATE KEY-----";
+const PRIVATE: &str = "PRIVATE KEY";
+const PUBLIC: &str = "PUBLIC KEY";
+
+/// How a SubjectPublicKeyInfo for P-256 begins; the uncompressed point follows.
+const SPKI_P256: [u8; 26] = *b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+/// How a SubjectPublicKeyInfo for Ed25519 begins; the 32 bytes of the key follow.
+const SPKI_ED25519: [u8; 12] = *b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
 
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +38,9 @@ pub enum KeyError {
     /// Not PKCS#8 PEM of a kind that is known here.
     #[error("not a PKCS#8 PEM private key for ECDSA P-256 or Ed25519")]
     Format,
+    /// Not a public key of a kind that is known here.
+    #[error("not a PEM public key for ECDSA P-256 or Ed25519")]
+    PublicFormat,
     /// Others on the machine can read it.
     #[error("{path} can be read by others: make it yours alone with chmod 600", path = .0.display())]
     Exposed(PathBuf),
@@ -63,6 +76,107 @@ impl PublicKey {
     pub fn key(&self) -> &Key {
         &self.key
     }
+
+    /// Whether this is the key's signature of the message: ASN.1 ECDSA over SHA-256, or Ed25519.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        let verified = match &self.key {
+            Key::Ecdsa { keyval, .. } | Key::EcdsaOld { keyval, .. } => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &keyval.public[..])
+                    .verify(message, signature)
+            }
+            Key::Ed25519 { keyval, .. } => {
+                UnparsedPublicKey::new(&ED25519, &keyval.public[..]).verify(message, signature)
+            }
+            Key::Rsa { .. } => return false,
+        };
+        verified.is_ok()
+    }
+
+    /// The key as a SubjectPublicKeyInfo in DER, as certificates and other tools have it.
+    ///
+    /// # Errors
+    /// [`KeyError::PublicFormat`]: a kind of key that no signer here has.
+    pub fn to_spki(&self) -> Result<Vec<u8>, KeyError> {
+        match &self.key {
+            Key::Ecdsa { keyval, .. } | Key::EcdsaOld { keyval, .. }
+                if keyval.public.len() == 65 =>
+            {
+                Ok([&SPKI_P256[..], &keyval.public].concat())
+            }
+            Key::Ed25519 { keyval, .. } => Ok([&SPKI_ED25519[..], &keyval.public].concat()),
+            _ => Err(KeyError::PublicFormat),
+        }
+    }
+
+    /// Reads a SubjectPublicKeyInfo in DER.
+    ///
+    /// # Errors
+    /// [`KeyError::PublicFormat`]: not for ECDSA P-256 (with an uncompressed point) or Ed25519.
+    pub fn from_spki(der: &[u8]) -> Result<Self, KeyError> {
+        let key = if let Some(point) = der.strip_prefix(&SPKI_P256[..])
+            && ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point).is_ok()
+        {
+            Key::Ecdsa {
+                keyval: EcdsaKey {
+                    public: point.to_vec().into(),
+                    _extra: HashMap::new(),
+                },
+                scheme: EcdsaScheme::EcdsaSha2Nistp256,
+                _extra: HashMap::new(),
+            }
+        } else if let Some(public) = der.strip_prefix(&SPKI_ED25519[..])
+            && ParsedPublicKey::new(&ED25519, public).is_ok()
+        {
+            Key::Ed25519 {
+                keyval: Ed25519Key {
+                    public: public.to_vec().into(),
+                    _extra: HashMap::new(),
+                },
+                scheme: Ed25519Scheme::Ed25519,
+                _extra: HashMap::new(),
+            }
+        } else {
+            return Err(KeyError::PublicFormat);
+        };
+        key.try_into().map_err(|_| KeyError::PublicFormat)
+    }
+
+    /// Reads a public key in PEM, as `openssl pkey -pubout` writes it. Text around it is nothing to
+    /// the key.
+    ///
+    /// # Errors
+    /// [`KeyError::PublicFormat`].
+    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        Self::from_spki(&unpem(PUBLIC, pem).ok_or(KeyError::PublicFormat)?)
+    }
+
+    /// The public key in PEM.
+    ///
+    /// # Errors
+    /// [`KeyError::PublicFormat`].
+    pub fn to_pem(&self) -> Result<String, KeyError> {
+        Ok(pem(PUBLIC, &self.to_spki()?))
+    }
+}
+
+/// What stands between the lines that begin and end a PEM of this kind.
+fn unpem(kind: &str, text: &str) -> Option<Vec<u8>> {
+    let (_, rest) = text.split_once(&format!("-----BEGIN {kind}-----"))?;
+    let (body, _) = rest.split_once(&format!("-----END {kind}-----"))?;
+    let base64: String = body.split_ascii_whitespace().collect();
+    STANDARD.decode(base64).ok()
+}
+
+/// RFC 7468.
+fn pem(kind: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {kind}-----\n");
+    for line in text.as_bytes().chunks(64) {
+        pem.extend(line.iter().copied().map(char::from));
+        pem.push('\n');
+    }
+    pem.push_str(&format!("-----END {kind}-----\n"));
+    pem
 }
 
 impl TryFrom<Key> for PublicKey {
@@ -135,27 +249,13 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError::Format`].
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
-        let body = pem
-            .trim()
-            .strip_prefix(BEGIN)
-            .and_then(|rest| rest.strip_suffix(END))
-            .ok_or(KeyError::Format)?;
-        let base64: String = body.split_ascii_whitespace().collect();
-        let der = STANDARD.decode(base64).map_err(|_| KeyError::Format)?;
+        let der = unpem(PRIVATE, pem).ok_or(KeyError::Format)?;
         Self::from_pkcs8(&der)
     }
 
     /// The key in PKCS#8 PEM (RFC 7468).
     pub fn to_pem(&self) -> String {
-        let text = STANDARD.encode(&self.pkcs8);
-        let mut pem = format!("{BEGIN}\n");
-        for line in text.as_bytes().chunks(64) {
-            pem.extend(line.iter().copied().map(char::from));
-            pem.push('\n');
-        }
-        pem.push_str(END);
-        pem.push('\n');
-        pem
+        pem(PRIVATE, &self.pkcs8)
     }
 
     /// Reads a key file, which nobody but its owner may be able to read.
@@ -187,12 +287,14 @@ impl SigningKey {
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
+}
 
-    /// Signs a message: ASN.1 ECDSA over SHA-256, or Ed25519.
-    ///
-    /// # Errors
-    /// [`KeyError::Crypto`].
-    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+impl Signer for SigningKey {
+    fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
         match &self.pair {
             Pair::Ecdsa(pair) => pair
                 .sign(&SystemRandom::new(), message)
@@ -224,6 +326,30 @@ mod tests {
             SigningKey::load(&dir.path().join("none")),
             Err(KeyError::Missing(_))
         ));
+    }
+
+    #[test]
+    fn public_keys_travel_as_pem_and_verify_what_their_key_signed() {
+        let ed25519 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        let ed25519 = SigningKey::from_pkcs8(ed25519.as_ref()).unwrap();
+        for key in [SigningKey::generate().unwrap(), ed25519] {
+            let pem = format!("anna@laptop\n{}", key.public().to_pem().unwrap());
+            let public = PublicKey::from_pem(&pem).unwrap();
+            assert_eq!((&public, public.id()), (key.public(), key.public().id()));
+            let signature = key.sign(b"release").unwrap();
+            assert!(public.verify(b"release", &signature));
+            assert!(!public.verify(b"another", &signature));
+            assert!(!public.verify(b"release", &signature[1..]));
+        }
+        // A point that is not on the curve is no key.
+        let mut der = SPKI_P256.to_vec();
+        der.extend([4; 65]);
+        for bad in [&der[..], &SPKI_P256, &SPKI_ED25519, b""] {
+            assert!(matches!(
+                PublicKey::from_spki(bad),
+                Err(KeyError::PublicFormat)
+            ));
+        }
     }
 
     #[test]

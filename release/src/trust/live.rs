@@ -8,8 +8,8 @@
 
 use super::document::{Document, Target, targets_of};
 use super::editor::{self, EditError};
-use super::keys::SigningKey;
 use super::names::{Purpose, RepositoryName, environment_target, release_target, version_target};
+use super::signer::Signer;
 use serde_json::{Value, json};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,7 +121,7 @@ pub fn targets_with(
     additions: Vec<NewTarget>,
     removals: &[String],
     expires: Moment,
-    signers: &[&SigningKey],
+    signers: &[&(impl Signer + ?Sized)],
 ) -> Result<Vec<u8>, EditError> {
     let label = repository.to_string();
     let (before, mut entries) = match previous {

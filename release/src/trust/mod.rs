@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`names`] | repositories, metadata files, targets and blobs by name |
 //! | [`keys`] | signing keys as files, public keys as metadata |
+//! | [`signer`] | who signs: everything that signs takes a [`Signer`], never a key |
 //! | [`document`] | one signed document: parsed, capped, bound to its repository |
 //! | [`json`], [`signatures`] | what a document says, in canonical form, and who must have signed it |
 //! | [`targets`], [`paths`] | the files that a targets document vouches for, and whom it trusts with which names |
@@ -46,6 +47,7 @@ pub mod publication;
 pub mod roots;
 pub mod signatures;
 pub mod steps;
+pub mod signer;
 pub mod storage;
 pub mod targets;
 pub mod transport;
@@ -60,6 +62,7 @@ pub use live::{NewTarget, targets_with};
 pub use names::{MetadataFile, RepositoryName};
 pub use publication::{PublishedRepository, PublishedTeam};
 pub use roots::TeamRoot;
+pub use signer::Signer;
 pub use storage::TrustStore;
 pub use transport::{Transport, TransportError};
 pub use workflow::Trusted;

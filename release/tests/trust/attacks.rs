@@ -309,7 +309,7 @@ async fn a_root_without_enough_keys_is_refused() {
     };
     let mut roles = world.roles();
     roles.online = none;
-    assert!(editor::repository_root(&shop(), &roles, 1, in_days(1), &[]).is_err());
+    assert!(editor::repository_root(&shop(), &roles, 1, in_days(1), &[&world.release]).is_err());
     world.net.change("app/shop", "1.root.json", |bytes| {
         let lower =
             |signed: &mut serde_json::Value| signed["roles"]["targets"]["threshold"] = json!(2);

@@ -220,7 +220,7 @@ async fn targets_that_are_not_the_teams_are_refused() {
         vec![other],
         &[],
         NOW,
-        &[],
+        &[&c.world.release],
     );
     assert!(made.unwrap_err().to_string().contains("published already"));
 }

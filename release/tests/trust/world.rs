@@ -11,7 +11,7 @@ use tamer_kit::hash::sha256;
 use tamer_release::trust::document::{Document, Signable};
 use tamer_release::trust::editor::{self, RepositoryRoles, RoleKeys};
 use tamer_release::trust::{
-    Client, NewTarget, RepositoryName, SigningKey, Transport, TransportError, TrustError,
+    Client, NewTarget, RepositoryName, Signer, SigningKey, Transport, TransportError, TrustError,
     TrustStore, targets_with,
 };
 use tempfile::TempDir;
@@ -271,7 +271,7 @@ pub(crate) fn forge<T: Signable>(
     document["signatures"] = json!([]);
     let unsigned = serde_json::to_vec(&document).unwrap();
     keys.iter().fold(unsigned, |bytes, key| {
-        editor::cosign::<T>(&bytes, key).unwrap()
+        editor::cosign::<T>(&bytes, *key).unwrap()
     })
 }
 
