@@ -8,6 +8,7 @@
 //!     identity.pem               your key and certificate, 0600; one file, so that they always fit
 //!     trust/                     the newest signed metadata seen, so that nothing older is believed
 //! keys/                          root.pem, release.pem, environment.pem, 0600 each
+//! drafts/                        changes that wait for signatures, or that were cut off
 //! ```
 
 use crate::error::{Context, Error, Result};
@@ -89,6 +90,11 @@ impl Home {
     /// Where signing keys are.
     pub fn keys(&self) -> PathBuf {
         self.dir.join("keys")
+    }
+
+    /// Where changes wait that lack signatures, or that are being handed in.
+    pub fn drafts(&self) -> PathBuf {
+        self.dir.join("drafts")
     }
 
     /// The login at `controller`, or at the current one.

@@ -8,16 +8,21 @@
 //! | [`printer`] | the only place that prints |
 //! | [`exit`], [`error`] | how a command ends, and what it tells when it fails |
 //! | [`home`], [`identity`], [`client`] | who you are, and the connection to the controller |
+//! | [`terminal`] | asking a person for a passphrase |
+//! | [`keys`], [`drafts`] | the team's keys on this machine, and changes that wait for more of them |
 //! | [`blobs`], [`repository`] | uploads, and signed metadata: read, verified, extended |
 
 pub mod args;
 pub mod blobs;
 pub mod client;
 pub mod commands;
+pub mod drafts;
 pub mod error;
 pub mod exit;
 pub mod home;
 pub mod identity;
+pub mod keys;
 pub mod printer;
 pub mod repository;
+pub mod terminal;
 pub mod views;

@@ -3,9 +3,11 @@
 
 use crate::blobs;
 use crate::client::Session;
+use crate::drafts;
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
 use crate::home::Home;
+use crate::keys::{Keys, TeamKey};
 use crate::printer::Printer;
 use crate::views::human::parse_date;
 use async_trait::async_trait;
@@ -18,58 +20,16 @@ use tamer_proto::v1::{
     GetTrustRequest, GetTrustResponse, PublishRootRequest, PublishTargetsRequest,
 };
 use tamer_release::trust::document::Verified;
-use tamer_release::trust::editor::{
-    EditError, ROOT_LIFE, RepositoryRoles, RoleKeys, TARGETS_LIFE, repository_root,
-};
+use tamer_release::trust::draft::{Draft, Step};
+use tamer_release::trust::editor::{EditError, ROOT_LIFE, RoleKeys, TARGETS_LIFE};
 use tamer_release::trust::live::{NewTarget, targets_with};
 use tamer_release::trust::names::{blob_path, metadata_path};
+use tamer_release::trust::rotation::NextRoot;
 use tamer_release::trust::{
-    Client, KeyError, PublicKey, RepositoryName, SigningKey, Transport, TransportError, TrustError,
-    TrustStore,
+    Client, PublicKey, RepositoryName, SigningKey, Transport, TransportError, TrustError,
+    TrustStore, walk,
 };
-
-/// One of the team's keys on this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TeamKey {
-    /// Says who may sign what.
-    Root,
-    /// Signs releases and versions.
-    Release,
-    /// Signs environment files.
-    Environment,
-}
-
-impl TeamKey {
-    /// Its file's name.
-    pub fn file(self) -> &'static str {
-        match self {
-            Self::Root => "root.pem",
-            Self::Release => "release.pem",
-            Self::Environment => "environment.pem",
-        }
-    }
-
-    /// Loads it.
-    ///
-    /// # Errors
-    /// It is not on this machine, or others can read it.
-    pub fn load(self, home: &Home, to: &str) -> Result<SigningKey> {
-        let path = home.keys().join(self.file());
-        SigningKey::load(&path).map_err(|error| {
-            let missing = matches!(error, KeyError::Missing(_));
-            let error = Error::caused(Exit::Usage, format!("cannot {to}"), error);
-            if missing {
-                error.next(format!(
-                    "ask whoever ran `tamer trust init` to do it, or for {}, and put it into {}",
-                    self.file(),
-                    home.keys().display()
-                ))
-            } else {
-                error
-            }
-        })
-    }
-}
+use tough::schema::RoleType;
 
 /// One repository at the controller, as far as it could be verified.
 pub struct Repository {
@@ -174,45 +134,54 @@ impl Repository {
         Err(refused(error, format!("cannot get {target}")))
     }
 
-    /// Makes sure that the repository has a root; makes one with the root key if it has none.
+    /// Makes sure that the repository has a root; makes one with the root keys if it has none.
     ///
     /// # Errors
-    /// There is none, and the root key is not on this machine.
+    /// There is none, and too few of the root keys are on this machine.
     pub async fn ensure_root(
         &mut self,
         session: &Session,
-        home: &Home,
-        targets: &SigningKey,
+        at: &Home,
+        targets: &PublicKey,
     ) -> Result<()> {
         if self.row().is_some_and(|row| row.root_version > 0) {
             return Ok(());
         }
         let name = self.name.clone();
-        let what = format!("begin the repository {name}, which needs the team's root key");
-        let key = TeamKey::Root.load(home, &what)?;
         let doing = || format!("cannot begin the repository {name}");
-        let mut online: Vec<PublicKey> = Vec::new();
-        for json in [&self.trust.snapshot_key, &self.trust.timestamp_key] {
-            let key: PublicKey = serde_json::from_str(json).doing(Exit::Internal, doing)?;
-            if !online.contains(&key) {
-                online.push(key);
-            }
+        let transport = Http::new(session);
+        let team = walk::team(&transport, self.store.pin()).await;
+        let team = team.map_err(|error| refused(error, doing()))?;
+        let root = RoleKeys::of(team.current(), RoleType::Root).doing(Exit::Internal, doing)?;
+        let keys = Keys::of(at);
+        if keys.among(&root.keys)?.is_empty() {
+            let what = format!("begin the repository {name}, which needs the team's root key");
+            // Says who has one, or that the one here is not the team's any more.
+            keys.usual(TeamKey::Root, &what)?;
         }
-        let roles = RepositoryRoles {
-            root: RoleKeys::one(key.public()),
-            targets: RoleKeys::one(targets.public()),
-            online: RoleKeys {
-                keys: online,
-                threshold: 1,
-            },
-        };
-        let root = repository_root(&name, &roles, 1, clock::now() + ROOT_LIFE, &[&key]);
+        let mut next = NextRoot::first_of(&name, root, RoleKeys::one(targets), self.online()?);
+        let known = NextRoot::after(None, team.current()).doing(Exit::Internal, doing)?;
+        next.hold_as(&known);
+        let bytes = next.write(clock::now() + ROOT_LIFE);
+        let bytes = bytes.doing(Exit::Internal, doing)?;
+        let step = Step::new(Some(name.clone()), None, Some(&bytes), None);
+        let steps = vec![step.doing(Exit::Internal, doing)?];
+        let asked = format!("begin the repository {name}");
+        let draft = Draft::new(asked, Some(team.current()), steps).doing(Exit::Internal, doing)?;
+        let root = drafts::signed_or_kept(at, draft)?;
+        let root = root.steps[0].root().doing(Exit::Internal, doing)?;
         let request = PublishRootRequest {
             repository: name.to_string(),
-            root: root.doing(Exit::Internal, doing)?,
+            root: root.unwrap_or_default(),
+            ..PublishRootRequest::default()
         };
         session.operators().publish_root(request).await?;
         Ok(())
+    }
+
+    /// The controller's keys for snapshot and timestamp, as it names them now.
+    fn online(&self) -> Result<RoleKeys> {
+        online_keys(&self.trust)
     }
 
     /// Signs the targets that follow with these additions, and publishes them. Where somebody else
@@ -224,7 +193,7 @@ impl Repository {
     pub async fn publish(
         &mut self,
         session: &Session,
-        key: &SigningKey,
+        at: &Home,
         additions: &[NewTarget],
         still_fine: impl Fn(Option<&Verified>) -> bool,
     ) -> Result<u64> {
@@ -236,7 +205,7 @@ impl Repository {
                 .map_or(0, |verified| verified.targets_version);
             let request = PublishTargetsRequest {
                 repository: self.name.to_string(),
-                targets: self.signed(key, additions)?,
+                targets: self.signed(session, at, additions, expected).await?,
                 expected,
             };
             let refused = match session.operators().publish_targets(request).await {
@@ -280,31 +249,52 @@ impl Repository {
         )
     }
 
-    fn signed(&self, key: &SigningKey, additions: &[NewTarget]) -> Result<Vec<u8>> {
+    /// The next targets with the signatures that they need; where too few keys are at hand, a draft
+    /// of them is kept for the others to sign.
+    async fn signed(
+        &self,
+        session: &Session,
+        at: &Home,
+        additions: &[NewTarget],
+        expected: u64,
+    ) -> Result<Vec<u8>> {
         let doing = || format!("cannot sign {}", self.name);
-        let stored = self
-            .store
-            .load(Some(&self.name))
-            .doing(Exit::Internal, doing)?;
-        let accepted = stored.and_then(|stored| stored.accepted);
         // Only what was verified, never what was merely served, is built on.
         let previous = match &self.verified {
-            Some(_) => accepted.and_then(|documents| documents.targets),
-            None => None,
+            Some(_) => self.client.accepted_targets(&self.name),
+            None => Ok(None),
         };
-        let expires = clock::now() + TARGETS_LIFE;
-        let signed = targets_with(
-            &self.name,
-            previous.as_deref(),
-            additions.to_vec(),
-            &[],
-            expires,
-            &[key],
-        );
-        signed.map_err(|error| match error {
+        let previous = previous.doing(Exit::Internal, doing)?;
+        let unsigned = unsigned_targets(&self.name, previous.as_deref(), additions);
+        let unsigned = unsigned.map_err(|error| match error {
             EditError::Immutable(_) => Error::usage(error.to_string()),
             error => Error::caused(Exit::Internal, doing(), error),
-        })
+        })?;
+        let transport = Http::new(session);
+        let team = walk::team(&transport, self.store.pin()).await;
+        let team = team.map_err(|error| refused(error, doing()))?;
+        let root = walk::repository(&transport, &self.name, &team).await;
+        let root = root.map_err(|error| refused(error, doing()))?;
+        let root = root.ok_or_else(|| Error::usage(format!("{} has no root", self.name)))?;
+        let name = Some(self.name.clone());
+        let step = Step::new(
+            name,
+            Some(root.current()),
+            None,
+            Some((&unsigned, expected)),
+        );
+        let steps = vec![step.doing(Exit::Internal, doing)?];
+        let asked = match additions {
+            [] => format!("sign {} anew", self.name),
+            more => {
+                let names: Vec<_> = more.iter().map(NewTarget::name).collect();
+                format!("publish {}", names.join(", "))
+            }
+        };
+        let draft = Draft::new(asked, Some(team.current()), steps).doing(Exit::Internal, doing)?;
+        let draft = drafts::signed_or_kept(at, draft)?;
+        let targets = draft.steps[0].targets().doing(Exit::Internal, doing)?;
+        Ok(targets.unwrap_or_default())
     }
 
     async fn refresh(&mut self) -> Result<()> {
@@ -338,8 +328,38 @@ impl Repository {
     }
 }
 
+/// The targets that follow, which nobody has signed yet.
+///
+/// # Errors
+/// [`EditError`].
+pub fn unsigned_targets(
+    name: &RepositoryName,
+    previous: Option<&[u8]>,
+    additions: &[NewTarget],
+) -> std::result::Result<Vec<u8>, EditError> {
+    let nobody: &[&SigningKey] = &[];
+    let expires = clock::now() + TARGETS_LIFE;
+    targets_with(name, previous, additions.to_vec(), &[], expires, nobody)
+}
+
+/// The controller's keys for snapshot and timestamp, as it names them.
+///
+/// # Errors
+/// They are damaged.
+pub fn online_keys(trust: &GetTrustResponse) -> Result<RoleKeys> {
+    let doing = || "the controller names damaged online keys".to_owned();
+    let mut keys: Vec<PublicKey> = Vec::new();
+    for json in [&trust.snapshot_key, &trust.timestamp_key] {
+        let key: PublicKey = serde_json::from_str(json).doing(Exit::Internal, doing)?;
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    Ok(RoleKeys { keys, threshold: 1 })
+}
+
 /// What failed on the way is no reason for distrust.
-fn refused(error: TrustError, what: String) -> Error {
+pub fn refused(error: TrustError, what: String) -> Error {
     let TrustError::Fetch { file, source, .. } = error else {
         return Error::caused(Exit::Refused, what, error);
     };
@@ -352,13 +372,14 @@ fn refused(error: TrustError, what: String) -> Error {
 }
 
 /// The controller's HTTP paths as the trust client's transport.
-struct Http {
+pub struct Http {
     http: reqwest::Client,
     base: String,
 }
 
 impl Http {
-    fn new(session: &Session) -> Self {
+    /// Those of this session.
+    pub fn new(session: &Session) -> Self {
         Self {
             http: session.http().clone(),
             base: session.url(""),

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tamer_core::moment::Moment;
 use tamer_release::trust::document::{Document, targets_of};
 use tamer_release::trust::{
-    PublicationError, PublishedRepository, PublishedTeam, Refused, RepositoryName, SigningKey,
-    Target,
+    PublicKey, PublicationError, PublishedRepository, PublishedTeam, Refused, RepositoryName,
+    SigningKey, Target,
 };
 
 /// All repositories. Every call does file I/O on a thread for that.
@@ -63,6 +63,23 @@ impl Publications {
         Ok(Self(Arc::new(Mutex::new(open))))
     }
 
+    /// The repositories under `base` whose newest root lets this key vouch; for commands beside a
+    /// running controller.
+    ///
+    /// # Errors
+    /// A file is damaged or cannot be read.
+    pub fn naming(base: &Path, key: &PublicKey) -> anyhow::Result<Vec<String>> {
+        let all = Self::open(base, Vec::new())?;
+        let open = all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut naming = Vec::new();
+        for (name, repository) in &open.repositories {
+            if repository.lets_vouch(key)? {
+                naming.push(name.to_string());
+            }
+        }
+        Ok(naming)
+    }
+
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Open) -> T + Send + 'static,
@@ -84,7 +101,8 @@ impl Publications {
         self.with(|open| open.team.read("1.root.json")).await
     }
 
-    /// Takes the team's root, or the one that follows it.
+    /// Takes the team's root, or the one that follows it. One under which a repository would stand
+    /// without anchor is refused: hosts would take nothing of it any more.
     ///
     /// # Errors
     /// [`PublicationError`].
@@ -93,11 +111,19 @@ impl Publications {
         bytes: Vec<u8>,
         now: Moment,
     ) -> Result<u64, PublicationError> {
-        self.with(move |open| open.team.accept_root(&bytes, now))
-            .await
+        self.with(move |open| {
+            if let Some(next) = open.team.check_root(&bytes, now)? {
+                for repository in open.repositories.values() {
+                    repository.anchored(&next)?;
+                }
+            }
+            open.team.accept_root(&bytes, now)
+        })
+        .await
     }
 
-    /// Takes a repository's root, or the one that follows it.
+    /// Takes a repository's root, or the one that follows it, with its current targets signed anew
+    /// where the publishing keys change.
     ///
     /// # Errors
     /// [`PublicationError`].
@@ -105,13 +131,17 @@ impl Publications {
         &self,
         name: RepositoryName,
         bytes: Vec<u8>,
+        targets: Option<(Vec<u8>, u64)>,
         now: Moment,
     ) -> Result<u64, PublicationError> {
         self.with(move |open| {
             let Some(team) = open.team.current()? else {
                 return Err(PublicationError::NoRoot("the team".to_owned()));
             };
-            open.repository(&name).accept_root(&bytes, &team, now)
+            let targets = targets.as_ref();
+            let targets = targets.map(|(bytes, previous)| (&bytes[..], *previous));
+            open.repository(&name)
+                .accept_root_with(&bytes, targets, &team, now)
         })
         .await
     }

@@ -1,9 +1,11 @@
 //! Logging in, keys, invitations.
 
 use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
 use tamer_core::id::{EnvironmentName, HostName, OperatorName};
 use tamer_core::moment::Span;
 use tamer_core::selector::parse_label;
+use tamer_release::trust::RepositoryName;
 
 /// `tamer login`
 #[derive(Debug, Args)]
@@ -27,14 +29,156 @@ pub struct Login {
 pub enum TrustCommand {
     /// Makes root, release and environment keys on this machine, and registers the root.
     #[command(after_help = "\
-Whoever has the root key decides what your servers trust: take a copy offline.
+Whoever has enough of the root keys decides what your servers trust: take copies offline.
+With root keys of others and a threshold, the root is a draft until enough of them have signed it.
 
 Examples:
-  tamer trust init")]
-    Init,
-    /// Shows repositories, their versions, and what expires when.
+  tamer trust init
+  tamer trust init --root-key anna.pub --root-key ben.pub --threshold 2")]
+    Init {
+        /// The public root key of somebody else; may be given more than once.
+        #[arg(long = "root-key", value_name = "FILE")]
+        root_keys: Vec<PathBuf>,
+        /// How many of the root keys must sign.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        threshold: u64,
+        /// Puts the new keys under a passphrase.
+        #[arg(long)]
+        passphrase: bool,
+    },
+    /// Shows repositories, their versions, whose keys sign them, and what expires when.
     #[command(after_help = "Examples:\n  tamer trust status")]
     Status,
+    /// Makes a key on this machine: NAME.pem stays here, NAME.pub is for others.
+    #[command(after_help = "\
+The passphrase is asked for on the terminal, or read from the file that TAMER_KEY_PASSPHRASE_FILE names.
+
+Examples:
+  tamer trust key anna
+  tamer trust key anna --passphrase")]
+    Key {
+        /// The name of its files.
+        name: OperatorName,
+        /// Puts it under a passphrase.
+        #[arg(long)]
+        passphrase: bool,
+    },
+    /// Puts a new key in an old one's place.
+    #[command(after_help = "\
+The old key's file is kept under a name with its id: with it what leads over to the new one is signed.
+
+Examples:
+  tamer trust rotate release                          in every application that has this machine's key
+  tamer trust rotate release --repository app/shop
+  tamer trust rotate root --key 3f2a9c --with anna.pub
+  tamer trust rotate online                           after `tamer-controller rotate-online-keys`")]
+    Rotate {
+        /// Whose keys, and where.
+        #[command(flatten)]
+        of: OfRole,
+        /// The key that goes out, by the beginning of its id [default: the one on this machine].
+        #[arg(long, value_name = "ID")]
+        key: Option<String>,
+        /// The public key that comes in [default: a new one, made here].
+        #[arg(long, value_name = "FILE")]
+        with: Option<PathBuf>,
+    },
+    /// Lets one more key sign.
+    #[command(after_help = "\
+Examples:
+  tamer trust add-key release ci.pub --repository app/shop --holder 'CI of shop'
+  tamer trust add-key root anna.pub --holder anna@shop.example")]
+    AddKey {
+        /// Whose keys, and where.
+        #[command(flatten)]
+        of: OfRole,
+        /// The public key, as `tamer trust key` or `openssl pkey -pubout` writes it.
+        file: PathBuf,
+        /// Who has it: a word for people, signed along.
+        #[arg(long, value_name = "TEXT")]
+        holder: Option<String>,
+    },
+    /// Lets a key sign no more.
+    #[command(
+        after_help = "Examples:\n  tamer trust revoke-key release 3f2a9c --repository app/shop"
+    )]
+    RevokeKey {
+        /// Whose keys, and where.
+        #[command(flatten)]
+        of: OfRole,
+        /// The key, by the beginning of its id.
+        id: String,
+    },
+    /// Says how many keys must sign.
+    #[command(after_help = "\
+Examples:
+  tamer trust threshold root 2
+  tamer trust threshold release 2 --repository app/shop")]
+    Threshold {
+        /// Whose keys, and where.
+        #[command(flatten)]
+        of: OfRole,
+        /// How many.
+        number: u64,
+    },
+    /// Signs anew what ends soon, with a later end.
+    #[command(after_help = "\
+Examples:
+  tamer trust renew root                               the team's root and every repository's, for a year
+  tamer trust renew release --repository app/shop      its targets, for 90 days")]
+    Renew {
+        /// Whose keys, and where.
+        #[command(flatten)]
+        of: OfRole,
+    },
+    /// Signs a draft with the keys on this machine; no controller is needed.
+    #[command(after_help = "Examples:\n  tamer trust sign change.draft")]
+    Sign {
+        /// The draft.
+        draft: PathBuf,
+    },
+    /// Hands in a draft that has all its signatures, or goes on with one that was cut off.
+    #[command(after_help = "Examples:\n  tamer trust publish change.draft")]
+    Publish {
+        /// The draft.
+        draft: PathBuf,
+    },
+}
+
+/// Whose keys.
+#[derive(Debug, Args)]
+pub struct OfRole {
+    /// Whose keys.
+    #[arg(value_enum)]
+    pub role: KeyRoleName,
+    /// One repository [default: all that have such keys].
+    #[arg(long, value_name = "NAME")]
+    pub repository: Option<RepositoryName>,
+}
+
+/// Whose keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KeyRoleName {
+    /// The team's root keys, which say who may sign what.
+    Root,
+    /// The keys that publish an application's releases.
+    Release,
+    /// The keys that sign an environment's file.
+    Environment,
+    /// The controller's keys for snapshots and timestamps.
+    Online,
+}
+
+impl KeyRoleName {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Release => "release",
+            Self::Environment => "environment",
+            Self::Online => "online",
+        }
+    }
 }
 
 /// `tamer host …`

@@ -7,7 +7,8 @@ mod release;
 mod schema;
 
 pub use access::{
-    HostCommand, InviteHost, InviteOperator, Login, OperatorCommand, Role, TrustCommand,
+    HostCommand, InviteHost, InviteOperator, KeyRoleName, Login, OfRole, OperatorCommand, Role,
+    TrustCommand,
 };
 pub use deploy::{Control, Deploy, History, Rollback, Status, Watch, What};
 pub use fleet::{Drift, EnvCommand, Hosts};

@@ -6,7 +6,8 @@ use crate::blobs;
 use crate::client::Session;
 use crate::error::{Context as _, Error, Result};
 use crate::exit::Exit;
-use crate::repository::{Repository, TeamKey};
+use crate::keys::{Keys, TeamKey};
+use crate::repository::Repository;
 use crate::views::environments;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use tamer_kit::{clock, durable};
 use tamer_proto::v1::{EnvironmentRow, ListEnvironmentsRequest, ListEnvironmentsResponse};
 use tamer_release::trust::live::NewTarget;
 use tamer_release::trust::names::environment_target;
-use tamer_release::trust::{RepositoryName, SigningKey};
+use tamer_release::trust::{RepositoryName, Signer};
 
 /// What expires sooner than this is signed anew, also when the file has not changed.
 const SIGN_SOON_MS: u64 = 21 * 24 * 60 * 60 * 1000;
@@ -55,10 +56,10 @@ async fn apply(at: &Context<'_>, paths: &[PathBuf], check: bool) -> Result<Exit>
         return Ok(Exit::Done);
     }
     let mut session = at.session().await?;
-    let key = TeamKey::Environment.load(&at.home, "sign environments")?;
+    let key = Keys::of(&at.home).usual(TeamKey::Environment, "sign environments")?;
     let mut applied = Vec::new();
     for one in &given {
-        applied.push(apply_one(at, &mut session, &key, one).await?);
+        applied.push(apply_one(at, &mut session, &*key, one).await?);
     }
     at.printer.json(&applied);
     at.printer.next(invitation(&given));
@@ -68,7 +69,7 @@ async fn apply(at: &Context<'_>, paths: &[PathBuf], check: bool) -> Result<Exit>
 async fn apply_one(
     at: &Context<'_>,
     session: &mut Session,
-    key: &SigningKey,
+    key: &dyn Signer,
     one: &Given,
 ) -> Result<Applied> {
     let name = RepositoryName::Environment(one.name.clone());
@@ -104,13 +105,15 @@ async fn apply_one(
         let changes = environments::changes(&String::from_utf8_lossy(&old), &one.text);
         at.printer.lines(changes);
     }
-    repository.ensure_root(session, &at.home, key).await?;
+    repository
+        .ensure_root(session, &at.home, key.public())
+        .await?;
     let bytes = one.text.as_bytes();
     blobs::upload(session, &sha256(bytes), bytes.to_vec()).await?;
     let additions = [NewTarget::environment(&one.name, bytes)];
     // What was shown above as changing must still be what changes.
     let version = repository
-        .publish(session, key, &additions, |now| digest(now) == signed)
+        .publish(session, &at.home, &additions, |now| digest(now) == signed)
         .await?;
     let word = match (signed.is_some(), changed) {
         (false, _) => "begins",

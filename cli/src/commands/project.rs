@@ -105,7 +105,11 @@ impl Project {
 
 /// When the commit that is checked out was made; `None` without git, or outside a repository.
 fn commit_time(folder: &Path) -> Option<u64> {
-    let output = Command::new("git")
+    let mut git = Command::new("git");
+    for secret in crate::keys::secret_variables() {
+        git.env_remove(secret);
+    }
+    let output = git
         .arg("-C")
         .arg(folder)
         .args(["log", "-1", "--format=%ct"])

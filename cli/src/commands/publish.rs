@@ -8,7 +8,8 @@ use crate::blobs;
 use crate::client::Session;
 use crate::error::{Context as _, Error, Result};
 use crate::exit::Exit;
-use crate::repository::{Repository, TeamKey};
+use crate::keys::{Keys, TeamKey};
+use crate::repository::Repository;
 use crate::views::human::bytes;
 use crate::views::table::Table;
 use serde::Serialize;
@@ -53,7 +54,8 @@ pub(super) async fn run(at: &Context<'_>, args: &Publish) -> Result<Exit> {
     let application = project.application.application.clone();
     let chosen = project.chosen(&args.components)?;
     let mut session = at.session().await?;
-    let key = TeamKey::Release.load(&at.home, &format!("sign {application} {}", args.version))?;
+    let to = format!("sign {application} {}", args.version);
+    let key = Keys::of(&at.home).usual(TeamKey::Release, &to)?;
     let name = RepositoryName::Application(application.clone());
     let repository = Repository::open(&mut session, name, at.printer).await?;
     let mut work = Work {
@@ -93,11 +95,11 @@ pub(super) async fn run(at: &Context<'_>, args: &Publish) -> Result<Exit> {
     let already = work.existing.is_some();
     if !already {
         work.repository
-            .ensure_root(&session, &at.home, &key)
+            .ensure_root(&session, &at.home, key.public())
             .await?;
         let additions = work.upload(at, &session, &room, &plan, &version).await?;
         work.repository
-            .publish(&session, &key, &additions, |verified| {
+            .publish(&session, &at.home, &additions, |verified| {
                 let taken = |new: &NewTarget| {
                     let there = verified.and_then(|verified| verified.target(new.name()));
                     there.is_some_and(|there| there.digest != new.target().digest)

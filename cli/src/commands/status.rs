@@ -4,9 +4,10 @@ use super::Context;
 use crate::args::Status;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::views::{failures, notes, status};
+use crate::views::{self, failures, notes, status};
 use tamer_core::id::EnvironmentName;
-use tamer_proto::v1::{DeploymentStatus, GetStatusRequest};
+use tamer_kit::clock;
+use tamer_proto::v1::{DeploymentStatus, GetStatusRequest, GetTrustRequest};
 
 pub(super) async fn run(at: &Context<'_>, args: &Status) -> Result<Exit> {
     let request = request(args.which.as_deref())?;
@@ -26,6 +27,9 @@ pub(super) async fn run(at: &Context<'_>, args: &Status) -> Result<Exit> {
         at.printer.lines(screen(deployment, at.printer.width()));
     }
     at.printer.lines(notes::lines(&answer.notes));
+    let trust = session.operators().get_trust(GetTrustRequest {}).await?;
+    let ending = views::trust::ending(trust.get_ref(), clock::now().0);
+    at.printer.lines(ending);
     Ok(Exit::Done)
 }
 

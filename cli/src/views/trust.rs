@@ -4,7 +4,9 @@ use super::human::{parse_date, span};
 use super::table::Table;
 use tamer_proto::v1::{GetTrustResponse, RepositoryStatus};
 
-/// Warned of this long before it expires: what the team must sign by hand.
+/// Warned of this long before it expires: roots, whose keys lie offline and with several people.
+const ROOT_SOON: u64 = 60 * DAY;
+/// Warned of this long before it expires: what whoever publishes must sign.
 const SIGN_SOON: u64 = 21 * DAY;
 /// Warned of this long before it expires: what the controller signs by itself, so it should not come near.
 const ONLINE_SOON: u64 = DAY / 4;
@@ -47,16 +49,66 @@ pub fn status(trust: &GetTrustResponse, now_ms: u64) -> Vec<String> {
         ]);
     }
     lines.extend(table.lines());
-    let warnings: Vec<String> = trust
-        .repositories
-        .iter()
-        .flat_map(|row| warnings(row, now_ms))
-        .collect();
+    let warnings = ending(trust, now_ms);
     if !warnings.is_empty() {
         lines.push(String::new());
         lines.extend(warnings);
     }
     lines
+}
+
+/// What ends soon, a line each.
+pub fn ending(trust: &GetTrustResponse, now_ms: u64) -> Vec<String> {
+    let rows = trust.repositories.iter();
+    rows.flat_map(|row| warnings(row, now_ms)).collect()
+}
+
+/// Whose keys sign what: the team's root, then a line a repository and role.
+pub fn keys(
+    team: &Signing,
+    repositories: &[(String, Vec<(&'static str, Signing)>)],
+) -> Vec<String> {
+    let mut lines = vec![
+        String::new(),
+        format!(
+            "the team's root: version {}, {} of {} keys must sign, valid until {}",
+            team.version,
+            team.threshold,
+            team.keys.len(),
+            team.expires
+        ),
+    ];
+    lines.extend(team.keys.iter().map(|key| format!("  {key}")));
+    if repositories.is_empty() {
+        return lines;
+    }
+    lines.push(String::new());
+    let mut table = Table::new(&["REPOSITORY", "SIGNS", "MUST SIGN", "KEYS"]);
+    for (name, roles) in repositories {
+        for (role, signing) in roles {
+            table.row([
+                name.clone(),
+                (*role).to_owned(),
+                format!("{} of {}", signing.threshold, signing.keys.len()),
+                signing.keys.join(", "),
+            ]);
+        }
+    }
+    lines.extend(table.lines());
+    lines
+}
+
+/// The keys of one role, ready to be shown: `3f2a9c0011223344 anna`.
+#[derive(Debug, Clone)]
+pub struct Signing {
+    /// The version of the root that says so.
+    pub version: u64,
+    /// When that root ends, as it says.
+    pub expires: String,
+    /// How many must sign.
+    pub threshold: u64,
+    /// The keys.
+    pub keys: Vec<String>,
 }
 
 fn online(row: &RepositoryStatus) -> u64 {
@@ -66,16 +118,16 @@ fn online(row: &RepositoryStatus) -> u64 {
 fn warnings(row: &RepositoryStatus, now_ms: u64) -> Vec<String> {
     let soon = |at: u64, limit: u64| at > 0 && at < now_ms.saturating_add(limit);
     let mut lines = Vec::new();
-    if soon(parse_date(&row.root_expires), SIGN_SOON) {
+    if soon(parse_date(&row.root_expires), ROOT_SOON) {
         lines.push(format!(
-            "! {}: its root must be signed anew with the root key",
+            "! {}: its root must be signed anew: tamer trust renew root",
             row.name
         ));
     }
     if soon(parse_date(&row.targets_expires), SIGN_SOON) {
         let how = match row.name.strip_prefix("env/") {
             Some(name) => format!("tamer env apply {name}.toml"),
-            None => "tamer publish VERSION".to_owned(),
+            None => format!("tamer trust renew release --repository {}", row.name),
         };
         lines.push(format!(
             "! {}: its targets must be signed anew: {how}",

@@ -69,12 +69,25 @@ impl OperatorApi {
         request: v1::PublishRootRequest,
     ) -> Result<v1::PublishRootResponse, Status> {
         let name: RepositoryName = parse(&request.repository)?;
+        let with_targets = !request.targets.is_empty();
+        let targets = with_targets.then_some((request.targets, request.expected));
         let version = self
             .publications
-            .publish_root(name, request.root, clock::now())
+            .publish_root(name.clone(), request.root, targets, clock::now())
             .await
             .map_err(publication)?;
         self.mirror.published().await;
+        if with_targets && let RepositoryName::Environment(environment) = &name {
+            // The same file under a later signed version: what agents are told goes along.
+            let signed = self.catalog.environment(environment).await;
+            if let Some((version, text, file)) = signed.map_err(|error| not_found(&error))? {
+                let environment = environment.clone();
+                let change = self.driver.change(move |fleet, now| {
+                    fleet.set_environment(&environment, version, text, file, now);
+                });
+                change.await.map_err(stopped)?;
+            }
+        }
         self.note(
             by,
             "trust.root",
@@ -218,6 +231,9 @@ fn publication(error: PublicationError) -> Status {
         | PublicationError::Stranger { .. }
         | PublicationError::Immutable(_)
         | PublicationError::NoRoot(_)
+        | PublicationError::Unsigned(_)
+        | PublicationError::NotTheSame(_)
+        | PublicationError::NotAnchored(_)
         | PublicationError::NotOurKeys(_) => Status::failed_precondition(message),
         PublicationError::Damaged { .. }
         | PublicationError::Edit(_)

@@ -1199,6 +1199,12 @@ pub struct PublishRootRequest {
     pub repository: ::prost::alloc::string::String,
     #[prost(bytes = "vec", tag = "2")]
     pub root: ::prost::alloc::vec::Vec<u8>,
+    /// the current ones, signed anew, where the keys that publish change; else empty
+    #[prost(bytes = "vec", tag = "3")]
+    pub targets: ::prost::alloc::vec::Vec<u8>,
+    /// the version that these targets follow
+    #[prost(uint64, tag = "4")]
+    pub expected: u64,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -46,6 +46,21 @@ pub enum PublicationError {
         /// The version that is there.
         current: u64,
     },
+    /// A root under which the current targets do not hold, without others that do.
+    #[error(
+        "{0}: its targets do not hold under this root: hand in targets signed with the new keys together with it"
+    )]
+    Unsigned(RepositoryName),
+    /// Targets that come with a root, and are not the current ones signed anew.
+    #[error(
+        "{0}: targets that come with a root are the current ones, signed anew: publish what is new before or after it"
+    )]
+    NotTheSame(RepositoryName),
+    /// The team's next root would leave a repository without anchor.
+    #[error(
+        "{0}: its root is not signed by the team's new keys: hand in its next root, signed by the old and the new keys, before the team's"
+    )]
+    NotAnchored(RepositoryName),
     /// There is no root yet.
     #[error("{0} has no root yet: register one first")]
     NoRoot(String),

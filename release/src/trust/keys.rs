@@ -3,6 +3,7 @@
 //! New keys are ECDSA P-256, the algorithm of evidence and certificates too; Ed25519 keys that a
 //! team already has are read as well.
 
+use super::sealed;
 use super::signer::Signer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -25,6 +26,7 @@ use tough::sign::Sign;
 pub const MAX_KEY_FILE: u64 = 16 << 10;
 
 const PRIVATE: &str = "PRIVATE KEY";
+const SEALED: &str = "ENCRYPTED PRIVATE KEY";
 const PUBLIC: &str = "PUBLIC KEY";
 
 /// How a SubjectPublicKeyInfo for P-256 begins; the uncompressed point follows.
@@ -41,6 +43,20 @@ pub enum KeyError {
     /// Not a public key of a kind that is known here.
     #[error("not a PEM public key for ECDSA P-256 or Ed25519")]
     PublicFormat,
+    /// It lies under a passphrase, and none was given.
+    #[error("{path} is under a passphrase", path = .0.display())]
+    Sealed(PathBuf),
+    /// Sealed in a way that is not read here.
+    #[error(
+        "it is not sealed with PBES2, PBKDF2-HMAC-SHA256 and AES-256-CBC, as `openssl pkcs8 -topk8` does"
+    )]
+    Sealing,
+    /// Another passphrase.
+    #[error("the passphrase is not the one that it was sealed with")]
+    Passphrase,
+    /// The program that signs failed, or did not answer in time.
+    #[error("the program that signs failed: {0}")]
+    Program(String),
     /// Others on the machine can read it.
     #[error("{path} can be read by others: make it yours alone with chmod 600", path = .0.display())]
     Exposed(PathBuf),
@@ -159,6 +175,13 @@ impl PublicKey {
     }
 }
 
+fn write_new(path: &Path, text: &str) -> Result<(), KeyError> {
+    if path.symlink_metadata().is_ok() {
+        return Err(KeyError::Exists(path.to_owned()));
+    }
+    Ok(durable::replace(path, text.as_bytes(), 0o600)?)
+}
+
 /// What stands between the lines that begin and end a PEM of this kind.
 fn unpem(kind: &str, text: &str) -> Option<Vec<u8>> {
     let (_, rest) = text.split_once(&format!("-----BEGIN {kind}-----"))?;
@@ -261,15 +284,34 @@ impl SigningKey {
     /// Reads a key file, which nobody but its owner may be able to read.
     ///
     /// # Errors
-    /// The file is not there, exposed, or not a key.
+    /// The file is not there, exposed, under a passphrase, or not a key.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
+        Self::load_with(path, || Err(KeyError::Sealed(path.to_owned())))
+    }
+
+    /// As [`Self::load`]; where the key is under a passphrase, it is asked for.
+    ///
+    /// # Errors
+    /// As [`Self::load`], or no passphrase, or another one.
+    pub fn load_with(
+        path: &Path,
+        passphrase: impl FnOnce() -> Result<String, KeyError>,
+    ) -> Result<Self, KeyError> {
         let bytes = durable::read_capped(path, MAX_KEY_FILE)?
             .ok_or_else(|| KeyError::Missing(path.to_owned()))?;
         let metadata = std::fs::metadata(path).map_err(FileError::new("stat", path))?;
         if metadata.permissions().mode() & 0o077 != 0 {
             return Err(KeyError::Exposed(path.to_owned()));
         }
-        Self::from_pem(std::str::from_utf8(&bytes).map_err(|_| KeyError::Format)?)
+        let pem = std::str::from_utf8(&bytes).map_err(|_| KeyError::Format)?;
+        match unpem(SEALED, pem) {
+            None => Self::from_pem(pem),
+            Some(der) => {
+                let pkcs8 = sealed::open(&der, passphrase()?.as_bytes())?;
+                // Padding that happens to be right around rubbish is no key.
+                Self::from_pkcs8(&pkcs8).map_err(|_| KeyError::Passphrase)
+            }
+        }
     }
 
     /// Writes a new key file, readable by its owner alone, durably.
@@ -277,10 +319,16 @@ impl SigningKey {
     /// # Errors
     /// The file is there already, or cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), KeyError> {
-        if path.symlink_metadata().is_ok() {
-            return Err(KeyError::Exists(path.to_owned()));
-        }
-        Ok(durable::replace(path, self.to_pem().as_bytes(), 0o600)?)
+        write_new(path, &self.to_pem())
+    }
+
+    /// As [`Self::save`], under a passphrase.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub fn save_sealed(&self, path: &Path, passphrase: &str) -> Result<(), KeyError> {
+        let sealed = sealed::seal(&self.pkcs8, passphrase.as_bytes())?;
+        write_new(path, &pem(SEALED, &sealed))
     }
 
     /// Its public half.

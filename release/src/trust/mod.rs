@@ -6,6 +6,7 @@
 //! | [`names`] | repositories, metadata files, targets and blobs by name |
 //! | [`keys`] | signing keys as files, public keys as metadata |
 //! | [`signer`] | who signs: everything that signs takes a [`Signer`], never a key |
+//! | [`external`] | a program that signs, for a KMS or hardware |
 //! | [`document`] | one signed document: parsed, capped, bound to its repository |
 //! | [`json`], [`signatures`] | what a document says, in canonical form, and who must have signed it |
 //! | [`targets`], [`paths`] | the files that a targets document vouches for, and whom it trusts with which names |
@@ -16,6 +17,9 @@
 //! | [`client`] | a host's client: the steps, under the team's root, over a store that fails closed |
 //! | [`plain`] | the same steps over any TUF repository, delegations included: for suites of tests |
 //! | [`editor`] | the team's side: roots and targets, made and signed offline |
+//! | [`rotation`] | the next root: whose keys may sign what, and whose signatures it needs |
+//! | [`draft`] | a change that waits for signatures, as a file that travels |
+//! | [`walk`] | all roots to the newest, for those who change them |
 //! | [`live`] | which targets are live, and which are retired |
 //! | [`publication`] | the controller's side: what is offered is verified, kept, and vouched for online |
 //!
@@ -34,8 +38,10 @@
 
 pub mod client;
 pub mod document;
+pub mod draft;
 pub mod editor;
 pub mod error;
+pub mod external;
 mod files;
 pub mod json;
 pub mod keys;
@@ -45,12 +51,15 @@ pub mod paths;
 pub mod plain;
 pub mod publication;
 pub mod roots;
+pub mod rotation;
+mod sealed;
 pub mod signatures;
-pub mod steps;
 pub mod signer;
+pub mod steps;
 pub mod storage;
 pub mod targets;
 pub mod transport;
+pub mod walk;
 pub mod workflow;
 
 pub use client::Client;

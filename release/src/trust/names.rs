@@ -10,7 +10,10 @@ use tamer_core::version::Version;
 /// One small repository under the team's root: an application's or an environment's.
 ///
 /// As text, in addresses and in directories: `app/shop`, `env/production`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(try_from = "String", into = "String")]
 pub enum RepositoryName {
     /// The releases and versions of one application.
     Application(ApplicationName),
@@ -46,6 +49,19 @@ impl FromStr for RepositoryName {
             Some(("env", name)) => Ok(Self::Environment(name.parse()?)),
             _ => Err(BadRepositoryName::Form),
         }
+    }
+}
+
+impl TryFrom<String> for RepositoryName {
+    type Error = BadRepositoryName;
+    fn try_from(given: String) -> Result<Self, BadRepositoryName> {
+        given.parse()
+    }
+}
+
+impl From<RepositoryName> for String {
+    fn from(name: RepositoryName) -> String {
+        name.to_string()
     }
 }
 

@@ -9,7 +9,7 @@
 use super::document::{Document, Refused, Signable, TEAM, Target, targets_of};
 use super::editor::{self, SNAPSHOT_LIFE, TIMESTAMP_LIFE};
 use super::files::{Files, PublicationError};
-use super::keys::SigningKey;
+use super::keys::{PublicKey, SigningKey};
 use super::live::may_replace;
 use super::names::{MetadataFile, RepositoryName};
 use super::roots::{RootChain, TeamRoot};
@@ -45,20 +45,36 @@ impl PublishedTeam {
         Ok(self.files.newest_root()?.map(TeamRoot))
     }
 
+    /// What an offered root would put in force; `None` if it is the newest itself.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn check_root(
+        &self,
+        bytes: &[u8],
+        now: Moment,
+    ) -> Result<Option<TeamRoot>, PublicationError> {
+        let Some(next) = self.files.next_root(bytes)? else {
+            return Ok(None);
+        };
+        let fresh = next.current().fresh(now);
+        fresh.map_err(|reason| self.files.refused("root", reason))?;
+        Ok(Some(TeamRoot(next)))
+    }
+
     /// Takes version 1 where there is none, or the version that follows; durable when it returns.
-    /// The newest version, offered again, is fine.
+    /// The newest version, offered again, is fine. The caller has seen to it that the new keys
+    /// anchor every repository: [`PublishedRepository::anchored`].
     ///
     /// # Errors
     /// It is refused, or cannot be written.
     pub fn accept_root(&mut self, bytes: &[u8], now: Moment) -> Result<u64, PublicationError> {
-        let Some(next) = self.files.next_root(bytes)? else {
+        let Some(next) = self.check_root(bytes, now)? else {
             return Ok(self
                 .files
                 .newest_root()?
                 .map_or(0, |r| r.current().version()));
         };
-        let fresh = next.current().fresh(now);
-        fresh.map_err(|reason| self.files.refused("root", reason))?;
         let version = next.current().version();
         self.files.write(MetadataFile::Root(version), bytes)?;
         Ok(version)
@@ -109,6 +125,21 @@ impl PublishedRepository {
         &self.name
     }
 
+    /// Whether the newest root lets this key vouch online.
+    ///
+    /// # Errors
+    /// A file is damaged or cannot be read.
+    pub fn lets_vouch(&self, key: &PublicKey) -> Result<bool, PublicationError> {
+        let root = self.files.newest_root()?;
+        Ok(root.is_some_and(|root| {
+            let roles = [RoleType::Snapshot, RoleType::Timestamp];
+            let mut keys = roles
+                .into_iter()
+                .flat_map(|role| root.current().content().keys(role));
+            keys.any(|named| named == key.key())
+        }))
+    }
+
     /// A file by its name: `3.targets.json`; `None` where there is none, or for any other name.
     ///
     /// # Errors
@@ -127,15 +158,44 @@ impl PublishedRepository {
         Ok(targets.map(|targets| targets.bytes().to_vec()))
     }
 
+    /// Refuses a team's next root under which this repository would stand without anchor.
+    ///
+    /// # Errors
+    /// [`PublicationError::NotAnchored`], or a file is damaged.
+    pub fn anchored(&self, next: &TeamRoot) -> Result<(), PublicationError> {
+        match self.files.newest_root()? {
+            Some(root) if next.anchors(&root).is_err() => {
+                Err(PublicationError::NotAnchored(self.name.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Takes the first root, or the one that follows, then vouches anew. It must be signed by the
-    /// team's current root keys and name this controller's online keys. Where it rotates the targets
-    /// keys, hosts accept nothing new until targets signed with the new ones are published.
+    /// team's current root keys and name this controller's online keys. The current targets must hold
+    /// under it.
     ///
     /// # Errors
     /// [`PublicationError`]; nothing was published.
     pub fn accept_root(
         &mut self,
         bytes: &[u8],
+        team: &TeamRoot,
+        now: Moment,
+    ) -> Result<u64, PublicationError> {
+        self.accept_root_with(bytes, None, team, now)
+    }
+
+    /// As [`Self::accept_root`]; a root with other publishing keys brings the current targets along,
+    /// signed anew, with the version that they follow: so there is no moment at which hosts are
+    /// offered targets that do not hold. Offered again after a crash, it goes on where it stopped.
+    ///
+    /// # Errors
+    /// [`PublicationError`]; nothing was published.
+    pub fn accept_root_with(
+        &mut self,
+        bytes: &[u8],
+        targets: Option<(&[u8], u64)>,
         team: &TeamRoot,
         now: Moment,
     ) -> Result<u64, PublicationError> {
@@ -147,12 +207,41 @@ impl PublishedRepository {
                 self.signers(next.current(), role)?;
             }
             let file = MetadataFile::Root(next.current().version());
+            if let Some(mut state) = self.state()? {
+                state.root = next;
+                self.hold(&state, targets, now)?;
+            }
             self.files.write(file, bytes)?;
         }
         // Also after a crash between the two: then the root is there already.
-        self.resign(now)?;
+        match targets {
+            Some((targets, previous)) => drop(self.accept_targets(targets, previous, now)?),
+            None => drop(self.resign(now)?),
+        }
         let state = self.state()?;
         Ok(state.map_or(0, |state| state.root.current().version()))
+    }
+
+    /// The current targets hold under a new root, or are brought along as they are, signed anew.
+    fn hold(
+        &self,
+        state: &State,
+        with: Option<(&[u8], u64)>,
+        now: Moment,
+    ) -> Result<(), PublicationError> {
+        let Some(current) = &state.targets else {
+            return Ok(());
+        };
+        let Some((targets, previous)) = with else {
+            let holds = current.signed_under(state.root.current(), "targets");
+            return holds.map_err(|_| PublicationError::Unsigned(self.name.clone()));
+        };
+        let (_, after) = self.check(state, targets, previous, now)?;
+        let refused = |reason| self.files.refused("targets", reason);
+        if targets_of(current).map_err(refused)? != after {
+            return Err(PublicationError::NotTheSame(self.name.clone()));
+        }
+        Ok(())
     }
 
     /// Looks at targets that are offered, without publishing them: what they name, so that the

@@ -9,5 +9,6 @@ mod interop;
 mod publication;
 mod replay;
 mod rotation;
+mod sequences;
 mod store;
 mod world;

@@ -39,7 +39,7 @@ pub(crate) struct Inside {
     pub(crate) renewed: u32,
     _dir: tempfile::TempDir,
     online: Arc<SigningKey>,
-    team: PublishedTeam,
+    pub(crate) team: PublishedTeam,
     repositories: BTreeMap<RepositoryName, PublishedRepository>,
     /// Where the repositories are.
     base: PathBuf,

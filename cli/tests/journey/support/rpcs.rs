@@ -108,10 +108,14 @@ impl Operators for Controller {
         request: Request<RegisterTeamRootRequest>,
     ) -> Answer<RegisterTeamRootResponse> {
         let root = request.into_inner().root;
-        self.inside()
-            .team
-            .accept_root(&root, clock::now())
-            .map_err(refused)?;
+        let now = clock::now();
+        let mut inside = self.inside();
+        if let Some(next) = inside.team.check_root(&root, now).map_err(refused)? {
+            for repository in inside.repositories.values() {
+                repository.anchored(&next).map_err(refused)?;
+            }
+        }
+        inside.team.accept_root(&root, now).map_err(refused)?;
         let digest = sha256(&root).to_string();
         Ok(Response::new(RegisterTeamRootResponse { digest }))
     }
@@ -125,9 +129,10 @@ impl Operators for Controller {
         let mut inside = self.inside();
         let team = inside.team.current().map_err(refused)?;
         let team = team.ok_or_else(|| refused("there is no team root"))?;
-        let accepted = inside
-            .repository(&name)
-            .accept_root(&request.root, &team, clock::now());
+        let targets = (!request.targets.is_empty()).then_some(&request.targets[..]);
+        let targets = targets.map(|bytes| (bytes, request.expected));
+        let repository = inside.repository(&name);
+        let accepted = repository.accept_root_with(&request.root, targets, &team, clock::now());
         let version = accepted.map_err(refused)?;
         Ok(Response::new(PublishRootResponse { version }))
     }
