@@ -90,6 +90,11 @@ pub struct Paths {
     pub mirror: PathBuf,
 }
 
+/// Where an online key lies that a rotation took out: `snapshot.old.pem`.
+pub fn old_key(key: &Path) -> PathBuf {
+    key.with_extension("old.pem")
+}
+
 impl Config {
     /// Reads and validates `path`. Relative paths in it count from its directory.
     ///

@@ -3,6 +3,7 @@
 mod fleet;
 
 use crate::identity::registry::Denied;
+use crate::publications::Glance;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -14,6 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tamer_core::schema::{Record, What};
 use tamer_kit::metrics::{self, add, register};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
 
 /// The prefix of every name.
@@ -38,6 +41,15 @@ pub struct EndingLabel {
 pub struct MigrationLabel {
     /// What became of it.
     pub result: &'static str,
+}
+
+/// A signed document that ends.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DocumentLabel {
+    /// The repository: `app/shop`.
+    pub repository: String,
+    /// `root`, `targets`, `snapshot` or `timestamp`.
+    pub document: &'static str,
 }
 
 /// Why a request was refused.
@@ -99,6 +111,8 @@ pub struct Metrics {
     pub mirror_behind: Gauge,
     /// Copies to the mirror that failed.
     pub mirror_failures: Counter,
+    /// When each signed document ends, in seconds since 1970.
+    pub trust_ends: Family<DocumentLabel, Gauge>,
     /// 1 while the controller is held after a restore.
     pub held: Gauge,
     /// Targets that nobody has decided about since a restore.
@@ -167,6 +181,11 @@ impl Metrics {
             ),
             mirror_behind: add(r, "mirror_behind", "1 while the mirror lacks something"),
             mirror_failures: add(r, "mirror_failures", "Copies to the mirror that failed"),
+            trust_ends: add(
+                r,
+                "trust_ends_timestamp_seconds",
+                "When the signed documents of each repository end",
+            ),
             held: add(r, "held", "1 while the controller is held after a restore"),
             unsettled: add(
                 r,
@@ -180,6 +199,25 @@ impl Metrics {
             ),
             counted: Arc::default(),
             registry: Arc::new(registry),
+        }
+    }
+
+    /// Takes over when signed documents end.
+    pub fn trust_ends(&self, all: &[Glance]) {
+        const DOCUMENTS: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
+        for glance in all {
+            for (document, ends) in DOCUMENTS.into_iter().zip(&glance.expires) {
+                let Ok(ends) = OffsetDateTime::parse(ends, &Rfc3339) else {
+                    continue;
+                };
+                let repository = glance.name.clone();
+                let label = DocumentLabel {
+                    repository,
+                    document,
+                };
+                let gauge = self.trust_ends.get_or_create(&label);
+                gauge.set(ends.unix_timestamp());
+            }
         }
     }
 

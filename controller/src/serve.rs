@@ -8,7 +8,7 @@ use crate::artifacts::Blobs;
 use crate::audit::AuditLog;
 use crate::backups;
 use crate::catalog::Catalog;
-use crate::config::Config;
+use crate::config::{Config, old_key};
 use crate::driver::{Driver, Parts};
 use crate::fleet::Fleet;
 use crate::identity::ca::{Ca, SERVER_LIFE};
@@ -180,7 +180,12 @@ pub async fn serve(
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let mut chores = tokio::task::JoinSet::new();
-    chores.spawn(resign(publications, mirror.clone(), stop.clone()));
+    chores.spawn(resign(
+        publications,
+        metrics.clone(),
+        mirror.clone(),
+        stop.clone(),
+    ));
     chores.spawn(renew_certificate(
         ca,
         tls.clone(),
@@ -252,13 +257,17 @@ fn goes_on(driver: Driver) -> impl Fn() -> BoxFuture<'static, bool> {
     }
 }
 
+/// The online keys, and after them those that a rotation took out: roots may name them still.
 fn online_keys(files: &[&std::path::Path]) -> anyhow::Result<Vec<Arc<SigningKey>>> {
-    let load = |file: &&std::path::Path| {
+    let old: Vec<_> = files.iter().map(|file| old_key(file)).collect();
+    let old = old.iter().map(std::path::PathBuf::as_path);
+    let old = old.filter(|file| file.exists());
+    let load = |file: &std::path::Path| {
         let key = SigningKey::load(file)
             .with_context(|| format!("cannot load the online key {}", file.display()))?;
         Ok(Arc::new(key))
     };
-    files.iter().map(load).collect()
+    files.iter().copied().chain(old).map(load).collect()
 }
 
 fn public_json(key: &SigningKey) -> anyhow::Result<String> {
@@ -292,9 +301,23 @@ async fn take_in_environments(fleet: &mut Fleet, catalog: &Catalog) -> anyhow::R
     Ok(())
 }
 
-async fn resign(publications: Publications, mirror: Mirror, stop: CancellationToken) {
+async fn resign(
+    publications: Publications,
+    metrics: Metrics,
+    mirror: Mirror,
+    stop: CancellationToken,
+) {
     loop {
         publications.resign(clock::now()).await;
+        match publications.glance().await {
+            Ok(all) => metrics.trust_ends(&all),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot read the signed metadata"
+                );
+            }
+        }
         mirror.published().await;
         tokio::select! {
             () = stop.cancelled() => return,

@@ -407,3 +407,31 @@ fn root_leaves_nothing_of_its_own_in_anothers_data() {
         "{log}"
     );
 }
+
+#[test]
+fn online_keys_are_rotated_and_the_old_ones_stay_beside_them() {
+    let (site, _) = Site::started();
+    let paths = site.config().paths();
+    let read = |path: &Path| std::fs::read(path).unwrap();
+    let before = [read(&paths.snapshot_key), read(&paths.timestamp_key)];
+    let said = site
+        .run(&["rotate-online-keys", "--reason", "a laptop"])
+        .done();
+    assert!(said.contains("tamer trust rotate online"), "{said}");
+    for (key, old) in [&paths.snapshot_key, &paths.timestamp_key]
+        .into_iter()
+        .zip(before)
+    {
+        assert_ne!(read(key), old);
+        let kept = tamer_controller::config::old_key(key);
+        assert_eq!(read(&kept), old);
+        assert_eq!((mode(key), mode(&kept)), (0o600, 0o600));
+    }
+    let log = std::fs::read_to_string(&paths.audit).unwrap();
+    assert!(
+        log.contains("online.rotate") && log.contains("a laptop"),
+        "{log}"
+    );
+    // No repository names any of them yet: they may change again.
+    site.run(&["rotate-online-keys"]).done();
+}

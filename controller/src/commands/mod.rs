@@ -4,6 +4,7 @@ mod audit;
 mod handover;
 mod hold;
 mod init;
+mod online;
 mod restore;
 mod serve;
 mod store;
@@ -71,6 +72,9 @@ enum Command {
     Unhold(Reason),
     /// Print a new login line for an admin, when no other admin can; the controller must be stopped
     AdminToken(init::AdminToken),
+    /// Make new online keys, for snapshots and timestamps
+    #[command(long_about = online::ROTATE)]
+    RotateOnlineKeys(Reason),
     /// Print a completion script for your shell
     #[command(
         after_help = "Example:\n  tamer-controller completions bash > /etc/bash_completion.d/tamer-controller"
@@ -148,6 +152,9 @@ pub(crate) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Check => store::check(&config, out),
         Command::Audit(audit::Audit::Verify(verify)) => audit::verify(&config, verify, out),
         Command::Unhold(reason) => hold::unhold(&config, reason.reason.clone(), &start(file), out),
+        Command::RotateOnlineKeys(reason) => {
+            online::rotate(&config, &start(file), reason.reason.clone(), out)
+        }
         Command::AdminToken(token) => init::admin_token(&config, token, out),
     }
 }
