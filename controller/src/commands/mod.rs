@@ -72,7 +72,7 @@ enum Command {
     Unhold(Reason),
     /// Print a new login line for an admin, when no other admin can; the controller must be stopped
     AdminToken(init::AdminToken),
-    /// Make new online keys, for snapshots and timestamps
+    /// Make new online keys, for snapshots and timestamps; the controller must be stopped
     #[command(long_about = online::ROTATE)]
     RotateOnlineKeys(Reason),
     /// Print a completion script for your shell

@@ -2,7 +2,7 @@
 //! beside them, and sign for every repository whose root names them still.
 
 use super::{Failure, note};
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use std::io::Write;
 use std::path::Path;
 use tamer_controller::config::{Config, old_key};
@@ -46,6 +46,9 @@ pub(super) fn rotate(
             )));
         }
     }
+    // First of all: a running controller has the log, and its keys must not change under it.
+    note(config, "online.rotate", "online keys", reason)
+        .context("the controller must be stopped; no key was changed")?;
     for key in keys {
         let now = SigningKey::load(key)?;
         replace(&old_key(key), &now)?;
@@ -54,10 +57,9 @@ pub(super) fn rotate(
         let id = new.public().id();
         writeln!(out, "{}  {}", key.display(), &id[..16])?;
     }
-    note(config, "online.rotate", "online keys", reason)?;
     writeln!(
         out,
-        "next: restart the controller ({start}), then: tamer trust rotate online"
+        "next: start the controller ({start}), then: tamer trust rotate online"
     )?;
     Ok(())
 }
