@@ -3,7 +3,7 @@
 
 use crate::check::Checks;
 use crate::digest::Digest;
-use crate::evidence::Demanded;
+use crate::evidence::{Approval, Demanded};
 use crate::id::{ApplicationName, ComponentPath};
 use crate::policy::Policy;
 use crate::selector::Selector;
@@ -31,6 +31,9 @@ pub struct Environment {
     /// What must be proven of a release.
     #[serde(default)]
     pub evidence: Demanded,
+    /// Who must approve a deployment.
+    #[serde(default)]
+    pub approval: Approval,
     /// Checks that every host here must pass.
     #[serde(default)]
     pub checks: Checks,
@@ -79,6 +82,9 @@ impl Environment {
             .policy
             .validate()
             .map_err(|reason| BadText::new(file, reason))?;
+        let named = |table| move |reason| BadText::new(file, format!("{table}: {reason}"));
+        environment.evidence.validate().map_err(named("evidence"))?;
+        environment.approval.validate().map_err(named("approval"))?;
         Ok(environment)
     }
 

@@ -112,6 +112,8 @@ name!(/// A check: `home`, `mail`.
     CheckName, "check name", MAX_NAME, false);
 name!(/// A database schema of an application: `main`.
     SchemaName, "schema name", MAX_NAME, false);
+name!(/// A key that an environment file lists: `ci`, `anna`.
+    KeyName, "key name", MAX_NAME, false);
 name!(/// A host: a DNS name, in small letters.
     HostName, "host name", MAX_HOST_NAME, true);
 name!(/// An operator: `anna`, `ci`.

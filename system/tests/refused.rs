@@ -138,10 +138,16 @@ fn says_who_is_in_the_way_and_waits_if_it_is_told_to() {
     });
 }
 
+/// A public key whose other half nobody has.
+const KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==";
+
 #[test]
 fn demands_what_the_environment_and_the_role_demand() {
     let fleet = Fleet::with_hosts(1);
-    let evidence = format!("{ENVIRONMENT}[evidence]\nrequire = [\"review\"]\n");
+    let evidence = format!(
+        "{ENVIRONMENT}[evidence]\nrequire = [\"review\"]\n[evidence.keys.all]\nkey = \"{KEY}\"\n\
+         states = [\"build\", \"review\"]\nperson = \"anna@shop.example\"\n"
+    );
     fleet.environment("production", &evidence);
     fleet
         .deploy("1.0.0")

@@ -183,7 +183,10 @@ async fn the_environment_decides_by_its_newest_file() {
         .environment("[place]\n\"shop/db\" = { role = \"web\" }\n", 4);
     site.refused(&release, 4, FailureKind::Trust, "no place")
         .await;
-    let text = format!("{PLAIN}[evidence]\nrequire = [\"test\", \"review\"]\n");
+    let text = format!(
+        "{PLAIN}[evidence]\nrequire = [\"test\", \"review\"]\n[evidence.keys.all]\nkey = \"{KEY}\"\n\
+         states = [\"build\", \"test\", \"review\"]\nperson = \"anna@shop.example\"\n"
+    );
     site.team.environment(&text, 5);
     site.refused(&release, 5, FailureKind::Evidence, "test, review")
         .await;
@@ -192,6 +195,9 @@ async fn the_environment_decides_by_its_newest_file() {
     let failure = site.remote.environment(6).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Fetch);
 }
+
+/// A public key whose other half nobody has.
+const KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==";
 
 #[tokio::test]
 async fn what_is_not_signed_as_what_was_asked_for_is_refused() {

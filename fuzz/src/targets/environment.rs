@@ -39,7 +39,7 @@ pub(super) fn run(bytes: &[u8]) {
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = super::repository(&["vagrant/environments/vagrant.toml"]);
     seeds.push(
-        b"[place]\n\"shop/web\" = { role = \"web\" }\n\"shop/worker\" = {}\n[policy]\ncanary = \"5%\"\nsteps = [\"25%\", \"100%\"]\nmax_parallel = \"20%\"\nmax_failures = \"2%\"\nbake = \"10m\"\non_failure = \"rollback\"\n[evidence]\nrequire = [\"build\", \"test\"]\n[minimum]\n\"shop/web\" = \"1.3.0\"\n[checks.mail]\ntype = \"smtp\"\nserver = \"mail.internal:587\"\nfrom = \"probe@shop.example\"\nto = \"sink@shop.example\"\n".to_vec(),
+        b"[place]\n\"shop/web\" = { role = \"web\" }\n\"shop/worker\" = {}\n[policy]\ncanary = \"5%\"\nsteps = [\"25%\", \"100%\"]\nmax_parallel = \"20%\"\nmax_failures = \"2%\"\nbake = \"10m\"\non_failure = \"rollback\"\n[evidence]\nrequire = [\"build\", \"test\"]\nmax_age = \"30d\"\nmax_age_of = { test = \"7d\" }\n[evidence.keys.ci]\nkey = \"MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==\"\nstates = [\"build\", \"test\"]\nperson = \"ci\"\nuntil = \"2027-01-31\"\n[minimum]\n\"shop/web\" = \"1.3.0\"\n[checks.mail]\ntype = \"smtp\"\nserver = \"mail.internal:587\"\nfrom = \"probe@shop.example\"\nto = \"sink@shop.example\"\n".to_vec(),
     );
     let revoked = format!(
         "revoked = [\"{}\"]\n[place]\n\"shop/web\" = {{}}\n",

@@ -66,11 +66,16 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
     words(&mut page, "word", &policy.variants("OnDrift"));
     page.push_str("\n### `[evidence]`\n\n");
     keys(&mut page, &evidence.keys("Demanded"));
+    page.push_str("\n### `[evidence.keys.NAME]`\n\nWhose statements count, and about what: see [Evidence](../evidence.md).\n\n");
+    keys(&mut page, &evidence.keys("EvidenceKey"));
+    page.push_str("\n### `[approval]`\n\n");
+    keys(&mut page, &evidence.keys("Approval"));
+    page.push_str("\n### `[approval.keys.NAME]`\n\n");
+    keys(&mut page, &evidence.keys("ApprovalKey"));
     page.push_str("\n### evidence\n\n");
     words(&mut page, "kind", &evidence.variants("EvidenceKind"));
     page.push_str(
-        "\nNo release can carry evidence yet, so an environment that demands any refuses every release.\n\
-         \n## controller.toml\n\n`tamer-controller init` writes this; every key is in it:\n\n",
+        "\n## controller.toml\n\n`tamer-controller init` writes this; every key is in it:\n\n",
     );
     template(&mut page, controller);
     page.push_str("\n## agent.toml\n\n`tamer-agent enroll` writes this:\n\n");

@@ -48,18 +48,20 @@ pub(crate) fn value(ty: &Type) -> String {
         "Selector" => "[labels](configuration.md#values)",
         "Version" => "version",
         "Digest" => "digest",
-        "ApplicationName" | "ComponentName" | "EnvironmentName" | "HostName" | "CheckName" => {
-            "name"
-        }
+        "ApplicationName" | "ComponentName" | "EnvironmentName" | "HostName" | "CheckName"
+        | "KeyName" => "name",
         "ComponentPath" => "\"application/component\"",
         "Hook" => "[hook](#hooks)",
         "Capability" => "[capability](configuration.md#the-files-of-a-release)",
         "EvidenceKind" => "[evidence](#evidence)",
+        "VerifyingKey" => "public key",
+        "Until" => "day",
+        "EvidenceKey" | "ApprovalKey" => "table",
         "OnFailure" => "[on_failure](#on_failure)",
         "OnDrift" => "[on_drift](#on_drift)",
         "SmtpTls" => "[tls](#tls)",
-        "Policy" | "Demanded" | "ComponentSpec" | "Allowed" | "Limits" | "BackupsFile"
-        | "PlaceFile" => "table",
+        "Policy" | "Demanded" | "Approval" | "ComponentSpec" | "Allowed" | "Limits"
+        | "BackupsFile" | "PlaceFile" => "table",
         "Checks" => "table: name = check",
         "Schemas" => "table: name = database",
         "WorksWith" => "table: name = [versions](configuration.md#values)",
