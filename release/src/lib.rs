@@ -12,6 +12,7 @@
 //! | [`tree`] | removing releases, and what crashes left |
 //! | [`verify_tree`], [`put_back`] | what of a release was changed by hand; what was deployed, put back |
 //! | [`trust`] | who says that it is a release |
+//! | [`attest`] | what is said about it, signed: evidence, and what it proves |
 //!
 //! # Conventions that are fixed
 //!
@@ -20,6 +21,7 @@
 //! each frame can be unpacked for itself and in any order, and an unpacked size cannot be lied about.
 //! Whatever changes this needs a name in the manifest's `requires`.
 
+pub mod attest;
 mod beneath;
 mod capabilities;
 pub mod delta;
