@@ -1,5 +1,6 @@
 //! `tamer.toml`: what an application consists of, and what healthy means.
 
+use crate::build::BuildSpec;
 use crate::capability::Capability;
 use crate::check::Checks;
 use crate::id::{ApplicationName, ComponentName};
@@ -24,6 +25,9 @@ pub struct Application {
     /// Its databases by name.
     #[serde(rename = "schema", default)]
     pub schemas: Schemas,
+    /// How it is built from a commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildSpec>,
 }
 
 /// A component as `tamer.toml` describes it; carried, signed, in every manifest.
@@ -175,6 +179,9 @@ impl Application {
             &self.schemas,
             &self.components.iter().map(works_with).collect(),
         )?;
+        if let Some(build) = &self.build {
+            build.validate().map_err(|why| format!("build: {why}"))?;
+        }
         self.order().map(drop)
     }
 

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`id`], [`version`], [`digest`], [`generation`], [`moment`] | names and numbers, parsed once at the boundary |
 //! | [`text`] | strict TOML: unknown keys are refused with the nearest known one |
-//! | [`application`], [`limits`], [`capability`] | `tamer.toml`: what an application consists of, and what its hooks may use |
+//! | [`application`], [`build`], [`limits`], [`capability`] | `tamer.toml`: what an application consists of, how it is built, and what its hooks may use |
 //! | [`release`], [`path`] | the manifest: one version of one component, as signed; where its entries lie |
 //! | [`environment`], [`policy`], [`selector`] | where, how carefully, and on what evidence |
 //! | [`check`], [`evidence`] | what must hold on a host; what must be proven of a release |
@@ -16,6 +16,7 @@
 //! | [`rollout`] | the engine: plan, apply, decide, invariants |
 
 pub mod application;
+pub mod build;
 pub mod capability;
 pub mod check;
 pub mod desired;

@@ -48,6 +48,13 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
         &mut page,
         &Source::read("core/src/limits.rs").keys("Limits"),
     );
+    page.push_str(
+        "\n### `[build]`\n\nWhat `tamer build` runs: see [Evidence](../evidence.md).\n\n",
+    );
+    keys(
+        &mut page,
+        &Source::read("core/src/build.rs").keys("BuildSpec"),
+    );
     page.push_str("\n### `[schema.NAME]`\n\nA database of the application: see [Databases](../databases.md).\n\n");
     keys(&mut page, &schema.keys("SchemaSpec"));
     files(&mut page);

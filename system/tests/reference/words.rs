@@ -60,8 +60,8 @@ pub(crate) fn value(ty: &Type) -> String {
         "OnFailure" => "[on_failure](#on_failure)",
         "OnDrift" => "[on_drift](#on_drift)",
         "SmtpTls" => "[tls](#tls)",
-        "Policy" | "Demanded" | "Approval" | "ComponentSpec" | "Allowed" | "Limits"
-        | "BackupsFile" | "PlaceFile" => "table",
+        "Policy" | "Demanded" | "BuildSpec" | "Approval" | "ComponentSpec" | "Allowed"
+        | "Limits" | "BackupsFile" | "PlaceFile" => "table",
         "Checks" => "table: name = check",
         "Schemas" => "table: name = database",
         "WorksWith" => "table: name = [versions](configuration.md#values)",
