@@ -174,6 +174,7 @@ prepare_tools() {
         need_cargo_deb
         want_s3_server
         want_python_tuf
+        want_readers_of_evidence
     fi
     if [ "${#tools_missing[@]}" -gt 0 ]; then
         printf 'missing: %s\n' "${tools_missing[@]}"
@@ -205,6 +206,33 @@ want_python_tuf() {
         fi
     fi
     [ -x "$place/bin/python" ] || skip "signed metadata are NOT tried with python-tuf: python3 -m venv $place && $place/bin/pip install -r $listed"
+}
+
+# Tools that nobody here wrote, which verify evidence and make some: pinned, in target/tools/evidence.
+want_readers_of_evidence() {
+    local dir=$tools_dir/evidence lib=$PWD/deploy-scripts/lib
+    mkdir -p "$dir"
+    if ! cmp -s "$lib/evidence-pypi.txt" "$dir/evidence-pypi.txt"; then
+        printf 'installing securesystemslib and in-toto-attestation\n'
+        if python3 -m venv "$dir/python" >"$dir/pip.log" 2>&1 &&
+            "$dir/python/bin/python3" -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+                --only-binary :all: --requirement "$lib/evidence-pypi.txt" >>"$dir/pip.log" 2>&1; then
+            cp "$lib/evidence-pypi.txt" "$dir/"
+        else
+            tail -n 3 "$dir/pip.log"
+            rm -rf "$dir/python"
+            skip 'securesystemslib did NOT verify our evidence: it needs python3 with venv, and its packages'
+        fi
+    fi
+    if ! cmp -s "$lib/evidence-npm/package-lock.json" "$dir/package-lock.json"; then
+        printf 'installing @sigstore/verify\n'
+        if have npm && cp "$lib/evidence-npm/package.json" "$lib/evidence-npm/package-lock.json" "$dir/" &&
+            (cd "$dir" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) >"$dir/npm.log" 2>&1; then
+            return 0
+        fi
+        rm -rf "$dir/node_modules" "$dir/package-lock.json"
+        skip '@sigstore/verify did NOT verify our evidence; to have it: sudo apt-get install --no-install-recommends npm (node 20.17 or later)'
+    fi
 }
 
 # Without its default features it needs no C library: the command `xz` compresses.

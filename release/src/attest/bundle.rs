@@ -4,7 +4,7 @@ use super::dsse::{BadEnvelope, Envelope, IN_TOTO, MAX_PAYLOAD, Written, pae};
 use super::key_hint;
 use super::statement::Statement;
 use super::strict;
-use crate::trust::{KeyError, PublicKey, SigningKey};
+use crate::trust::{KeyError, PublicKey, Signer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tamer_core::evidence::VerifyingKey;
@@ -139,7 +139,7 @@ pub fn verifying_key(public: &PublicKey) -> Option<VerifyingKey> {
 ///
 /// # Errors
 /// [`SealError`].
-pub fn seal(statement: &Statement, key: &SigningKey) -> Result<Vec<u8>, SealError> {
+pub fn seal(statement: &Statement, key: &(impl Signer + ?Sized)) -> Result<Vec<u8>, SealError> {
     let public = verifying_key(key.public())
         .ok_or_else(|| SealError::Algorithm(key.public().id().chars().take(12).collect()))?;
     let payload = statement.to_json();
@@ -147,9 +147,7 @@ pub fn seal(statement: &Statement, key: &SigningKey) -> Result<Vec<u8>, SealErro
         return Err(SealError::TooLarge(payload.len()));
     }
     let signature = key.sign(&pae(IN_TOTO, &payload))?;
-    let bundle = Bundle {
-        hint: key_hint(&public),
-        envelope: Envelope::new(payload, signature),
-    };
-    Ok(bundle.to_json())
+    let hint = key_hint(&public);
+    let envelope = Envelope::new(payload, signature, &hint);
+    Ok(Bundle { hint, envelope }.to_json())
 }

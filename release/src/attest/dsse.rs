@@ -76,12 +76,13 @@ pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 impl Envelope {
-    /// Puts a payload and the signature over its [`pae`] together.
-    pub fn new(payload: Vec<u8>, signature: Vec<u8>) -> Self {
+    /// Puts a payload, the signature over its [`pae`] and the name of its key together: other readers
+    /// demand that name, and none believes it.
+    pub fn new(payload: Vec<u8>, signature: Vec<u8>, keyid: &str) -> Self {
         Self {
             payload,
             signature,
-            keyid: None,
+            keyid: Some(keyid.to_owned()),
         }
     }
 

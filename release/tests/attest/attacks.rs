@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tamer_core::evidence::EvidenceKind::{self, Build, Lint, Test};
 use tamer_core::moment::Moment;
 use tamer_release::attest::{MAX_BUNDLE, MAX_BUNDLES, judge, seal};
+use tamer_release::trust::Signer;
 
 #[test]
 fn what_is_demanded_and_stated_by_listed_keys_is_proven_by_whom_they_are() {

@@ -11,7 +11,7 @@ use tamer_core::moment::Moment;
 use tamer_release::attest::bundle::verifying_key;
 use tamer_release::attest::statement::{Build, Claim, Counts, Review, Run};
 use tamer_release::attest::{CommitId, Judged, Statement, Subject, judge, key_hint, seal};
-use tamer_release::trust::SigningKey;
+use tamer_release::trust::{Signer, SigningKey};
 
 /// 2026-11-26, 12:00 UTC.
 pub(crate) const NOW: Moment = Moment(1_795_694_400_000);

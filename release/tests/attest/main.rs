@@ -9,3 +9,4 @@ mod approvals;
 mod attacks;
 mod laws;
 mod made;
+mod others;
