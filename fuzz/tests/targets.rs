@@ -88,6 +88,11 @@ fn environment() {
 }
 
 #[test]
+fn evidence() {
+    tried("evidence");
+}
+
+#[test]
 fn every_target_is_run_here_and_by_the_script() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let script = fs::read_to_string(root.join("deploy-scripts/fuzz")).unwrap();

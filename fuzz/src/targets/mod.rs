@@ -3,6 +3,7 @@
 
 mod archive;
 mod environment;
+mod evidence;
 mod index;
 mod manifest;
 mod metadata;
@@ -24,7 +25,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub static TARGETS: [Target; 8] = [
+pub static TARGETS: [Target; 9] = [
     Target {
         name: "manifest",
         memory: 4 << 20,
@@ -72,6 +73,12 @@ pub static TARGETS: [Target; 8] = [
         memory: 8 << 20,
         run: metadata::run,
         seeds: metadata::seeds,
+    },
+    Target {
+        name: "evidence",
+        memory: 8 << 20,
+        run: evidence::run,
+        seeds: evidence::seeds,
     },
 ];
 
