@@ -10,6 +10,7 @@
 //! | [`home`], [`identity`], [`client`] | who you are, and the connection to the controller |
 //! | [`terminal`] | asking a person for a passphrase |
 //! | [`keys`], [`drafts`] | the team's keys on this machine, and changes that wait for more of them |
+//! | [`evidence`], [`junit`], [`git`] | statements as files, and where they come from |
 //! | [`blobs`], [`repository`] | uploads, and signed metadata: read, verified, extended |
 
 pub mod args;
@@ -18,10 +19,13 @@ pub mod client;
 pub mod commands;
 pub mod drafts;
 pub mod error;
+pub mod evidence;
 pub mod exit;
+pub mod git;
 pub mod home;
 pub mod identity;
 pub mod keys;
+pub mod junit;
 pub mod printer;
 pub mod repository;
 pub mod terminal;

@@ -2,6 +2,7 @@
 
 mod access;
 mod deploy;
+mod evidence;
 mod fleet;
 mod release;
 mod schema;
@@ -11,6 +12,9 @@ pub use access::{
     TrustCommand,
 };
 pub use deploy::{Control, Deploy, History, Rollback, Status, Watch, What};
+pub use evidence::{
+    Approve, AttestBuild, AttestCommand, AttestRun, Build, EvidenceKeyFile, ReviewCommand, Verify,
+};
 pub use fleet::{Drift, EnvCommand, Hosts};
 pub use release::{Init, Pack, Publish, Releases};
 pub use schema::{Plan, SchemaCommand, SettleSchema};
@@ -113,6 +117,16 @@ pub enum Command {
     Operator(OperatorCommand),
     /// Writes a tamer.toml that works for this folder.
     Init(Init),
+    /// Builds a commit in a clean checkout, tests included, and publishes it with evidence.
+    Build(Build),
+    /// Signed statements about releases.
+    #[command(subcommand)]
+    Attest(AttestCommand),
+    /// Signed statements about commits.
+    #[command(subcommand)]
+    Review(ReviewCommand),
+    /// Says what is proven of a release, by whom, and what environments still lack.
+    Verify(Verify),
     /// Packs releases into files, without publishing them.
     Pack(Pack),
     /// Packs, uploads and signs a version of the application.

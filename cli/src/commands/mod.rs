@@ -1,5 +1,7 @@
 //! What each command does: one file a command, or a family of small ones.
 
+mod attest;
+mod build;
 mod control;
 mod deploy;
 mod drift;
@@ -17,10 +19,12 @@ mod project;
 mod publish;
 mod releases;
 mod reuse;
+mod review;
 mod rollback;
 mod schema;
 mod status;
 mod trust;
+mod verify;
 mod watch;
 mod whoami;
 
@@ -57,6 +61,7 @@ pub async fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
     let command = match cli.command {
         Command::Init(args) => return init::run(&args, printer),
         Command::Pack(args) => return pack::run(&args, printer).await,
+        Command::Verify(args) => return verify::run(&args, printer).await,
         Command::Completions { shell } => {
             let script = manual::completions(shell, Cli::command());
             printer.raw(&String::from_utf8_lossy(&script));
@@ -91,6 +96,9 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
         Command::Hosts(args) => hosts::run(at, &args).await,
         Command::Drift(args) => drift::run(at, &args).await,
         Command::Operator(OperatorCommand::Invite(args)) => invite::operator(at, &args).await,
+        Command::Build(args) => build::run(at, &args).await,
+        Command::Attest(command) => attest::run(at, &command).await,
+        Command::Review(command) => review::run(at, &command).await,
         Command::Publish(args) => publish::run(at, &args).await,
         Command::Releases(args) => releases::run(at, &args).await,
         Command::Plan(args) => plan::run(at, args).await,
@@ -104,7 +112,9 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
         Command::Abort(args) => control::run(at, args, control::Action::Abort).await,
         Command::History(args) => history::run(at, &args).await,
         // Run above, before a home was looked for.
-        Command::Init(_) | Command::Pack(_) | Command::Completions { .. } => Ok(Exit::Done),
+        Command::Init(_) | Command::Pack(_) | Command::Verify(_) | Command::Completions { .. } => {
+            Ok(Exit::Done)
+        }
     }
 }
 

@@ -18,9 +18,24 @@ pub(super) struct Project {
     /// What `tamer.toml` says.
     pub(super) application: Application,
     folder: PathBuf,
+    /// The time that unpacked files carry, where it is known already; in seconds since 1970.
+    time: Option<u64>,
 }
 
 impl Project {
+    /// Reads the text of a `tamer.toml`.
+    pub(super) fn parse(name: &str, text: &str) -> Result<Application> {
+        Application::parse(name, text).map_err(|error| Error::usage(error.to_string()))
+    }
+
+    /// The same, with a fixed time for unpacked files.
+    pub(super) fn at_time(self, time: u64) -> Self {
+        Self {
+            time: Some(time),
+            ..self
+        }
+    }
+
     /// Reads `tamer.toml`.
     pub(super) fn load(file: &Path) -> Result<Self> {
         let name = file.display().to_string();
@@ -29,14 +44,14 @@ impl Project {
             .doing(Exit::Usage, doing)?
             .ok_or_else(|| Error::usage(format!("there is no {name}")).next("tamer init"))?;
         let text = String::from_utf8(bytes).doing(Exit::Usage, doing)?;
-        let application =
-            Application::parse(&name, &text).map_err(|error| Error::usage(error.to_string()))?;
+        let application = Self::parse(&name, &text)?;
         let folder = file
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
         Ok(Self {
             application,
             folder: folder.unwrap_or(Path::new(".")).to_owned(),
+            time: None,
         })
     }
 
@@ -94,6 +109,9 @@ impl Project {
 
     /// The time that unpacked files carry: `SOURCE_DATE_EPOCH`, or that of the commit, or none.
     fn mtime(&self) -> Result<u64> {
+        if let Some(time) = self.time {
+            return Ok(time);
+        }
         match std::env::var("SOURCE_DATE_EPOCH") {
             Ok(given) if !given.is_empty() => given.trim().parse().doing(Exit::Usage, || {
                 format!("SOURCE_DATE_EPOCH is `{given}`, not a number of seconds")
