@@ -110,9 +110,10 @@ pub(super) async fn run(at: &Context<'_>, args: &Build) -> Result<Exit> {
     let publication = Publish {
         version: args.version.clone(),
         components: Vec::new(),
-        file: made.file.clone(),
+        file: args.file.clone(),
     };
-    publish::run(at, &publication).await
+    // The very checkout that was built is packed again: the same bytes, as packing is repeatable.
+    publish::publish(at, &publication, made.project).await
 }
 
 fn refuse_changes(git: &Git, commit: &str) -> Result<()> {
@@ -142,12 +143,17 @@ fn keep(made: &Made, out: &Path, version: &tamer_core::version::Version) -> Resu
     durable::create_dir_all(out, 0o755).doing(Exit::Usage, doing)?;
     let mut releases = Vec::new();
     for (component, packed) in &made.packed {
-        let stem = format!("{}-{component}-{version}", made.application);
+        let stem = format!(
+            "{}-{component}-{version}",
+            made.project.application.application
+        );
         let archive = out.join(format!("{stem}.tar.zst"));
         std::fs::copy(&packed.archive, &archive).doing(Exit::Usage, doing)?;
         let manifest = out.join(format!("{stem}.manifest.json"));
-        durable::replace(&manifest, &packed.packed.manifest_bytes, 0o644)
-            .doing(Exit::Usage, doing)?;
+        durable::replace_with(&manifest, 0o644, |file| {
+            tamer_release::manifest::write(&packed.packed.manifest, file)
+        })
+        .doing(Exit::Usage, doing)?;
         releases.push(Packed::read(&manifest)?);
     }
     Ok(releases)

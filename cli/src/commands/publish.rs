@@ -50,7 +50,11 @@ struct Component {
 }
 
 pub(super) async fn run(at: &Context<'_>, args: &Publish) -> Result<Exit> {
-    let project = Project::load(&args.file)?;
+    publish(at, args, Project::load(&args.file)?).await
+}
+
+/// Publishes what the project's folder holds now.
+pub(super) async fn publish(at: &Context<'_>, args: &Publish, project: Project) -> Result<Exit> {
     let application = project.application.application.clone();
     let chosen = project.chosen(&args.components)?;
     let mut session = at.session().await?;

@@ -21,6 +21,7 @@ fn script(name: &str) -> PathBuf {
 }
 
 /// Python with the libraries, or said loudly that it is not there.
+#[expect(clippy::print_stderr, reason = "what is not tried is said")]
 fn python() -> Option<Command> {
     let python = tools().join("python/bin/python3");
     if !python.is_file() {
@@ -33,6 +34,7 @@ fn python() -> Option<Command> {
 }
 
 /// Node with the library, or said loudly that it is not there.
+#[expect(clippy::print_stderr, reason = "what is not tried is said")]
 fn node() -> Option<Command> {
     let modules = tools().join("node_modules");
     if !modules.is_dir() {
@@ -73,7 +75,9 @@ fn they_take_ours_and_refuse_what_was_touched(tool: impl Fn(&[&str]) -> Command)
             let other = text.replace("07070707", "08080808").replace("aaaa", "bbbb");
             it["dsseEnvelope"]["payload"] = STANDARD.encode(other).into();
         });
-        let kind = tampered(&bundle, |it| it["dsseEnvelope"]["payloadType"] = "text/x".into());
+        let kind = tampered(&bundle, |it| {
+            it["dsseEnvelope"]["payloadType"] = "text/x".into();
+        });
         for bad in [payload, kind] {
             assert_ne!(bad, bundle);
             assert!(!verifies(&bad).0);
@@ -112,8 +116,17 @@ fn an_envelope_that_they_made_counts_here() {
     let Some(mut python) = python() else { return };
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bundle.json");
-    let output = python.arg("make").arg(RELEASE.to_string()).arg(&path).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = python
+        .arg("make")
+        .arg(RELEASE.to_string())
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let pem = String::from_utf8(output.stdout).unwrap();
     let text = format!(
         "[evidence]\nrequire = [\"test\"]\n[evidence.keys.ci]\nkey = \"\"\"\n{pem}\"\"\"\nstates = [\"test\"]\n"

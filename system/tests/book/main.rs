@@ -41,6 +41,7 @@ pages! {
     environments: "environments.md",
     checks: "checks.md",
     deploying: "deploying.md",
+    evidence: "evidence.md",
     security: "security.md",
     bad_day: "operations/bad-day.md",
     backup: "operations/backup.md",

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tamer_core::build::BuildSpec;
 use tamer_core::evidence::EvidenceKind;
-use tamer_core::id::{ApplicationName, ComponentName};
+use tamer_core::id::ComponentName;
 use tamer_core::version::Version;
 use tamer_kit::clock;
 use tamer_release::attest::CommitId;
@@ -36,9 +36,8 @@ pub(super) struct Runner {
 
 /// What one build made.
 pub(super) struct Made {
-    pub(super) application: ApplicationName,
-    /// `tamer.toml` in the checkout.
-    pub(super) file: PathBuf,
+    /// The application, in its checkout.
+    pub(super) project: Project,
     pub(super) packed: BTreeMap<ComponentName, Archive>,
     /// How the runs ended, all of them well.
     pub(super) runs: Vec<Run>,
@@ -168,8 +167,7 @@ impl Runner {
             packed.insert(component, done);
         }
         Ok(Made {
-            application: project.application.application.clone(),
-            file,
+            project,
             packed,
             runs,
         })

@@ -1,0 +1,58 @@
+//! From a commit to running: `tamer build` publishes exactly what it stated.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::process::Command;
+use tamer_system::Fleet;
+
+#[test]
+fn what_is_built_from_a_commit_is_what_is_published_and_runs() {
+    let fleet = Fleet::that_runs(1);
+    let shop = fleet.desk("shop");
+    let git = |words: &[&str]| {
+        let identity = ["-c", "user.name=Ben", "-c", "user.email=ben@shop.example"];
+        let mut command = Command::new("git");
+        let done = command
+            .current_dir(&shop)
+            .args(identity)
+            .args(words)
+            .status()
+            .unwrap();
+        assert!(done.success(), "git {words:?}");
+    };
+    let file = shop.join("tamer.toml");
+    let files = "app";
+    let text = fs::read_to_string(&file).unwrap();
+    let build = format!("[build]\ntest = \"test -d {files}\"\nbuild = \"echo 2 > {files}/new\"\n");
+    fs::write(&file, format!("{text}\n{build}")).unwrap();
+    git(&["init", "--quiet"]);
+    git(&["add", "--all"]);
+    git(&["commit", "--quiet", "--message", "one line more"]);
+    fleet.tamer(&["attest", "key"]).ends(0);
+    // A change that no commit has ends it before anything is published.
+    fs::write(shop.join("stray"), "x").unwrap();
+    fleet
+        .tamer(&["build", "1.1.0"])
+        .ends(2)
+        .says(&["changes that no commit has: ?? stray"]);
+    fs::remove_file(shop.join("stray")).unwrap();
+    let out = fleet.desk("out");
+    let out = out.to_str().unwrap();
+    fleet
+        .tamer(&["build", "1.1.0", "--twice", "--out", out])
+        .ends(0)
+        .says(&["shop 1.1.0 is published", "built twice"]);
+    let stated = fs::read(fleet.desk("out/shop-web-1.1.0.manifest.json")).unwrap();
+    let listed = fleet.json(&["releases", "shop"]).to_string();
+    let packed = fleet.json(&[
+        "verify",
+        &format!("{out}/shop-web-1.1.0.manifest.json"),
+        "-e",
+        fleet.desk("environments/production.toml").to_str().unwrap(),
+    ]);
+    assert!(!stated.is_empty());
+    let digest = packed["manifest"].as_str().unwrap();
+    assert!(listed.contains(digest), "{digest} is not in {listed}");
+    fleet.deploy("1.1.0").ends(0);
+    fleet.all_run("1.1.0");
+}
