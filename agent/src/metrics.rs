@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use std::io;
 use std::sync::Arc;
 use tamer_core::check::{CheckResult, Results};
-use tamer_core::desired::{ActivationStatus, HostReport};
+use tamer_core::desired::{ActivationStatus, FailureKind, HostReport};
 use tamer_core::schema::MigrationStatus;
 use tamer_kit::metrics::{self, add};
 use tokio::net::TcpListener;
@@ -22,6 +22,13 @@ const PREFIX: &str = "tamer_agent";
 pub struct WordLabel {
     /// The word.
     pub result: &'static str,
+}
+
+/// Why something of the controller's was of no use.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    /// The kind of failure, as reports say it.
+    pub kind: &'static str,
 }
 
 /// A check.
@@ -56,6 +63,8 @@ pub struct Metrics {
     pub desired: Counter,
     /// Desired states that are not to be believed, by the reason.
     pub desired_refused: Family<WordLabel, Counter>,
+    /// Releases, archives and environment files that were refused, or could not be had, by the kind of failure.
+    pub refusals: Family<KindLabel, Counter>,
     /// The counter part of the newest generation taken in.
     pub generation: Gauge,
     /// Activations that ended, by how.
@@ -94,6 +103,11 @@ impl Metrics {
                 "desired_states_refused",
                 "Desired states refused, by reason",
             ),
+            refusals: add(
+                r,
+                "refused",
+                "Releases, archives and environment files refused or not to be had, by kind of failure",
+            ),
             generation: add(r, "generation", "Counter of the newest generation taken in"),
             activations: add(r, "activations", "Activations that ended, by how"),
             check_failures: add(r, "check_failures", "Checks that began to fail"),
@@ -131,6 +145,12 @@ impl Metrics {
     pub fn refused(&self, reason: &'static str) {
         let label = WordLabel { result: reason };
         self.desired_refused.get_or_create(&label).inc();
+    }
+
+    /// Counts something that the controller gave, or did not, and that is of no use.
+    pub fn useless(&self, kind: FailureKind) {
+        let kind = word(kind);
+        self.refusals.get_or_create(&KindLabel { kind }).inc();
     }
 
     /// Counts what is new in `report` since `before`.
@@ -222,6 +242,26 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The word for a kind of failure, as reports say it.
+fn word(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Trust => "trust",
+        FailureKind::Evidence => "evidence",
+        FailureKind::NotAllowed => "not_allowed",
+        FailureKind::Unsupported => "unsupported",
+        FailureKind::Fetch => "fetch",
+        FailureKind::Disk => "disk",
+        FailureKind::Drift => "drift",
+        FailureKind::PreCheck => "pre_check",
+        FailureKind::Check => "check",
+        FailureKind::Hook => "hook",
+        FailureKind::Service => "service",
+        FailureKind::Migration => "migration",
+        FailureKind::Interrupted => "interrupted",
+        FailureKind::Host => "host",
     }
 }
 

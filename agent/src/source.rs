@@ -3,11 +3,13 @@
 
 use crate::checks::Surroundings;
 use async_trait::async_trait;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tamer_core::check::{Checks, Results};
 use tamer_core::desired::{Failure, Slot};
 use tamer_core::digest::Digest;
+use tamer_core::evidence::EvidenceKind;
+use tamer_core::id::KeyName;
 use tamer_core::policy::Policy;
 use tamer_core::release::{Manifest, ReleaseRef};
 
@@ -18,6 +20,19 @@ pub struct Verified {
     pub manifest: Manifest,
     /// SHA-256 of its bytes as they were signed: the release's identity.
     pub digest: Digest,
+    /// What was proven of it.
+    pub proven: Proven,
+}
+
+/// What was proven of a release when it was admitted, as far as the environment demanded it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proven {
+    /// What, and by which key of the environment's file.
+    pub by: BTreeMap<EvidenceKind, KeyName>,
+    /// The keys of the people who approved a deployment of it.
+    pub approved: BTreeSet<KeyName>,
+    /// The bundles that prove it, as [`tamer_release::proofs`] keeps them.
+    pub bundles: Vec<u8>,
 }
 
 /// A release on this host, whose manifest may be much like another one.

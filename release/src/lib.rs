@@ -13,6 +13,8 @@
 //! | [`verify_tree`], [`put_back`] | what of a release was changed by hand; what was deployed, put back |
 //! | [`trust`] | who says that it is a release |
 //! | [`attest`] | what is said about it, signed: evidence, and what it proves |
+//! | [`approved`] | whether enough people approved that it is deployed |
+//! | [`proofs`] | the evidence of one release, as it is kept and handed out |
 //!
 //! # Conventions that are fixed
 //!
@@ -21,6 +23,7 @@
 //! each frame can be unpacked for itself and in any order, and an unpacked size cannot be lied about.
 //! Whatever changes this needs a name in the manifest's `requires`.
 
+pub mod approved;
 pub mod attest;
 mod beneath;
 mod capabilities;
@@ -30,6 +33,7 @@ pub mod layout;
 pub mod manifest;
 pub mod pack;
 pub mod patch;
+pub mod proofs;
 pub mod put_back;
 pub mod tree;
 pub mod trust;

@@ -22,6 +22,7 @@ use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
 use tamer_release::verify_tree::Record;
 use tamer_release::{put_back, tree};
+use tamer_kit::durable::{self, FileError};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -317,8 +318,14 @@ impl Stager {
 
     /// Notes that the release was accepted here. Only what was verified in this staging is new.
     async fn accept(&self, job: &StageJob, way: &Way) -> Result<(), Failure> {
-        if way.verified.is_none() {
+        let Some(verified) = &way.verified else {
             return Ok(());
+        };
+        let proven = &verified.proven;
+        if !proven.bundles.is_empty() {
+            let path = Accepted::evidence_path(&self.config.state, &verified.digest);
+            let bundles = proven.bundles.clone();
+            blocking(move || keep(&path, &bundles).map_err(|e| file_failure(&e))).await?;
         }
         let accepted = Accepted {
             release: job.release.clone(),
@@ -326,6 +333,8 @@ impl Stager {
             environment: self.config.environment.clone(),
             root: known(way.place.as_ref())?.root.clone(),
             at: (self.clock)(),
+            proven: proven.by.clone(),
+            approved: proven.approved.clone(),
         };
         self.record(|it| it.add(accepted)).await
     }
@@ -344,7 +353,21 @@ impl Stager {
         self.record(|it| it.forget(slot, &installed.release.manifest))
             .await?;
         self.tree(slot, root, installed).forget();
+        self.forget_evidence(&installed.release.manifest).await;
         remove(layout::releases(root).join(&installed.name)).await
+    }
+
+    /// Removes the evidence of a release that was accepted for nothing any more.
+    async fn forget_evidence(&self, manifest: &tamer_core::digest::Digest) {
+        let record = self.acceptance.lock().await;
+        let named = |it: &Accepted| it.release.manifest == *manifest;
+        let path = Accepted::evidence_path(&self.config.state, manifest);
+        if !record.releases.iter().any(named)
+            && let Err(error) = fs::remove_file(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "cannot remove");
+        }
     }
 
     /// Changes the record in memory, then writes it once.
@@ -370,6 +393,14 @@ impl Stager {
 /// Where archives are kept between fetching and unpacking.
 pub fn downloads(state: &Path) -> PathBuf {
     state.join("downloads")
+}
+
+/// Keeps the evidence that a release is accepted by. Blocks.
+fn keep(path: &Path, bundles: &[u8]) -> Result<(), FileError> {
+    if let Some(dir) = path.parent() {
+        durable::create_dir_all(dir, 0o700)?;
+    }
+    durable::replace(path, bundles, 0o600)
 }
 
 async fn remove(dir: PathBuf) -> Result<(), Failure> {

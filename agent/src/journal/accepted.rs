@@ -7,10 +7,12 @@
 
 use super::file::{JournalError, read, write};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tamer_core::desired::Slot;
 use tamer_core::digest::Digest;
-use tamer_core::id::EnvironmentName;
+use tamer_core::evidence::EvidenceKind;
+use tamer_core::id::{EnvironmentName, KeyName};
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
 
@@ -28,6 +30,13 @@ pub struct Accepted {
     pub root: PathBuf,
     /// When it was accepted.
     pub at: Moment,
+    /// What was proven of it then, and by which key of the environment's file; the bundles are kept beside the
+    /// record, see [`Accepted::evidence_path`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub proven: BTreeMap<EvidenceKind, KeyName>,
+    /// The keys of the people who had approved a deployment of it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub approved: BTreeSet<KeyName>,
 }
 
 /// The acceptance record of a host.
@@ -36,6 +45,13 @@ pub struct Accepted {
 pub struct Acceptance {
     /// What was accepted, in that order.
     pub releases: Vec<Accepted>,
+}
+
+impl Accepted {
+    /// Where the evidence is kept that a release was accepted by: `evidence/<sha256>` in the state directory.
+    pub fn evidence_path(state: &Path, manifest: &Digest) -> PathBuf {
+        state.join(tamer_release::proofs::path(manifest))
+    }
 }
 
 impl Acceptance {
@@ -104,6 +120,8 @@ mod tests {
             environment: staging.clone(),
             root: "/srv/shop/web".into(),
             at: Moment(1),
+            proven: BTreeMap::new(),
+            approved: BTreeSet::new(),
         });
         record.write(dir.path()).unwrap();
         let record = Acceptance::read(dir.path()).unwrap();

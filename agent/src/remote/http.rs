@@ -16,6 +16,7 @@ use tamer_kit::address::Address;
 use tamer_kit::http::{self, GetError};
 use tamer_kit::tls;
 use tamer_release::patch;
+use tamer_release::proofs;
 use tamer_release::trust::names::{blob_path, metadata_path};
 use tamer_release::trust::{RepositoryName, Transport, TransportError};
 use tokio::sync::watch;
@@ -153,6 +154,12 @@ impl Http {
             _ => Coding::Plain,
         };
         Ok((answer, coding))
+    }
+
+    /// The evidence of a release, as the controller keeps it: of at most `max` bytes, none where it has none.
+    pub(super) async fn evidence(&self, manifest: &Digest, max: u64) -> Result<Vec<u8>, GetError> {
+        let answer = self.get(&proofs::path(manifest)).send().await?;
+        Ok(http::read(answer, max).await?.unwrap_or_default())
     }
 
     fn outside(&self) -> Result<Client, GetError> {

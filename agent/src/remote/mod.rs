@@ -3,6 +3,7 @@
 //! Metadata is asked for when desired state names something newer, or when what is known has expired,
 //! and never by polling. Nothing here believes the controller: it holds no key that a release needs.
 
+mod evidence;
 mod frames;
 pub mod http;
 mod manifests;
@@ -11,12 +12,11 @@ pub mod pace;
 use crate::allowed::{self, failure};
 use crate::host::{blocking, chain, file_failure};
 use crate::metrics::Metrics;
-use crate::source::{EnvironmentView, Known, Source, Verified};
+use crate::source::{EnvironmentView, Known, Proven, Source, Verified};
 use async_trait::async_trait;
 use http::Http;
 use manifests::Useless;
 use pace::Pace;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tamer_core::desired::{Failure, FailureKind, Slot};
@@ -190,13 +190,13 @@ impl Remote {
         RepositoryName::Environment(self.environment.clone())
     }
 
-    /// Refuses what the environment does not admit.
+    /// Refuses what the environment does not admit; says what is proven of the rest.
     async fn environment_admits(
         &self,
         slot: &Slot,
         release: &ReleaseRef,
         at_least: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<Proven, Failure> {
         let now = (self.now)();
         let verified = self
             .known(&self.repository(), |known| {
@@ -212,33 +212,37 @@ impl Remote {
         environment
             .admits(&component, &release.version, &release.manifest)
             .map_err(|e| failure(FailureKind::Trust, e.to_string()))?;
-        let missing = environment.evidence.missing(&BTreeSet::new());
-        if missing.is_empty() {
-            return Ok(());
+        let (evidence, approval) = (&environment.evidence, &environment.approval);
+        if evidence.require.is_empty() && approval.needed == 0 {
+            return Ok(Proven::default());
         }
-        let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
-        Err(failure(
-            FailureKind::Evidence,
-            format!(
-                "{} demands evidence that {component} {} does not have: {}",
-                self.environment,
-                release.version,
-                missing.join(", ")
-            ),
-        ))
+        let bundles = evidence::fetch(&self.http, release).await?;
+        let whose = evidence::Whose {
+            environment: &self.environment,
+            component: &component,
+            release,
+        };
+        let proven = evidence::enough(evidence, whose, &bundles, now)?;
+        match approval.needed {
+            0 => Ok(proven),
+            _ => evidence::approved(approval, whose, bundles, now, proven),
+        }
     }
-}
 
-#[async_trait]
-impl Source for Remote {
-    async fn admit(
+    /// Counts what is of no use.
+    fn counted<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        result.inspect_err(|failure| self.metrics.useless(failure.kind))
+    }
+
+    async fn admitted(
         &self,
         slot: &Slot,
         release: &ReleaseRef,
         environment_version: u64,
         known: Option<&Known>,
     ) -> Result<Verified, Failure> {
-        self.environment_admits(slot, release, environment_version)
+        let proven = self
+            .environment_admits(slot, release, environment_version)
             .await?;
         let (repository, now) = (
             RepositoryName::Application(slot.application.clone()),
@@ -276,24 +280,11 @@ impl Source for Remote {
         Ok(Verified {
             manifest,
             digest: release.manifest,
+            proven,
         })
     }
 
-    async fn frames(
-        &self,
-        manifest: &Manifest,
-        wanted: &[usize],
-        into: &Path,
-    ) -> Result<(), Failure> {
-        let way = frames::Way {
-            http: &self.http,
-            metrics: &self.metrics,
-            pace: &self.pace,
-        };
-        frames::fetch(&way, &manifest.archive, wanted, into).await
-    }
-
-    async fn environment(&self, at_least: u64) -> Result<EnvironmentView, Failure> {
+    async fn view(&self, at_least: u64) -> Result<EnvironmentView, Failure> {
         let repository = self.repository();
         let offline = at_least == 0;
         let verified = if offline {
@@ -314,6 +305,42 @@ impl Source for Remote {
             revoked: environment.revoked,
             version: verified.targets_version,
         })
+    }
+}
+
+#[async_trait]
+impl Source for Remote {
+    async fn admit(
+        &self,
+        slot: &Slot,
+        release: &ReleaseRef,
+        environment_version: u64,
+        known: Option<&Known>,
+    ) -> Result<Verified, Failure> {
+        let admitted = self.admitted(slot, release, environment_version, known);
+        self.counted(admitted.await)
+    }
+
+    async fn frames(
+        &self,
+        manifest: &Manifest,
+        wanted: &[usize],
+        into: &Path,
+    ) -> Result<(), Failure> {
+        let way = frames::Way {
+            http: &self.http,
+            metrics: &self.metrics,
+            pace: &self.pace,
+        };
+        self.counted(frames::fetch(&way, &manifest.archive, wanted, into).await)
+    }
+
+    async fn environment(&self, at_least: u64) -> Result<EnvironmentView, Failure> {
+        match at_least {
+            // What was never verified here is no news.
+            0 => self.view(0).await,
+            newer => self.counted(self.view(newer).await),
+        }
     }
 }
 

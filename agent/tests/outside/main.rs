@@ -4,6 +4,7 @@
 
 mod binary;
 mod enrolment;
+mod liar;
 mod line;
 mod published;
 mod releases;

@@ -42,6 +42,14 @@ pub(crate) enum Fault {
     NoRanges,
     /// A difference from what the caller has leads elsewhere.
     WrongDifference,
+    /// Bytes follow that nobody signed; ranges are not known here.
+    Longer,
+    /// It answers with as many bytes, from the beginning, and says so.
+    WrongRange,
+    /// It answers with as many bytes, from the beginning, and says that they are what was asked for.
+    FalseRange,
+    /// It answers 200 and a page of HTML.
+    Html,
 }
 
 /// What is served.
@@ -58,6 +66,27 @@ pub(crate) struct Served {
 }
 
 impl Served {
+    /// Whatever lies below one path lies below another one now, too.
+    pub(crate) fn copy(&self, from: &str, to: &str) {
+        let mut files = self.files.lock().unwrap();
+        let found: Vec<_> = (files.iter())
+            .filter_map(|(path, bytes)| {
+                let rest = path.strip_prefix(from)?;
+                Some((format!("{to}{rest}"), bytes.clone()))
+            })
+            .collect();
+        files.extend(found);
+    }
+
+    /// All that is served, to be served again later.
+    pub(crate) fn recorded(&self) -> BTreeMap<String, Vec<u8>> {
+        self.files.lock().unwrap().clone()
+    }
+
+    pub(crate) fn replay(&self, recorded: BTreeMap<String, Vec<u8>>) {
+        *self.files.lock().unwrap() = recorded;
+    }
+
     pub(crate) fn put(&self, path: String, bytes: Vec<u8>) {
         self.files.lock().unwrap().insert(path, bytes);
     }
@@ -148,7 +177,15 @@ async fn serve(
             return StatusCode::FORBIDDEN.into_response();
         }
         Some(Fault::NoRanges) => asked_for = None,
-        Some(Fault::WrongDifference) => {}
+        Some(Fault::Longer) => {
+            asked_for = None;
+            bytes.extend_from_slice(&[7; 4096]);
+        }
+        Some(Fault::Html) => {
+            let page = "<!doctype html><title>Sign in</title>";
+            return ([(header::CONTENT_TYPE, "text/html")], page).into_response();
+        }
+        Some(Fault::WrongDifference | Fault::WrongRange | Fault::FalseRange) => {}
         Some(Fault::Cut(at)) => {
             served.faults.lock().unwrap().remove(&path);
             cut = Some(at);
@@ -167,11 +204,19 @@ async fn serve(
             last.parse::<usize>().unwrap(),
         )
     });
-    let (from, to) = asked_for.map_or((0, all), |(first, last)| (first, last + 1));
+    let (mut from, mut to) = asked_for.map_or((0, all), |(first, last)| (first, last + 1));
+    let said = from;
+    if matches!(fault, Some(Fault::WrongRange | Fault::FalseRange)) {
+        (from, to) = (0, to - from);
+    }
+    let said = match fault {
+        Some(Fault::FalseRange) => said,
+        _ => from,
+    };
     let part = Bytes::from(bytes[from..to].to_vec());
     let mut answer = Response::builder().header(header::CONTENT_LENGTH, part.len());
     if asked_for.is_some() {
-        let span = format!("bytes {from}-{}/{all}", to - 1);
+        let span = format!("bytes {said}-{}/{all}", said + (to - from) - 1);
         answer = answer
             .status(StatusCode::PARTIAL_CONTENT)
             .header(header::CONTENT_RANGE, span);
@@ -193,8 +238,9 @@ async fn serve(
 /// A team, and what it has signed.
 pub(crate) struct Team {
     team: SigningKey,
-    release: SigningKey,
-    online: SigningKey,
+    pub(crate) release: SigningKey,
+    /// What the controller has, whoever holds that.
+    pub(crate) online: SigningKey,
     pub(crate) pin: Digest,
     pub(crate) served: Arc<Served>,
 }
@@ -204,7 +250,7 @@ fn in_days(days: u64) -> Moment {
 }
 
 impl Team {
-    /// With the repositories `app/shop` and `env/staging`, both without targets.
+    /// With the repositories of two applications and two environments, all without targets.
     pub(crate) fn new() -> Self {
         let key = || SigningKey::generate().unwrap();
         let (team, release, online) = (key(), key(), key());
@@ -218,7 +264,7 @@ impl Team {
             served: Arc::default(),
         };
         this.served.put("trust/team/1.root.json".to_owned(), first);
-        for name in ["app/shop", "env/staging"] {
+        for name in ["app/shop", "app/bank", "env/staging", "env/production"] {
             let roles = RepositoryRoles {
                 root: RoleKeys::one(this.team.public()),
                 targets: RoleKeys::one(this.release.public()),
@@ -234,6 +280,11 @@ impl Team {
 
     /// Signs targets, snapshot and timestamp, each as version `n`.
     fn publish(&self, name: &str, addition: NewTarget, n: u64) {
+        self.publish_as(name, addition, n, &self.release);
+    }
+
+    /// The same with targets that this key signs.
+    pub(crate) fn publish_as(&self, name: &str, addition: NewTarget, n: u64, key: &SigningKey) {
         let repository: RepositoryName = name.parse().unwrap();
         let path = |file: &str| format!("trust/{name}/{file}");
         let previous = (n > 1).then(|| self.served.file(&path(&format!("{}.targets.json", n - 1))));
@@ -243,7 +294,7 @@ impl Team {
             vec![addition],
             &[],
             in_days(90),
-            &[&self.release],
+            &[key],
         )
         .unwrap();
         self.served
@@ -257,16 +308,30 @@ impl Team {
         self.served.put(path("timestamp.json"), timestamp);
     }
 
-    fn blob(&self, bytes: &[u8]) {
+    /// Signs the timestamp of version `n` so that it is past its end.
+    pub(crate) fn expired(&self, name: &str, n: u64) {
+        let snapshot = self.served.file(&format!("trust/{name}/{n}.snapshot.json"));
+        let snapshot = Document::parse(snapshot, None).unwrap();
+        let end = Moment(tamer_kit::clock::now().0 - 1000);
+        let timestamp = editor::timestamp(name, &snapshot, n, end, &[&self.online]).unwrap();
+        let path = format!("trust/{name}/timestamp.json");
+        self.served.put(path, timestamp);
+    }
+
+    pub(crate) fn blob(&self, bytes: &[u8]) {
         self.served
             .put(format!("blobs/{}", sha256(bytes)), bytes.to_vec());
     }
 
     /// Signs the environment's file as version `n`.
     pub(crate) fn environment(&self, text: &str, n: u64) {
+        self.environment_of("staging", text, n);
+    }
+
+    pub(crate) fn environment_of(&self, name: &str, text: &str, n: u64) {
         self.blob(text.as_bytes());
-        let target = NewTarget::environment(&"staging".parse().unwrap(), text.as_bytes());
-        self.publish("env/staging", target, n);
+        let target = NewTarget::environment(&name.parse().unwrap(), text.as_bytes());
+        self.publish(&format!("env/{name}"), target, n);
     }
 
     /// Signs a manifest as a release of a component, in version `n` of the repository.

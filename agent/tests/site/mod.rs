@@ -302,6 +302,7 @@ impl Source for Store {
     ) -> Result<Verified, Failure> {
         let manifest_bytes = fetch(&self.0.join(format!("{}.json", release.manifest)))?;
         Ok(Verified {
+            proven: Default::default(),
             manifest: manifest::parse(&manifest_bytes).unwrap(),
             digest: release.manifest,
         })

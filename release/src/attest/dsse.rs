@@ -101,7 +101,7 @@ impl Envelope {
     }
 
     /// The payload though nobody has verified it: for messages alone.
-    pub(super) fn unverified(&self) -> &[u8] {
+    pub(crate) fn unverified(&self) -> &[u8] {
         &self.payload
     }
 
