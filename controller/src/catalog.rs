@@ -2,22 +2,29 @@
 //! metadata and from blobs that are compared with their digests.
 
 use crate::artifacts::{BlobError, Blobs};
-use crate::fleet::deploy::Wanted;
+use crate::evidence::EvidenceFiles;
+use crate::fleet::deploy::{Evidence, Wanted};
 use crate::publications::Publications;
 use futures_util::TryStreamExt as _;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Seek as _};
 use std::sync::Arc;
 use tamer_core::application::{ComponentSpec, order_by_needs};
 use tamer_core::digest::Digest;
 use tamer_core::environment::{Environment, MAX_ENVIRONMENT};
+use tamer_core::evidence::Demanded;
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName};
 use tamer_core::release::{ApplicationVersion, MAX_MANIFEST, ReleaseRef};
 use tamer_core::schema::Declared;
 use tamer_core::version::Version;
-use tamer_kit::hash::sha256;
-use tamer_release::manifest;
+use tamer_kit::clock;
+use tamer_kit::durable::FileError;
+use tamer_kit::hash::{HashingReader, sha256};
+use tamer_release::manifest::{About, ManifestError};
 use tamer_release::trust::names::{environment_target, release_target, version_target};
 use tamer_release::trust::{PublicationError, RepositoryName, Target};
+use tamer_release::{attest, manifest, proofs};
 
 /// The largest file that names an application's version, in bytes.
 const MAX_VERSION_FILE: u64 = 1 << 20;
@@ -29,6 +36,8 @@ pub struct Catalog {
     pub publications: Publications,
     /// The blobs.
     pub blobs: Arc<Blobs>,
+    /// The evidence.
+    pub evidence: EvidenceFiles,
 }
 
 /// Why something was not found.
@@ -75,6 +84,9 @@ pub enum NotFound {
     /// The metadata.
     #[error(transparent)]
     Publication(#[from] PublicationError),
+    /// The evidence.
+    #[error(transparent)]
+    Evidence(#[from] FileError),
     /// The artifact store.
     #[error(transparent)]
     Blob(#[from] BlobError),
@@ -218,16 +230,46 @@ impl Catalog {
             .into_iter()
             .filter_map(|name| releases.remove(&name).map(|release| (name, release)));
         let releases = releases.collect();
-        // Evidence comes with the attestations; until then a release proves nothing.
+        let demanded = match self.environment(&environment).await? {
+            Some((_, _, file)) => file.evidence,
+            None => Demanded::default(),
+        };
+        let manifests = declared.keys().copied().collect();
+        let evidence = self.judged(demanded, manifests).await?;
         Ok(Wanted {
             environment,
             application,
             version,
             releases,
-            proven: BTreeSet::new(),
+            evidence,
             declared,
             no_way_back: false,
         })
+    }
+
+    /// What is proven of these releases where so much is demanded. The keys that count and the time are the
+    /// controller's here, so that it can say early what an agent would refuse.
+    async fn judged(
+        &self,
+        demanded: Demanded,
+        manifests: Vec<Digest>,
+    ) -> Result<BTreeMap<Digest, Evidence>, NotFound> {
+        let mut found = BTreeMap::new();
+        if demanded.require.is_empty() {
+            return Ok(found);
+        }
+        for manifest in manifests {
+            let file = self.evidence.of(manifest).await?;
+            let demanded = demanded.clone();
+            // Signatures take their time.
+            let judging = move || {
+                let bundles = proofs::bundles(&file);
+                Evidence::from(&attest::judge(&demanded, &manifest, &bundles, clock::now()))
+            };
+            let judged = tokio::task::spawn_blocking(judging).await;
+            found.insert(manifest, judged.map_err(|e| NotFound::Read(e.into()))?);
+        }
+        Ok(found)
     }
 
     /// Every version of an application that is live, newest first.
@@ -300,7 +342,7 @@ impl Catalog {
         let file = file.ok_or_else(|| NotFound::Missing {
             name: name.to_owned(),
         })?;
-        let read = tokio::task::spawn_blocking(move || manifest::about(file));
+        let read = tokio::task::spawn_blocking(move || about(&file));
         let read = read.await.map_err(|e| NotFound::Read(e.into()))?;
         let (about, found) = read.map_err(|error| unusable(error.to_string()))?;
         if found != *digest {
@@ -308,8 +350,24 @@ impl Catalog {
                 "its bytes are not those that were signed".to_owned(),
             ));
         }
+        let about = about.map_err(|error| unusable(error.to_string()))?;
         about.spec.validate().map_err(unusable)?;
         Ok(about.spec)
+    }
+}
+
+/// What a manifest says, and the digest of what was read. What cannot be read has one too: most likely it is not what
+/// was signed, and that is to be said then.
+fn about(file: &File) -> io::Result<(Result<About, ManifestError>, Digest)> {
+    match manifest::about(file) {
+        Ok((about, found)) => Ok((Ok(about), found)),
+        Err(error) => {
+            let mut file = file;
+            file.rewind()?;
+            let mut all = HashingReader::new(file);
+            io::copy(&mut all, &mut io::sink())?;
+            Ok((Err(error), all.finish().0))
+        }
     }
 }
 

@@ -28,6 +28,7 @@ pub mod catalog;
 pub mod chain;
 pub mod config;
 pub mod driver;
+pub mod evidence;
 pub mod fleet;
 pub mod identity;
 pub mod inspections;

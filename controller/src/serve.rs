@@ -10,6 +10,7 @@ use crate::backups;
 use crate::catalog::Catalog;
 use crate::config::{Config, old_key};
 use crate::driver::{Driver, Parts};
+use crate::evidence::EvidenceFiles;
 use crate::fleet::Fleet;
 use crate::identity::ca::{Ca, SERVER_LIFE};
 use crate::identity::peer::{Caller, Identity};
@@ -68,6 +69,7 @@ pub async fn serve(
     let catalog = Catalog {
         publications: publications.clone(),
         blobs: Arc::clone(&blobs),
+        evidence: EvidenceFiles::new(&paths.trust),
     };
     let store = open_store(&paths.store)?;
     backups::before_upgrade(&*store, &config, env!("CARGO_PKG_VERSION"), now)
@@ -141,6 +143,7 @@ pub async fn serve(
         trust: Arc::new(PublishedFiles {
             base: paths.trust.clone(),
         }),
+        evidence: catalog.evidence.clone(),
         gate,
         metrics: metrics.clone(),
         max_blob: config.max_artifact,

@@ -14,6 +14,7 @@ use std::io;
 use std::sync::Arc;
 use tamer_controller::api::artifact::{ArtifactApi, Gate, PublishedFiles, router};
 use tamer_controller::artifacts::Blobs;
+use tamer_controller::evidence::EvidenceFiles;
 use tamer_controller::identity::peer::Caller;
 use tamer_controller::identity::registry::Denied;
 use tamer_controller::metrics::Metrics;
@@ -97,6 +98,7 @@ async fn documents_are_taken_in_and_given_out_in_pieces() {
         metrics: Metrics::new(),
         max_blob: u64::MAX,
         codings: Arc::default(),
+        evidence: EvidenceFiles::new(&dir.path().join("trust")),
     });
     let (old, new) = (digest(1), digest(2));
     for (seed, digest) in [(1, old), (2, new)] {

@@ -23,7 +23,9 @@ fn what_is_built_from_a_commit_is_what_is_published_and_runs() {
     let file = shop.join("tamer.toml");
     let files = "app";
     let text = fs::read_to_string(&file).unwrap();
-    let build = format!("[build]\ntest = \"test -d {files}\"\nbuild = \"echo 2 > {files}/new\"\n");
+    let build = format!(
+        "[build]\ntest = \"test -d {files}\"\nbuild = \"printf 1.1.0 > {files}/VERSION\"\n"
+    );
     fs::write(&file, format!("{text}\n{build}")).unwrap();
     git(&["init", "--quiet"]);
     git(&["add", "--all"]);

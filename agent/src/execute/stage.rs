@@ -20,9 +20,9 @@ use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::drift::Drift;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
+use tamer_kit::durable::{self, FileError};
 use tamer_release::verify_tree::Record;
 use tamer_release::{put_back, tree};
-use tamer_kit::durable::{self, FileError};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 

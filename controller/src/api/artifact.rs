@@ -6,6 +6,7 @@
 //! GET HEAD  /trust/team/{file}         the team's roots
 //! GET HEAD  /trust/app/{name}/{file}   an application's metadata
 //! GET HEAD  /trust/env/{name}/{file}   an environment's metadata
+//! GET HEAD  /evidence/{sha256}         the evidence of the release with this manifest, a bundle a line
 //! ```
 //!
 //! A blob that is not large is also given as a difference from another one that the caller has, see `coded`.
@@ -20,6 +21,7 @@ mod range;
 mod tests;
 
 use crate::artifacts::{BlobError, Blobs, Bytestream, REMEMBERED_FOR, pieces};
+use crate::evidence::EvidenceFiles;
 use crate::identity::peer::{Caller, Identity};
 use crate::identity::registry::Denied;
 use crate::metrics::Metrics;
@@ -100,6 +102,8 @@ pub struct ArtifactApi {
     pub blobs: Arc<Blobs>,
     /// Where signed metadata lies.
     pub trust: Arc<dyn TrustFiles>,
+    /// Where evidence lies.
+    pub evidence: EvidenceFiles,
     /// Who may do what.
     pub gate: Arc<dyn Gate>,
     /// What is counted.
@@ -125,6 +129,7 @@ pub fn router(api: ArtifactApi) -> Router {
         .route("/trust/team/{file}", get(get_team_file))
         .route("/trust/app/{name}/{file}", get(get_app_file))
         .route("/trust/env/{name}/{file}", get(get_env_file))
+        .route("/evidence/{digest}", get(get_evidence))
         .with_state(api)
 }
 
@@ -271,6 +276,26 @@ async fn get_env_file(
     let name = name.parse().map(RepositoryName::Environment);
     let name = name.map_err(|_| Refusal::absent("such environment"))?;
     api.trust_file(Some(name), file, &headers).await
+}
+
+async fn get_evidence(
+    State(api): State<ArtifactApi>,
+    caller: Option<Extension<Caller>>,
+    Path(digest): Path<String>,
+) -> Result<Response, Refusal> {
+    api.admit(caller, false).await?;
+    let manifest = parse_digest(&digest)?;
+    let file = api.evidence.of(manifest).await;
+    let file = file.map_err(|error| Refusal::internal(&error))?;
+    if file.is_empty() {
+        return Err(Refusal::absent(&format!("evidence of {manifest}")));
+    }
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/jsonl")),
+        // More may be added at any time.
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    Ok((headers, file).into_response())
 }
 
 fn parse_digest(given: &str) -> Result<Digest, Refusal> {

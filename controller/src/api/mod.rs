@@ -5,6 +5,7 @@ pub mod artifact;
 mod deploying;
 mod drift;
 pub mod enrolment;
+mod evidence;
 mod inspecting;
 mod inviting;
 pub mod operator;
@@ -117,7 +118,10 @@ fn not_found(error: &NotFound) -> Status {
         NotFound::Unusable { .. } | NotFound::Missing { .. } => {
             Status::failed_precondition(error.to_string())
         }
-        NotFound::Publication(_) | NotFound::Blob(_) | NotFound::Read(_) => internal(error),
+        NotFound::Publication(_)
+        | NotFound::Blob(_)
+        | NotFound::Evidence(_)
+        | NotFound::Read(_) => internal(error),
     }
 }
 

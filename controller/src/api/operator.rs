@@ -143,6 +143,20 @@ impl Operators for OperatorApi {
         Ok(Response::new(v1::ListEnvironmentsResponse { environments }))
     }
 
+    async fn attach_evidence(
+        &self,
+        request: Request<v1::AttachEvidenceRequest>,
+    ) -> Answer<v1::AttachEvidenceResponse> {
+        self.attach(request).await
+    }
+
+    async fn list_evidence(
+        &self,
+        request: Request<v1::ListEvidenceRequest>,
+    ) -> Answer<v1::ListEvidenceResponse> {
+        self.evidence(request).await
+    }
+
     async fn invite(&self, request: Request<v1::InviteRequest>) -> Answer<v1::InviteResponse> {
         self.give_out(request).await
     }

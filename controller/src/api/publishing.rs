@@ -208,7 +208,7 @@ impl OperatorApi {
         names.filter_map(application).collect()
     }
 
-    async fn note(
+    pub(super) async fn note(
         &self,
         by: OperatorName,
         action: &'static str,

@@ -146,7 +146,7 @@ impl Fleet {
             application: application.clone(),
             version: version.clone(),
             releases: releases.collect::<Option<_>>()?,
-            proven: BTreeSet::new(),
+            evidence: BTreeMap::new(),
             declared: BTreeMap::new(),
             no_way_back: false,
         })

@@ -7,7 +7,7 @@ pub use super::steer::Control;
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_core::desired::Purpose;
 use tamer_core::digest::Digest;
-use tamer_core::evidence::EvidenceKind;
+use tamer_core::evidence::{Demanded, EvidenceKind};
 use tamer_core::id::{
     ApplicationName, ComponentName, ComponentPath, EnvironmentName, PoolName, TargetKey,
 };
@@ -17,6 +17,7 @@ use tamer_core::rollout::deployment::{Deployment, DeploymentId, Step, StepStatus
 use tamer_core::rollout::{RolloutId, Target};
 use tamer_core::schema::Declared;
 use tamer_core::version::Version;
+use tamer_release::attest::{Judged, SetAside};
 
 /// How many ended deployments are kept, for history and for going back.
 pub const KEPT: usize = 500;
@@ -32,12 +33,21 @@ pub struct Wanted {
     pub version: Version,
     /// The releases that it consists of, in the order in which they roll out.
     pub releases: Vec<(ComponentName, ReleaseRef)>,
-    /// What is proven of all of them.
-    pub proven: BTreeSet<EvidenceKind>,
+    /// What their evidence proves, by manifest; nothing is proven of one that is not in it.
+    pub evidence: BTreeMap<Digest, Evidence>,
     /// What they say of databases, by manifest.
     pub declared: BTreeMap<Digest, Declared>,
     /// Whether the database may be brought to where what runs does not work with it: nothing leads back then.
     pub no_way_back: bool,
+}
+
+/// What the evidence of a release proves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// What is proven.
+    pub proven: BTreeSet<EvidenceKind>,
+    /// Why the rest does not count, a sentence each.
+    pub aside: Vec<String>,
 }
 
 /// Who asks for something, and why.
@@ -139,17 +149,11 @@ impl Fleet {
                 what,
             });
         }
-        let missing = place.file.evidence.missing(&wanted.proven);
-        if !missing.is_empty() {
-            let missing = missing
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", ");
-            return Err(Refused::Evidence {
-                environment: environment.clone(),
-                missing,
-            });
+        for (key, release) in &steps {
+            // What every host runs already was accepted by each of them, and is not touched.
+            if !self.is_there(key, release) {
+                proven(&place.file.evidence, wanted, key, release)?;
+            }
         }
         let mut keys: BTreeSet<TargetKey> = steps.iter().map(|(key, _)| key.clone()).collect();
         let site = (environment, &wanted.application);
@@ -340,6 +344,52 @@ impl Fleet {
                     since: tamer_core::moment::Span::secs(seconds).to_string(),
                 })
             }
+        }
+    }
+}
+
+/// How many bundles that do not count a message names.
+const NAMED: usize = 3;
+
+/// Refuses a release of which less is proven than is demanded. Nothing overrides that.
+fn proven(
+    demanded: &Demanded,
+    wanted: &Wanted,
+    key: &TargetKey,
+    release: &ReleaseRef,
+) -> Result<(), Refused> {
+    let nothing = Evidence::default();
+    let evidence = wanted.evidence.get(&release.manifest).unwrap_or(&nothing);
+    let missing = demanded.missing(&evidence.proven);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.into_iter().map(|kind| {
+        let keys = demanded.keys.iter();
+        let keys = keys.filter(|(_, key)| key.states.contains(&kind));
+        let keys: Vec<_> = keys.map(|(name, _)| format!("`{name}`")).collect();
+        format!("{kind} (by key {})", keys.join(" or "))
+    });
+    let aside = evidence.aside.iter().take(NAMED);
+    Err(Refused::Evidence {
+        environment: wanted.environment.clone(),
+        what: format!("{}/{} {}", key.application, key.component, release.version),
+        missing: missing.collect::<Vec<_>>().join(", "),
+        aside: aside.map(|why| format!("; {why}")).collect(),
+    })
+}
+
+// === impl Evidence ===
+
+impl From<&Judged> for Evidence {
+    fn from(judged: &Judged) -> Self {
+        let said = |it: &SetAside| {
+            let what = it.claimed.map_or("a bundle", EvidenceKind::name);
+            format!("{what} does not count: {}", it.why)
+        };
+        Self {
+            proven: judged.kinds(),
+            aside: judged.set_aside.iter().map(said).collect(),
         }
     }
 }

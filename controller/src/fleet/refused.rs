@@ -47,12 +47,20 @@ pub enum Refused {
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
     /// Evidence is missing; nothing overrides that.
-    #[error("{environment} demands evidence that is missing: {missing}")]
+    #[error(
+        "{environment} demands evidence that {what} does not have: {missing}{aside}; nothing overrides that: whoever \
+         has such a key makes it with `tamer attest` (a review with `tamer review approve`), and `tamer verify` says \
+         what counts"
+    )]
     Evidence {
         /// Where.
         environment: EnvironmentName,
-        /// What is missing.
+        /// Of which release.
+        what: String,
+        /// What is missing, and which keys may state it.
         missing: String,
+        /// Why what is there does not count, each with `; ` before it.
+        aside: String,
     },
     /// Another one is in the way.
     #[error(

@@ -49,7 +49,7 @@ pub(crate) fn wanted(n: u8) -> Wanted {
         releases: ["worker", "web"]
             .map(|c| (c.parse().unwrap(), release(c, n)))
             .to_vec(),
-        proven: BTreeSet::new(),
+        evidence: BTreeMap::new(),
         declared: BTreeMap::new(),
         no_way_back: false,
     }

@@ -1980,6 +1980,38 @@ pub struct SettleSchemaResponse {
     #[prost(uint64, tag = "2")]
     pub deployment: u64,
 }
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AttachEvidenceRequest {
+    /// SHA-256 of the release's manifest, hexadecimal
+    #[prost(string, tag = "1")]
+    pub manifest: ::prost::alloc::string::String,
+    /// Sigstore bundles v0.3, JSON, each at most 256 KiB
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub bundles: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AttachEvidenceResponse {
+    /// those that were not there before
+    #[prost(uint32, tag = "1")]
+    pub added: u32,
+    /// of the release, with them; 64 are the most
+    #[prost(uint32, tag = "2")]
+    pub kept: u32,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListEvidenceRequest {
+    #[prost(string, tag = "1")]
+    pub manifest: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListEvidenceResponse {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub bundles: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
 /// Generated client implementations.
 pub mod operators_client {
     #![allow(
@@ -2223,6 +2255,55 @@ pub mod operators_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("tamer.v1.Operators", "ListEnvironments"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Evidence of a release: kept as it is, and judged by whoever needs it.
+        pub async fn attach_evidence(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AttachEvidenceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AttachEvidenceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tamer.v1.Operators/AttachEvidence",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tamer.v1.Operators", "AttachEvidence"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_evidence(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListEvidenceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListEvidenceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tamer.v1.Operators/ListEvidence",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tamer.v1.Operators", "ListEvidence"));
             self.inner.unary(req, path, codec).await
         }
         /// Hosts.
@@ -2610,6 +2691,21 @@ pub mod operators_server {
             request: tonic::Request<super::ListEnvironmentsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListEnvironmentsResponse>,
+            tonic::Status,
+        >;
+        /// Evidence of a release: kept as it is, and judged by whoever needs it.
+        async fn attach_evidence(
+            &self,
+            request: tonic::Request<super::AttachEvidenceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AttachEvidenceResponse>,
+            tonic::Status,
+        >;
+        async fn list_evidence(
+            &self,
+            request: tonic::Request<super::ListEvidenceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListEvidenceResponse>,
             tonic::Status,
         >;
         /// Hosts.
@@ -3085,6 +3181,96 @@ pub mod operators_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListEnvironmentsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tamer.v1.Operators/AttachEvidence" => {
+                    #[allow(non_camel_case_types)]
+                    struct AttachEvidenceSvc<T: Operators>(pub Arc<T>);
+                    impl<
+                        T: Operators,
+                    > tonic::server::UnaryService<super::AttachEvidenceRequest>
+                    for AttachEvidenceSvc<T> {
+                        type Response = super::AttachEvidenceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AttachEvidenceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::attach_evidence(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AttachEvidenceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tamer.v1.Operators/ListEvidence" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListEvidenceSvc<T: Operators>(pub Arc<T>);
+                    impl<
+                        T: Operators,
+                    > tonic::server::UnaryService<super::ListEvidenceRequest>
+                    for ListEvidenceSvc<T> {
+                        type Response = super::ListEvidenceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListEvidenceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::list_evidence(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListEvidenceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -261,6 +261,17 @@ impl Operators for Controller {
         not_here()
     }
 
+    async fn attach_evidence(
+        &self,
+        _: Request<AttachEvidenceRequest>,
+    ) -> Answer<AttachEvidenceResponse> {
+        not_here()
+    }
+
+    async fn list_evidence(&self, _: Request<ListEvidenceRequest>) -> Answer<ListEvidenceResponse> {
+        not_here()
+    }
+
     async fn list_schemas(&self, _: Request<ListSchemasRequest>) -> Answer<ListSchemasResponse> {
         not_here()
     }

@@ -83,6 +83,7 @@ impl Site {
         let base = dir.path().join("trust");
         let api = ArtifactApi {
             blobs: Arc::new(Blobs::local(&dir.path().join("artifacts")).unwrap()),
+            evidence: EvidenceFiles::new(&base),
             trust: Arc::new(PublishedFiles { base }),
             gate: Arc::new(ByName),
             metrics: Metrics::new(),
