@@ -120,7 +120,7 @@ mod tests {
     fn bundle(n: u8) -> Vec<u8> {
         let bundle = Bundle {
             hint: "ci".to_owned(),
-            envelope: Envelope::new(vec![b'{', n, b'}'], vec![7; 70], ""),
+            envelope: Envelope::new(vec![b'{', n, b'}'], vec![7; 70], "ci"),
         };
         bundle.to_json()
     }

@@ -80,7 +80,7 @@ mod tests {
         let payload = format!("{{\"n\":{n}}}").into_bytes();
         let bundle = Bundle {
             hint: "somebody".to_owned(),
-            envelope: Envelope::new(payload, vec![7; 70], ""),
+            envelope: Envelope::new(payload, vec![7; 70], "ci"),
         };
         bundle.to_json()
     }

@@ -149,10 +149,10 @@ fn demands_what_the_environment_and_the_role_demand() {
          states = [\"build\", \"review\"]\nperson = \"anna@shop.example\"\n"
     );
     fleet.environment("production", &evidence);
-    fleet
-        .deploy("1.0.0")
-        .ends(3)
-        .says(&["production demands evidence that is missing: review"]);
+    fleet.deploy("1.0.0").ends(3).says(&[
+        "production demands evidence that shop/web 1.0.0 does not have: review",
+        "tamer review approve",
+    ]);
     let minimum = format!("{ENVIRONMENT}[minimum]\n\"shop/web\" = \"1.1.0\"\n");
     fleet.environment("production", &minimum);
     fleet
