@@ -86,7 +86,11 @@ pub async fn download(
     Ok(came == length && hasher.finish() == *digest)
 }
 
-async fn is_there(session: &Session, digest: &Digest) -> Result<bool> {
+/// Whether the controller has a blob.
+///
+/// # Errors
+/// It cannot be asked.
+pub async fn is_there(session: &Session, digest: &Digest) -> Result<bool> {
     let url = session.url(&blob_path(digest));
     let answer = session.http().head(url).send().await.map_err(Error::away)?;
     match answer.status() {

@@ -1,5 +1,6 @@
 //! Evidence as files: the folder beside a packed release, a bundle a file, and the key that signs.
 
+use crate::client::Session;
 use crate::error::{Context as _, Error, Result};
 use crate::exit::Exit;
 use crate::home::Home;
@@ -8,6 +9,7 @@ use tamer_core::digest::Digest;
 use tamer_core::release::{MAX_MANIFEST, Manifest};
 use tamer_kit::durable;
 use tamer_kit::hash::sha256;
+use tamer_proto::v1::AttachEvidenceRequest;
 use tamer_release::attest::{MAX_BUNDLE, MAX_BUNDLES, Statement, Subject, seal};
 use tamer_release::manifest;
 use tamer_release::trust::{KeyError, SigningKey};
@@ -133,6 +135,19 @@ pub fn bundles(path: &Path) -> Result<Vec<(String, Vec<u8>)>> {
         found.push((name.into_owned(), bytes));
     }
     Ok(found)
+}
+
+/// Hands bundles about a release to the controller, which keeps them for the agents. Gives how many were new to it.
+///
+/// # Errors
+/// The release is not published there, a bundle is none, or there is no room for more.
+pub async fn send(session: &Session, release: &Packed, bundles: Vec<Vec<u8>>) -> Result<u32> {
+    let request = AttachEvidenceRequest {
+        manifest: release.digest.to_string(),
+        bundles,
+    };
+    let answer = session.operators().attach_evidence(request).await?;
+    Ok(answer.into_inner().added)
 }
 
 fn read_at_most(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {

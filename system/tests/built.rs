@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::process::Command;
-use tamer_system::Fleet;
+use tamer_system::{ENVIRONMENT, Fleet};
 
 #[test]
 fn what_is_built_from_a_commit_is_what_is_published_and_runs() {
@@ -55,6 +55,67 @@ fn what_is_built_from_a_commit_is_what_is_published_and_runs() {
     assert!(!stated.is_empty());
     let digest = packed["manifest"].as_str().unwrap();
     assert!(listed.contains(digest), "{digest} is not in {listed}");
+    fleet.deploy("1.1.0").ends(0);
+    fleet.all_run("1.1.0");
+}
+
+#[test]
+fn what_nobody_tested_does_not_run_and_what_was_built_and_reviewed_does() {
+    let fleet = Fleet::that_runs(1);
+    let shop = fleet.desk("shop");
+    let git = |words: &[&str]| {
+        let identity = ["-c", "user.name=Ben", "-c", "user.email=ben@shop.example"];
+        let mut command = Command::new("git");
+        let command = command.current_dir(&shop).args(identity).args(words);
+        assert!(command.status().unwrap().success(), "git {words:?}");
+    };
+    let file = shop.join("tamer.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let build = "[build]\ntest = \"test -d app\"\nbuild = \"printf 1.1.0 > app/VERSION\"\n";
+    fs::write(&file, format!("{text}\n{build}")).unwrap();
+    git(&["init", "--quiet"]);
+    git(&["add", "--all"]);
+    git(&["commit", "--quiet", "--message", "one line more"]);
+    let key = |name: &str| {
+        let path = fleet.desk(name);
+        let path = path.to_str().unwrap();
+        let said = fleet.json(&["attest", "key", "--key", path]);
+        (path.to_owned(), said["key"].as_str().unwrap().to_owned())
+    };
+    let (ci, anna) = (key("ci.pem"), key("anna.pem"));
+    let demands = format!(
+        "{ENVIRONMENT}[evidence]\nrequire = [\"build\", \"test\", \"review\"]\n\
+         [evidence.keys.ci]\nkey = \"{}\"\nstates = [\"build\", \"test\"]\n\
+         [evidence.keys.anna]\nkey = \"{}\"\nstates = [\"review\"]\nperson = \"anna@shop.example\"\n",
+        ci.1, anna.1
+    );
+    fleet.environment("production", &demands);
+    let out = fleet.desk("out");
+    let out = out.to_str().unwrap();
+    let manifest = format!("{out}/shop-web-1.1.0.manifest.json");
+    fleet
+        .tamer(&["build", "1.1.0", "--out", out, "--key", &ci.0])
+        .ends(0)
+        .says(&["2 more statements"]);
+    fleet
+        .deploy("1.1.0")
+        .ends(3)
+        .says(&["does not have: review", "tamer review approve"]);
+    fleet.all_run("1.0.0");
+    let review = [
+        "review",
+        "approve",
+        "HEAD",
+        "--person",
+        "anna@shop.example",
+        "--key",
+        &anna.0,
+    ];
+    fleet.tamer(&review).ends(0);
+    fleet
+        .tamer(&["attest", "send", &manifest])
+        .ends(0)
+        .says(&["3 sent, 1 of them new"]);
     fleet.deploy("1.1.0").ends(0);
     fleet.all_run("1.1.0");
 }

@@ -76,6 +76,25 @@ pub enum AttestCommand {
         after_help = "Examples:\n  tamer attest acceptance --exit-code 0 dist/*.manifest.json"
     )]
     Acceptance(AttestRun),
+    /// Hands the evidence beside published releases to the controller, and the reviews of their commit.
+    #[command(after_help = "\
+`tamer build` does that when it publishes; a review that comes later is sent by this.
+
+Examples:
+  tamer attest send dist/*.manifest.json
+  tamer attest send --commit v1.4.2 dist/shop-web-1.4.2.manifest.json")]
+    Send(AttestSend),
+}
+
+/// `tamer attest send`
+#[derive(Debug, Args)]
+pub struct AttestSend {
+    /// The manifests of the releases; the evidence is in the folder beside each.
+    #[arg(required = true, value_name = "MANIFEST")]
+    pub manifests: Vec<PathBuf>,
+    /// The commit whose reviews are sent too, by any name that git knows.
+    #[arg(long, value_name = "COMMIT", default_value = "HEAD")]
+    pub commit: String,
 }
 
 /// `tamer attest build`

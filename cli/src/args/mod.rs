@@ -13,7 +13,8 @@ pub use access::{
 };
 pub use deploy::{Control, Deploy, History, Rollback, Status, Watch, What};
 pub use evidence::{
-    Approve, AttestBuild, AttestCommand, AttestRun, Build, EvidenceKeyFile, ReviewCommand, Verify,
+    Approve, AttestBuild, AttestCommand, AttestRun, AttestSend, Build, EvidenceKeyFile,
+    ReviewCommand, Verify,
 };
 pub use fleet::{Drift, EnvCommand, Hosts};
 pub use release::{Init, Pack, Publish, Releases};

@@ -1,7 +1,7 @@
 //! `tamer attest`: statements about releases, from JUnit files, exit codes and git.
 
 use super::Context;
-use crate::args::{AttestBuild, AttestCommand, AttestRun, EvidenceKeyFile};
+use crate::args::{AttestBuild, AttestCommand, AttestRun, AttestSend, EvidenceKeyFile};
 use crate::error::{Context as _, Error, Result};
 use crate::evidence::{self, Packed};
 use crate::exit::Exit;
@@ -38,6 +38,7 @@ pub(super) async fn run(at: &Context<'_>, command: &AttestCommand) -> Result<Exi
         AttestCommand::Unit(args) => result(at, EvidenceKind::Unit, args),
         AttestCommand::Functional(args) => result(at, EvidenceKind::Functional, args),
         AttestCommand::Acceptance(args) => result(at, EvidenceKind::Acceptance, args),
+        AttestCommand::Send(args) => send(at, args).await,
     }
 }
 
@@ -116,6 +117,42 @@ fn result(at: &Context<'_>, kind: EvidenceKind, args: &AttestRun) -> Result<Exit
         // It was stated, and it is no good news: scripts must not go on.
         false => Ok(Exit::Refused),
     }
+}
+
+#[derive(Serialize)]
+struct Sent {
+    release: String,
+    sent: usize,
+    new: u32,
+}
+
+async fn send(at: &Context<'_>, args: &AttestSend) -> Result<Exit> {
+    let releases = releases(&args.manifests)?;
+    // Without a repository there are no notes, and what is beside the releases is sent all the same.
+    let git = Git::at(Path::new("."));
+    let commit = git.commit(&args.commit).ok();
+    let reviews = commit.map_or_else(Vec::new, |commit| git.reviews(&commit));
+    let session = at.session().await?;
+    for release in &releases {
+        let beside = evidence::bundles(&release.folder)?;
+        let mut bundles: Vec<_> = beside.into_iter().map(|(_, bytes)| bytes).collect();
+        bundles.extend(reviews.iter().cloned());
+        if bundles.is_empty() {
+            return Err(Error::usage(format!(
+                "there is no evidence in {}, and git has no review of {}",
+                release.folder.display(),
+                args.commit
+            ))
+            .next("tamer attest test --help"));
+        }
+        let sent = bundles.len();
+        let new = evidence::send(&session, release, bundles).await?;
+        let release = release.name();
+        at.printer
+            .line(format!("{release}: {sent} sent, {new} of them new"));
+        at.printer.json(&Sent { release, sent, new });
+    }
+    Ok(Exit::Done)
 }
 
 /// What JUnit files say together; `None` without any.

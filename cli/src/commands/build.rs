@@ -5,6 +5,7 @@ mod runner;
 use super::attest::BUILDER;
 use super::{Context, blocking, publish};
 use crate::args::{Build, Publish};
+use crate::blobs;
 use crate::error::{Context as _, Error, Result};
 use crate::evidence::{self, Packed};
 use crate::exit::Exit;
@@ -113,7 +114,29 @@ pub(super) async fn run(at: &Context<'_>, args: &Build) -> Result<Exit> {
         file: args.file.clone(),
     };
     // The very checkout that was built is packed again: the same bytes, as packing is repeatable.
-    publish::publish(at, &publication, made.project).await
+    publish::publish(at, &publication, made.project).await?;
+    send(at, &releases).await
+}
+
+/// Hands the evidence to the controller. A component that is unchanged stays the release that it was, and that has
+/// evidence of its own.
+async fn send(at: &Context<'_>, releases: &[Packed]) -> Result<Exit> {
+    let session = at.session().await?;
+    for release in releases {
+        if !blobs::is_there(&session, &release.digest).await? {
+            let name = &release.manifest.component;
+            at.printer
+                .note(format!("{name} is unchanged, and so is its evidence"));
+            continue;
+        }
+        let bundles = evidence::bundles(&release.folder)?.into_iter();
+        let new = evidence::send(&session, release, bundles.map(|it| it.1).collect()).await?;
+        at.printer.note(format!(
+            "✓ {}: the controller has {new} more statements",
+            release.name()
+        ));
+    }
+    Ok(Exit::Done)
 }
 
 fn refuse_changes(git: &Git, commit: &str) -> Result<()> {
