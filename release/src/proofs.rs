@@ -1,7 +1,7 @@
 //! A release's evidence as one file: a bundle a line, the oldest first. The controller keeps it so beside the
 //! signed metadata, hands it out so, and an agent keeps so what it accepted a release by.
 //!
-//! Only the shape is looked at here: what a bundle proves is for [`crate::attest::judge`], and for each agent.
+//! Only the shape is looked at here: what a bundle proves is for [`crate::attest::judge()`], and for each agent.
 
 use crate::attest::bundle::{BadBundle, Bundle};
 use tamer_core::digest::Digest;

@@ -1,7 +1,7 @@
 //! Evidence: signed statements about a release, and what they prove.
 //!
 //! A statement ([`statement`]: in-toto Statement v1) is the payload of an envelope ([`dsse`]), which travels as a
-//! Sigstore bundle v0.3 with a public-key hint ([`bundle`]), so that tools of others read it too. [`judge`] is
+//! Sigstore bundle v0.3 with a public-key hint ([`bundle`]), so that tools of others read it too. [`judge()`] is
 //! pure: what an environment demands, the digest of a manifest, bundles and the time give what is proven by
 //! whom, and what is lacking and why. [`approval`] judges approvals of a deployment the same way.
 //!
