@@ -19,15 +19,15 @@ use tamer_kit::http::{self, GetError};
 use tamer_proto::v1::{
     GetTrustRequest, GetTrustResponse, PublishRootRequest, PublishTargetsRequest,
 };
-use tamer_release::trust::document::Verified;
+use tamer_release::trust::document::{Refused, Verified};
 use tamer_release::trust::draft::{Draft, Step};
 use tamer_release::trust::editor::{EditError, ROOT_LIFE, RoleKeys, TARGETS_LIFE};
 use tamer_release::trust::live::{NewTarget, targets_with};
 use tamer_release::trust::names::{blob_path, metadata_path};
 use tamer_release::trust::rotation::NextRoot;
 use tamer_release::trust::{
-    Client, PublicKey, RepositoryName, SigningKey, Transport, TransportError, TrustError,
-    TrustStore, walk,
+    Client, MetadataFile, PublicKey, RepositoryName, SigningKey, Transport, TransportError,
+    TrustError, TrustStore, walk,
 };
 use tough::schema::RoleType;
 
@@ -361,13 +361,43 @@ pub fn online_keys(trust: &GetTrustResponse) -> Result<RoleKeys> {
 /// What failed on the way is no reason for distrust.
 pub fn refused(error: TrustError, what: String) -> Error {
     let TrustError::Fetch { file, source, .. } = error else {
-        return Error::caused(Exit::Refused, what, error);
+        let renewal = renewal(&error);
+        let error = Error::caused(Exit::Refused, what, error);
+        return match renewal {
+            Some(command) => error.next(command),
+            None => error,
+        };
     };
     let what = format!("cannot get {file} from the controller");
     match source.0.downcast::<GetError>().map(|error| *error) {
         Ok(GetError::Line(error)) => Error::away(error),
         Ok(error) => Error::caused(Exit::Internal, what, error),
         Err(error) => Error::caused(Exit::Internal, what, error),
+    }
+}
+
+/// What signs anew what has expired, where the team can. Snapshots and timestamps are the controller's.
+fn renewal(error: &TrustError) -> Option<String> {
+    let TrustError::Refused {
+        repository,
+        file,
+        reason: Refused::Expired(_),
+    } = error
+    else {
+        return None;
+    };
+    match file.parse().ok()? {
+        MetadataFile::Root(_) => Some("tamer trust renew root".to_owned()),
+        MetadataFile::Targets(_) => {
+            let role = match repository.parse().ok()? {
+                RepositoryName::Application(_) => "release",
+                RepositoryName::Environment(_) => "environment",
+            };
+            Some(format!(
+                "tamer trust renew {role} --repository {repository}"
+            ))
+        }
+        MetadataFile::Snapshot(_) | MetadataFile::Timestamp => None,
     }
 }
 
@@ -411,5 +441,28 @@ impl Transport for Http {
         let found = http::whole(self.get(&blob_path(digest)), max).await;
         let found = found.map_err(TransportError::new)?;
         found.ok_or_else(|| TransportError::new("the controller does not have it"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_expired_says_how_it_is_signed_anew() {
+        let said = |repository: &str, file: &str| {
+            let error = TrustError::Refused {
+                repository: repository.to_owned(),
+                file: file.to_owned(),
+                reason: Refused::Expired("2027-02-24T15:31:46Z".to_owned()),
+            };
+            refused(error, String::new()).next
+        };
+        let release = "tamer trust renew release --repository app/shop";
+        assert_eq!(said("app/shop", "2.targets.json"), [release]);
+        let environment = "tamer trust renew environment --repository env/production";
+        assert_eq!(said("env/production", "7.targets.json"), [environment]);
+        assert_eq!(said("team", "1.root.json"), ["tamer trust renew root"]);
+        assert!(said("app/shop", "timestamp.json").is_empty());
     }
 }
