@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::time::Duration;
 use tamer_core::desired::ActivationStatus::{Done, Refused};
 use tamer_core::desired::{ComponentReport, FailureKind, Purpose};
 use tamer_core::digest::Digest;
@@ -459,7 +460,15 @@ fn made_by_a_start(site: &Site, made: &dyn Fn() -> bool) {
     runtime.block_on(async {
         let mut agent = Agent::start(site.hands()).await;
         agent.until("looked", |it| it.compared).await;
-        tamer_system::until("it to be made", || made().then_some(()));
+        // Not blocking: the agent works on this thread.
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        let made = async {
+            while !made() {
+                looks.tick().await;
+            }
+        };
+        let done = tokio::time::timeout(Duration::from_secs(45), made).await;
+        done.expect("it is not made");
         agent.stop().await;
     });
 }
