@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tamer_core::moment::Moment;
 
+/// The most bytes of each text of an entry. Two of them fit into a line however they are escaped: a byte takes at
+/// most six there.
+pub const MAX_TEXT: usize = 4 << 10;
+
+const _: () = assert!(2 * 6 * MAX_TEXT < MAX_LINE);
+
 /// The open audit log.
 pub type AuditLog = Chain<Entry>;
 

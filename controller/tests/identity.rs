@@ -251,6 +251,62 @@ fn operators_have_a_role_for_each_environment() {
     assert!(!may(registry, &caller_b, None, Role::Viewer));
 }
 
+/// Whoever may let people into one environment must not become somebody who may do more.
+#[test]
+fn a_name_that_somebody_has_is_given_away_only_by_who_may_do_everything() {
+    let mut controller = Controller::default();
+    let operator = |name: &str, everywhere, environments: &[(&str, Role)]| Grant::Operator {
+        name: name.parse().unwrap(),
+        roles: Roles {
+            everywhere,
+            environments: environments
+                .iter()
+                .map(|(environment, role)| (environment.parse().unwrap(), *role))
+                .collect(),
+        },
+    };
+    controller.invite(1, operator("root", Some(Role::Admin), &[]));
+    controller.invite(2, operator("eve", None, &[("staging", Role::Admin)]));
+    let by = |controller: &mut Controller, by: &str, secret, grant| {
+        let token = Token {
+            grant,
+            expires: Moment(u64::MAX),
+            created_by: Some(by.parse().unwrap()),
+            used: None,
+        };
+        controller.tokens.issue(digest(secret), token);
+    };
+    let join = |controller: &mut Controller, secret: u8, key: u8| {
+        let Controller { registry, tokens } = controller;
+        join_operator(registry, tokens, &digest(secret), digest(key), Moment(1))
+    };
+    join(&mut controller, 1, 10).unwrap();
+    join(&mut controller, 2, 11).unwrap();
+
+    let staging = [("staging", Role::Viewer)];
+    by(&mut controller, "eve", 3, operator("root", None, &staging));
+    by(&mut controller, "eve", 4, operator("ben", None, &staging));
+    let before = controller.registry.clone();
+    assert_eq!(
+        join(&mut controller, 3, 12),
+        Err(JoinError::NotTheirs("root".parse().unwrap()))
+    );
+    assert_eq!(controller.registry, before);
+    // A name that nobody has is hers to give, but not once somebody has it.
+    by(&mut controller, "eve", 5, operator("ben", None, &staging));
+    join(&mut controller, 4, 13).unwrap();
+    assert!(join(&mut controller, 5, 14).is_err());
+    // Who may do everything may do that too, as long as they may.
+    by(&mut controller, "root", 6, operator("ben", None, &staging));
+    by(&mut controller, "root", 7, operator("ben", None, &staging));
+    assert_eq!(join(&mut controller, 6, 15).unwrap().replaced, [digest(13)]);
+    controller
+        .registry
+        .revoke_operator(&"root".parse().unwrap())
+        .unwrap();
+    assert!(join(&mut controller, 7, 16).is_err());
+}
+
 /// Any of them, if there are any.
 fn nth(certificates: &[(Identity, Digest)], n: usize) -> Option<(Identity, Digest)> {
     let n = n.checked_rem(certificates.len())?;

@@ -184,6 +184,26 @@ fn demands_what_the_environment_and_the_role_demand() {
     assert_eq!(fleet.host(1).runs(), None, "nothing has moved");
 }
 
+/// What people write goes into logs and stores whose lines have an end.
+#[test]
+fn refuses_a_reason_without_end_and_goes_on() {
+    let fleet = Fleet::that_runs(1);
+    let endless = "x".repeat(100_000);
+    for words in [
+        &["host", "remove", "web-1", "--reason", &endless][..],
+        &["deploy", "production", "1.0.0", "--reason", &endless],
+        &["rollback", "production", "--reason", &endless],
+    ] {
+        let said = fleet.tamer(words);
+        said.ends(2).says(&["the reason has 100000 bytes"]);
+    }
+    let longest = "y".repeat(4096);
+    fleet
+        .tamer(&["host", "remove", "web-1", "--reason", &longest])
+        .ends(0);
+    fleet.tamer(&["hosts"]).ends(0);
+}
+
 #[test]
 fn shuts_out_hosts_that_left_or_claim_what_they_are_not() {
     let mut fleet = Fleet::that_runs(2);

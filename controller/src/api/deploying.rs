@@ -2,6 +2,7 @@
 
 use super::operator::{Answer, OperatorApi, Statuses};
 use super::{caller, operator, parse, parse_option, refused, stopped};
+use crate::audit::MAX_TEXT;
 use crate::driver::Driver;
 use crate::fleet::Fleet;
 use crate::fleet::deploy::{Asked, By, Control, Refused, Wanted};
@@ -37,10 +38,11 @@ impl OperatorApi {
             .wanted(environment, application, component.as_ref(), version)
             .await?;
         wanted.no_way_back = request.no_way_back;
+        let by = by_whom(&by, &request.reason)?;
         loop {
             let mut changes = self.driver.changes();
             changes.mark_unchanged();
-            let (wanted, by) = (wanted.clone(), by_whom(&by, &request.reason));
+            let (wanted, by) = (wanted.clone(), by.clone());
             let change = self
                 .driver
                 .change(move |fleet, now| fleet.deploy(&wanted, &by, now));
@@ -80,7 +82,7 @@ impl OperatorApi {
                     .await?,
             ),
         };
-        let by = by_whom(&by, &request.reason);
+        let by = by_whom(&by, &request.reason)?;
         let change = self.driver.change(move |fleet, now| {
             fleet.go_back(
                 (&environment, &application),
@@ -119,7 +121,7 @@ impl OperatorApi {
         };
         let (id, environment) = self.running(&request).await?;
         let by = operator(&self.driver, &caller, Some(environment), Role::Deployer).await?;
-        let by = by_whom(&by, &request.reason);
+        let by = by_whom(&by, &request.reason)?;
         let change = self
             .driver
             .change(move |fleet, now| fleet.control(id, what, &by, now));
@@ -338,11 +340,21 @@ impl OperatorApi {
     }
 }
 
-pub(super) fn by_whom(name: &OperatorName, reason: &str) -> By {
-    By {
+/// Who asks, and why.
+///
+/// # Errors
+/// The reason is longer than what the audit log holds.
+pub(super) fn by_whom(name: &OperatorName, reason: &str) -> Result<By, Status> {
+    if reason.len() > MAX_TEXT {
+        return Err(Status::invalid_argument(format!(
+            "the reason has {} bytes, and {MAX_TEXT} are the most: say it shorter, and where more is written",
+            reason.len()
+        )));
+    }
+    Ok(By {
         who: name.to_string(),
         reason: reason.to_owned(),
-    }
+    })
 }
 
 fn no_deployment(number: u64) -> Status {

@@ -53,7 +53,7 @@ impl OperatorApi {
                 return Err(Status::invalid_argument(said));
             }
         };
-        let by = by_whom(&by, &request.reason);
+        let by = by_whom(&by, &request.reason)?;
         let change = self
             .driver
             .change(move |fleet, now| fleet.settle_drift(&host, &key, &drift, way, &by, now));

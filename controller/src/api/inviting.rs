@@ -3,13 +3,18 @@
 use super::operator::{Answer, OperatorApi};
 use super::{caller, operator, parse, parse_option, refused, stopped};
 use crate::fleet::deploy::Refused;
+use crate::identity::join::JoinError;
 use crate::identity::registry::{Role, Roles};
 use crate::identity::tokens::Grant;
 use tamer_core::id::{EnvironmentName, HostName, OperatorName};
 use tamer_core::moment::Span;
+use tamer_core::selector::{Labels, parse_label};
 use tamer_kit::token::{JoinToken, Secret, TokenKind};
 use tamer_proto::v1;
 use tonic::{Request, Response, Status};
+
+/// The most labels of a host.
+const MAX_LABELS: usize = 64;
 
 /// How long a token may be used, unless it is said otherwise.
 const TOKEN_LIFE: Span = Span::secs(3600);
@@ -33,6 +38,18 @@ impl OperatorApi {
         )
         .await?;
         let (kind, grant) = grant(&request, environment)?;
+        if let Grant::Operator { name, .. } = &grant {
+            let (asked, name) = (by.clone(), name.clone());
+            let allowed = self.driver.read({
+                let name = name.clone();
+                move |fleet| fleet.registry.may_name(Some(&asked), &name)
+            });
+            if !allowed.await.map_err(stopped)? {
+                return Err(Status::permission_denied(
+                    JoinError::NotTheirs(name).to_string(),
+                ));
+            }
+        }
         if let Grant::Host { environment, .. } = &grant {
             let environment = environment.clone();
             let known = self.driver.read({
@@ -78,6 +95,24 @@ impl OperatorApi {
     }
 }
 
+/// Labels as they may be written, and no more of them than anybody needs.
+fn labels(given: &Labels) -> Result<Labels, Status> {
+    if given.len() > MAX_LABELS {
+        return Err(Status::invalid_argument(format!(
+            "there are {} labels, and {MAX_LABELS} are the most",
+            given.len()
+        )));
+    }
+    let labels = given.iter().map(|(key, value)| {
+        let label = format!("{key}={value}");
+        parse_label(&label).map_err(|_| {
+            let shown: String = label.chars().take(80).collect();
+            Status::invalid_argument(format!("{shown:?} is not a label"))
+        })
+    });
+    labels.collect()
+}
+
 fn grant(
     request: &v1::InviteRequest,
     environment: Option<EnvironmentName>,
@@ -95,7 +130,7 @@ fn grant(
                 TokenKind::Host,
                 Grant::Host {
                     environment,
-                    labels: request.labels.clone(),
+                    labels: labels(&request.labels)?,
                     replaces,
                 },
             ))

@@ -1,6 +1,7 @@
 //! What operators ask. Deployments are in `deploying`, what is published in `publishing`, tokens in
 //! `inviting`; the rest is short enough to stand here.
 
+use super::deploying::by_whom;
 use super::{caller, operator, parse, parse_option, stopped};
 use crate::catalog::Catalog;
 use crate::driver::Driver;
@@ -196,9 +197,10 @@ impl Operators for OperatorApi {
         let by = operator(&self.driver, &caller(&request), None, Role::Admin).await?;
         let request = request.into_inner();
         let name: HostName = parse(&request.name)?;
+        let reason = by_whom(&by, &request.reason)?.reason;
         let change = self
             .driver
-            .change(move |fleet, now| fleet.remove_host(&name, &by, &request.reason, now));
+            .change(move |fleet, now| fleet.remove_host(&name, &by, &reason, now));
         change
             .await
             .map_err(stopped)?

@@ -84,7 +84,7 @@ impl OperatorApi {
         let by = operator(&self.driver, &caller, asked, Role::Deployer).await?;
         let application = self.application(&environment, &request.application).await?;
         let schema: Option<SchemaName> = parse_option(&request.schema)?;
-        let by = by_whom(&by, &request.reason);
+        let by = by_whom(&by, &request.reason)?;
         let change = self.driver.change(move |fleet, now| {
             let site = (&environment, &application);
             fleet.settle_schema(site, schema.as_ref(), request.version, &by, now)

@@ -190,7 +190,8 @@ impl Fleet {
         self.wakes.values().copied().chain(patience).min()
     }
 
-    /// Notes who did what, for the audit log.
+    /// Notes who did what, for the audit log. Its end is cut off what is too long for that: what people say was
+    /// refused before.
     pub(crate) fn note(
         &mut self,
         at: Moment,
@@ -203,9 +204,17 @@ impl Fleet {
             at,
             who: who.to_owned(),
             action: action.to_owned(),
-            object: object.to_string(),
-            reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
+            object: cut(object.to_string()),
+            reason: Some(cut(reason.to_owned())).filter(|reason| !reason.is_empty()),
             details: serde_json::Value::Null,
         });
     }
+}
+
+/// The beginning of a text that is too long for the audit log.
+fn cut(mut text: String) -> String {
+    let most = crate::audit::MAX_TEXT.min(text.len());
+    let end = (0..=most).rev().find(|n| text.is_char_boundary(*n));
+    text.truncate(end.unwrap_or(0));
+    text
 }

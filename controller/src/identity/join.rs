@@ -4,7 +4,7 @@ use super::peer::Identity;
 use super::registry::{Host, Keys, Operator, Registry};
 use super::tokens::{Grant, TokenError, Tokens};
 use tamer_core::digest::Digest;
-use tamer_core::id::HostName;
+use tamer_core::id::{HostName, OperatorName};
 use tamer_core::moment::Moment;
 use tamer_kit::token::TokenKind;
 
@@ -31,6 +31,11 @@ pub enum JoinError {
     /// To be replaced is a host that nobody knows, or one of another environment.
     #[error("there is no host {0} to replace in this environment")]
     NothingToReplace(HostName),
+    /// The operator's name is somebody's, and whoever invited may not take it away.
+    #[error(
+        "there is an operator {0} already, and only an admin of the whole fleet gives that name to somebody else"
+    )]
+    NotTheirs(OperatorName),
     /// One key, two names.
     #[error("the key belongs to {0} already: make a new one")]
     KeyTaken(String),
@@ -130,6 +135,10 @@ pub fn join_operator(
             }),
             _ => Err(TokenError::Used(by.name).into()),
         };
+    }
+    let invited_by = tokens.0.get(secret).and_then(|it| it.created_by.as_ref());
+    if !registry.may_name(invited_by, &name) {
+        return Err(JoinError::NotTheirs(name));
     }
     if let Some(owner) = registry.owner(key) {
         return Err(JoinError::KeyTaken(owner.to_owned()));

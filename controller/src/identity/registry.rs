@@ -234,6 +234,17 @@ impl Registry {
         Ok((name, operator))
     }
 
+    /// Whether this operator, or root on the controller for `None`, may give an operator's name to whoever comes with
+    /// a token. A name that somebody has is taken away by that, with all that it may do: only who may do everything
+    /// everywhere gives it to somebody else.
+    pub fn may_name(&self, by: Option<&OperatorName>, name: &OperatorName) -> bool {
+        let everything = |by: &OperatorName| {
+            let operator = self.operators.get(by).filter(|it| !it.revoked);
+            operator.is_some_and(|it| it.roles.in_environment(None) >= Some(Role::Admin))
+        };
+        !self.operators.contains_key(name) || by.is_none_or(everything)
+    }
+
     /// Notes the key of a renewed certificate and says for whom to sign it. The connection proves
     /// the old key and the signing request the new one, which may be the same.
     ///
