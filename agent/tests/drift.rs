@@ -451,13 +451,17 @@ fn kill_at_every_step_of_making_a_kept_release_anew() {
     }
 }
 
-/// Starts an agent, until something is made.
-fn made_by_a_start(site: &Site, made: &dyn Fn() -> bool) {
+/// Runs it on this thread alone.
+fn on_this_thread<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+        .build();
+    runtime.unwrap().block_on(work)
+}
+
+/// Starts an agent, until something is made.
+fn made_by_a_start(site: &Site, made: &dyn Fn() -> bool) {
+    on_this_thread(async {
         let mut agent = Agent::start(site.hands()).await;
         agent.until("looked", |it| it.compared).await;
         // Not blocking: the agent works on this thread.
@@ -475,11 +479,7 @@ fn made_by_a_start(site: &Site, made: &dyn Fn() -> bool) {
 
 /// What an agent reports once it has looked and, where it was asked to, has put back.
 fn seen_by_a_start(site: &Site) -> ComponentReport {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    on_this_thread(async {
         let mut agent = Agent::start(site.hands()).await;
         let asked = fs::read_to_string(site.config.state.join("journal")).unwrap();
         let asked = asked.contains("\"repair\"");

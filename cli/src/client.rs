@@ -12,7 +12,7 @@ use tamer_kit::{channel, clock, http, tls};
 use tamer_proto::MAX_MESSAGE;
 use tamer_proto::v1::enrolment_client::EnrolmentClient;
 use tamer_proto::v1::operators_client::OperatorsClient;
-use tamer_proto::v1::{GetTrustRequest, JoinRequest, JoinResponse, RenewRequest};
+use tamer_proto::v1::{GetTrustRequest, GetTrustResponse, JoinRequest, JoinResponse, RenewRequest};
 use tonic::transport::Channel;
 
 /// What an engineer has at the controller.
@@ -82,6 +82,15 @@ impl Session {
         format!("{}/{path}", self.login.address)
     }
 
+    /// What the controller has of the team's root and of repositories, by its own word.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub async fn published(&self) -> Result<GetTrustResponse> {
+        let answer = self.operators().get_trust(GetTrustRequest {}).await?;
+        Ok(answer.into_inner())
+    }
+
     /// The pinned team root. Pins what the controller names, where nothing was pinned at the login.
     ///
     /// # Errors
@@ -90,11 +99,7 @@ impl Session {
         if let Some(pinned) = self.login.known.trust_root {
             return Ok(pinned);
         }
-        let trust = self
-            .operators()
-            .get_trust(GetTrustRequest {})
-            .await?
-            .into_inner();
+        let trust = self.published().await?;
         if trust.team_root.is_empty() {
             return Err(Error::usage("there is no team root yet").next("tamer trust init"));
         }

@@ -16,9 +16,7 @@ use std::sync::Arc;
 use tamer_core::digest::Digest;
 use tamer_kit::clock;
 use tamer_kit::http::{self, GetError};
-use tamer_proto::v1::{
-    GetTrustRequest, GetTrustResponse, PublishRootRequest, PublishTargetsRequest,
-};
+use tamer_proto::v1::{GetTrustResponse, PublishRootRequest, PublishTargetsRequest};
 use tamer_release::trust::document::{Refused, Verified};
 use tamer_release::trust::draft::{Draft, Step};
 use tamer_release::trust::editor::{EditError, ROOT_LIFE, RoleKeys, TARGETS_LIFE};
@@ -51,11 +49,7 @@ impl Repository {
         printer: &Printer,
     ) -> Result<Self> {
         let pin = session.trust_root(printer).await?;
-        let trust = session
-            .operators()
-            .get_trust(GetTrustRequest {})
-            .await?
-            .into_inner();
+        let trust = session.published().await?;
         if trust.team_root != pin.to_string() {
             return Err(Error::new(
                 Exit::Refused,
@@ -234,8 +228,7 @@ impl Repository {
 
     /// Reads again and verifies again; what is seen now is never believed to be gone later.
     async fn remember(&mut self, session: &Session) -> Result<()> {
-        let answer = session.operators().get_trust(GetTrustRequest {}).await?;
-        self.trust = answer.into_inner();
+        self.trust = session.published().await?;
         self.refresh().await
     }
 

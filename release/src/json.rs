@@ -1,9 +1,12 @@
-//! JSON, read so that it means one thing: no key twice in an object, no number but whole ones.
+//! JSON, read so that it means one thing: two readers of a text with a key that stands twice can read two things.
 //!
-//! What is signed is the canonical form of *everything* that a document says, also of what nobody here has
-//! a word for; so a document is read into a `Value` first, and its canonical form comes from there.
+//! What is signed of metadata is the canonical form of *everything* that a document says, also of what nobody here
+//! has a word for; so a document is read into a `Value` first, and its canonical form comes from there. A canonical
+//! form has no number but whole ones. Evidence is signed as the bytes that it is.
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use serde::{Serialize, ser};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -11,9 +14,18 @@ use std::fmt;
 /// Reads JSON strictly. How deep it may be nested is `serde_json`'s bound: 128.
 ///
 /// # Errors
-/// Not JSON, a key that stands twice in one object, or a number that is not whole.
+/// Not JSON, something behind it, a key that stands twice in one object, or a number that is not whole.
 pub fn strict(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    serde_json::from_slice(bytes).map(|Strict(value)| value)
+    serde_json::from_slice(bytes).map(|Strict::<false>(value)| value)
+}
+
+/// Reads a `T` from JSON as strictly, but for numbers: they may be fractions.
+///
+/// # Errors
+/// Not JSON, something behind it, a key that stands twice in one object, or no `T`.
+pub fn strict_as<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+    let Strict::<true>(value) = serde_json::from_slice(bytes)?;
+    serde_json::from_value(value)
 }
 
 /// The canonical form, over which signatures are made: keys in order, nothing between the words.
@@ -28,21 +40,25 @@ pub fn canonical(value: &Value) -> Result<Vec<u8>, serde_json::Error> {
     Ok(bytes)
 }
 
-struct Strict(Value);
+/// A value in which numbers may be `FRACTIONS`, or must be whole.
+struct Strict<const FRACTIONS: bool>(Value);
 
-impl<'de> Deserialize<'de> for Strict {
+impl<'de, const FRACTIONS: bool> Deserialize<'de> for Strict<FRACTIONS> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(Reader).map(Self)
+        from.deserialize_any(Reader::<FRACTIONS>).map(Self)
     }
 }
 
-struct Reader;
+struct Reader<const FRACTIONS: bool>;
 
-impl<'de> Visitor<'de> for Reader {
+impl<'de, const FRACTIONS: bool> Visitor<'de> for Reader<FRACTIONS> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON with whole numbers")
+        f.write_str(match FRACTIONS {
+            true => "JSON",
+            false => "JSON with whole numbers",
+        })
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
@@ -61,13 +77,20 @@ impl<'de> Visitor<'de> for Reader {
         Ok(value.into())
     }
 
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        match FRACTIONS {
+            true => Ok(value.into()),
+            false => Err(E::invalid_type(Unexpected::Float(value), &self)),
+        }
+    }
+
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
         Ok(value.into())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
         let mut all = Vec::new();
-        while let Some(Strict(value)) = from.next_element()? {
+        while let Some(Strict::<FRACTIONS>(value)) = from.next_element()? {
             all.push(value);
         }
         Ok(Value::Array(all))
@@ -75,7 +98,7 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
         let mut all = Map::new();
-        while let Some((key, Strict(value))) = from.next_entry::<String, _>()? {
+        while let Some((key, Strict::<FRACTIONS>(value))) = from.next_entry::<String, _>()? {
             if all.contains_key(&key) {
                 let shown: String = key.chars().take(80).collect();
                 return Err(de::Error::custom(format!("the key {shown:?} stands twice")));
@@ -110,5 +133,25 @@ mod tests {
         ] {
             assert!(strict(bad).is_err());
         }
+    }
+
+    #[test]
+    fn nothing_is_said_twice_at_any_depth_and_fractions_are_numbers() {
+        let text = r#"{"a":[1,-2,0.5,null,true,"x",{"b":{}}],"c":""}"#;
+        let value: Value = strict_as(text.as_bytes()).unwrap();
+        assert_eq!(value, serde_json::from_str::<Value>(text).unwrap());
+        for bad in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":[{"b":1,"c":2,"b":3}]}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"a":1}{"#,
+            r#"{"a":1} x"#,
+            "",
+        ] {
+            assert!(strict_as::<Value>(bad.as_bytes()).is_err(), "{bad}");
+            assert!(strict(bad.as_bytes()).is_err(), "{bad}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(strict_as::<Value>(deep.as_bytes()).is_err());
     }
 }

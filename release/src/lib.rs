@@ -11,9 +11,9 @@
 //! | [`patch`] | a manifest as a difference from one that is known |
 //! | [`tree`] | removing releases, and what crashes left |
 //! | [`verify_tree`], [`put_back`] | what of a release was changed by hand; what was deployed, put back |
+//! | [`json`] | JSON that means one thing, for what is signed |
 //! | [`trust`] | who says that it is a release |
-//! | [`attest`] | what is said about it, signed: evidence, and what it proves |
-//! | [`approved`] | whether enough people approved that it is deployed |
+//! | [`attest`] | what is said about it, signed: evidence and approvals, and what they prove |
 //! | [`proofs`] | the evidence of one release, as it is kept and handed out |
 //!
 //! # Conventions that are fixed
@@ -23,12 +23,12 @@
 //! each frame can be unpacked for itself and in any order, and an unpacked size cannot be lied about.
 //! Whatever changes this needs a name in the manifest's `requires`.
 
-pub mod approved;
 pub mod attest;
 mod beneath;
 mod capabilities;
 pub mod delta;
 pub mod frames;
+pub mod json;
 pub mod layout;
 pub mod manifest;
 pub mod pack;

@@ -10,8 +10,8 @@ use tamer_core::evidence::{Approval, Demanded, EvidenceKind};
 use tamer_core::id::{ComponentPath, EnvironmentName};
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
-use tamer_release::approved::approved as people_who_approved;
 use tamer_release::attest::approval::NotApproved;
+use tamer_release::attest::approved::approved as people_who_approved;
 use tamer_release::attest::{Judged, judge};
 use tamer_release::proofs;
 

@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::views::{self, failures, notes, status};
 use tamer_core::id::EnvironmentName;
 use tamer_kit::clock;
-use tamer_proto::v1::{DeploymentStatus, GetStatusRequest, GetTrustRequest};
+use tamer_proto::v1::{DeploymentStatus, GetStatusRequest};
 
 pub(super) async fn run(at: &Context<'_>, args: &Status) -> Result<Exit> {
     let request = request(args.which.as_deref())?;
@@ -27,8 +27,7 @@ pub(super) async fn run(at: &Context<'_>, args: &Status) -> Result<Exit> {
         at.printer.lines(screen(deployment, at.printer.width()));
     }
     at.printer.lines(notes::lines(&answer.notes));
-    let trust = session.operators().get_trust(GetTrustRequest {}).await?;
-    let ending = views::trust::ending(trust.get_ref(), clock::now().0);
+    let ending = views::trust::ending(&session.published().await?, clock::now().0);
     at.printer.lines(ending);
     Ok(Exit::Done)
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use tamer_core::moment::{Moment, Span};
+use tamer_release::json;
 use tamer_release::trust::document::{Document, Readable};
 use tamer_release::trust::editor::{self, RepositoryRoles, RoleKeys};
-use tamer_release::trust::json;
 use tamer_release::trust::roots::RootChain;
 use tamer_release::trust::targets::{Targets, flat};
 use tamer_release::trust::{NewTarget, SigningKey, targets_with};

@@ -5,9 +5,9 @@
 //! release's file can tell. Which deployments somebody approved is read from statements that nobody has
 //! verified yet; [`approvals`] then believes none of that by itself.
 
-use crate::attest::approval::{Approvals, Asked, approvals};
-use crate::attest::bundle::Bundle;
-use crate::attest::{Claim, Statement, Subject};
+use super::approval::{Approvals, Asked, approvals};
+use super::bundle::Bundle;
+use super::{Claim, Statement, Subject};
 use std::collections::BTreeSet;
 use tamer_core::digest::Digest;
 use tamer_core::evidence::Approval;
@@ -65,9 +65,9 @@ pub fn approved<B: AsRef<[u8]>>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::bundle::{seal, verifying_key};
+    use super::super::statement::Approved;
     use super::*;
-    use crate::attest::bundle::{seal, verifying_key};
-    use crate::attest::statement::Approved;
     use crate::trust::SigningKey;
     use tamer_core::evidence::ApprovalKey;
 

@@ -3,7 +3,7 @@
 use super::dsse::{BadEnvelope, Envelope, IN_TOTO, MAX_PAYLOAD, Written, pae};
 use super::key_hint;
 use super::statement::Statement;
-use super::strict;
+use crate::json;
 use crate::trust::{KeyError, PublicKey, Signer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -93,7 +93,7 @@ impl Bundle {
         if bytes.len() > MAX_BUNDLE {
             return Err(BadBundle::TooLarge);
         }
-        let written: WrittenBundle = strict::read(bytes).map_err(|error| {
+        let written: WrittenBundle = json::strict_as(bytes).map_err(|error| {
             // A message quotes what it met, and what it met is a stranger's.
             BadBundle::Format(error.to_string().chars().take(200).collect())
         })?;

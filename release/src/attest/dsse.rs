@@ -100,8 +100,8 @@ impl Envelope {
             .map(|()| self.payload.as_slice())
     }
 
-    /// The payload though nobody has verified it: for messages alone.
-    pub(crate) fn unverified(&self) -> &[u8] {
+    /// The payload though nobody has verified it: only to choose what is then judged.
+    pub(super) fn unverified(&self) -> &[u8] {
         &self.payload
     }
 

@@ -3,7 +3,8 @@
 //! A statement ([`statement`]: in-toto Statement v1) is the payload of an envelope ([`dsse`]), which travels as a
 //! Sigstore bundle v0.3 with a public-key hint ([`bundle`]), so that tools of others read it too. [`judge()`] is
 //! pure: what an environment demands, the digest of a manifest, bundles and the time give what is proven by
-//! whom, and what is lacking and why. [`approval`] judges approvals of a deployment the same way.
+//! whom, and what is lacking and why. [`approval`] judges approvals of a deployment the same way, and
+//! [`approved`] finds the deployment of a release that most people approved.
 //!
 //! | a statement of | is about | predicate |
 //! |---|---|---|
@@ -16,13 +17,13 @@
 //! that are then read, and one bad bundle never stands in the way of good ones.
 
 pub mod approval;
+pub mod approved;
 pub mod bundle;
 pub mod dsse;
 pub mod judge;
 mod reading;
 mod said;
 pub mod statement;
-mod strict;
 
 pub use bundle::{MAX_BUNDLE, SealError, seal};
 pub use judge::{Judged, Proof, Refusal, SetAside, judge};

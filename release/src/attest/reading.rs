@@ -5,7 +5,7 @@ use super::statement::{
     APPROVAL, Approved, Build, Claim, CommitId, Counts, MAX_AUTHORS, MAX_COMMENT, MAX_NAMED,
     MAX_SUBJECTS, PROVENANCE, REVIEW, Review, Run, STATEMENT, Statement, Subject, TEST_RESULT,
 };
-use super::strict;
+use crate::json;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -61,7 +61,7 @@ pub(super) fn read(payload: &[u8]) -> Result<Statement, BadStatement> {
     if payload.len() > MAX_PAYLOAD {
         return Err(BadStatement::TooLarge);
     }
-    let written: Written = strict::read(payload)
+    let written: Written = json::strict_as(payload)
         .map_err(|error| BadStatement::Format(cut(&error.to_string(), 200)))?;
     if written.kind != STATEMENT {
         return Err(BadStatement::Type(cut(&written.kind, 80)));

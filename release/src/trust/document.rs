@@ -3,9 +3,9 @@
 //! Signatures are over the canonical form of all that was read, `_type` included, which must be the role's:
 //! so a document of one role never passes as another's.
 
-use super::json;
 use super::names::RepositoryName;
 use super::signatures::{Lacking, Required, Signature, material};
+use crate::json;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;

@@ -8,7 +8,7 @@
 //! | [`signer`] | who signs: everything that signs takes a [`Signer`], never a key |
 //! | [`external`] | a program that signs, for a KMS or hardware |
 //! | [`document`] | one signed document: parsed, capped, bound to its repository |
-//! | [`json`], [`signatures`] | what a document says, in canonical form, and who must have signed it |
+//! | [`signatures`] | who must have signed what a document says in [canonical form](crate::json) |
 //! | [`targets`], [`paths`] | the files that a targets document vouches for, and whom it trusts with which names |
 //! | [`roots`] | chains of roots, and the team's that anchors them |
 //! | [`workflow`] | the client's rules, pure, with the specification's step numbers beside them |
@@ -43,7 +43,6 @@ pub mod editor;
 pub mod error;
 pub mod external;
 mod files;
-pub mod json;
 pub mod keys;
 pub mod live;
 pub mod names;

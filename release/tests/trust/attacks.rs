@@ -4,7 +4,7 @@ use crate::world::{NOW, World, forge, forge_plain, in_days, key, production, rol
 use serde_json::json;
 use tamer_release::trust::editor::{self, RepositoryRoles, RoleKeys};
 use tamer_release::trust::{NewTarget, RepositoryName};
-use tough::schema::{Root, Snapshot, Targets, Timestamp};
+use tough::schema::{Root, Targets, Timestamp};
 
 #[tokio::test]
 async fn documents_signed_by_strangers_are_refused() {
@@ -375,14 +375,7 @@ async fn a_target_whose_name_leads_out_of_a_directory_is_refused() {
         let bytes = forge_plain(&bytes, rename, &world.release);
         world.net.put("app/shop", "1.targets.json", bytes.clone());
         // Our own editor does not read it, so only its version is announced.
-        let bare = |signed: &mut serde_json::Value| {
-            signed["meta"] = json!({ "targets.json": { "version": 1 } });
-        };
-        world.replace::<Snapshot>("1.snapshot.json", bare, &world.online);
-        let bare = |signed: &mut serde_json::Value| {
-            signed["meta"] = json!({ "snapshot.json": { "version": 1 } });
-        };
-        world.replace::<Timestamp>("timestamp.json", bare, &world.online);
+        world.announce_versions_alone();
         world
             .refused("a", "it has a target whose name leads out of a directory")
             .await;

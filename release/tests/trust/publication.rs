@@ -14,7 +14,8 @@ use tamer_release::trust::{
 };
 use tough::schema::Targets;
 
-struct Published(PathBuf);
+/// What the controller serves, from its files.
+pub(crate) struct Published(pub(crate) PathBuf);
 
 #[async_trait]
 impl Transport for Published {

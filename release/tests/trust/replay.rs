@@ -4,7 +4,7 @@ use crate::world::{NOW, World, forge, in_days, role, said, shop};
 use serde_json::json;
 use tamer_release::trust::document::cap;
 use tamer_release::trust::editor;
-use tough::schema::{Snapshot, Targets, Timestamp};
+use tough::schema::{Snapshot, Targets};
 
 #[tokio::test]
 async fn nothing_goes_back() {
@@ -164,14 +164,7 @@ async fn documents_that_do_not_belong_together_are_refused() {
     let world = World::with_shop();
     let later = |signed: &mut serde_json::Value| signed["version"] = json!(7);
     world.replace::<Targets>("1.targets.json", later, &world.release);
-    let bare = |signed: &mut serde_json::Value| {
-        signed["meta"] = json!({ "targets.json": { "version": 1 } });
-    };
-    world.replace::<Snapshot>("1.snapshot.json", bare, &world.online);
-    let bare = |signed: &mut serde_json::Value| {
-        signed["meta"] = json!({ "snapshot.json": { "version": 1 } });
-    };
-    world.replace::<Timestamp>("timestamp.json", bare, &world.online);
+    world.announce_versions_alone();
     world
         .refused(
             "a",

@@ -1,6 +1,7 @@
 //! Random sequences of changes of keys, with real clients: who was away for any number of them
 //! follows, and what a revoked key signs is worth nothing.
 
+use crate::publication::Published;
 use crate::world::{NOW, in_days, key, said, shop};
 use proptest::prelude::*;
 use std::path::Path;
@@ -12,34 +13,11 @@ use tamer_release::trust::draft::{Draft, Step};
 use tamer_release::trust::editor::{self, RepositoryRoles, RoleKeys};
 use tamer_release::trust::rotation::{KeyRole, NextRoot};
 use tamer_release::trust::{
-    Client, NewTarget, PublicationError, PublishedRepository, PublishedTeam, RepositoryName,
-    SigningKey, Transport, TransportError, TrustStore, targets_with, walk,
+    Client, NewTarget, PublicationError, PublishedRepository, PublishedTeam, SigningKey,
+    TrustStore, targets_with, walk,
 };
 use tempfile::TempDir;
 use tough::schema::Root;
-
-/// What the controller serves, from its files.
-struct Served(std::path::PathBuf);
-
-#[async_trait::async_trait]
-impl Transport for Served {
-    async fn metadata(
-        &self,
-        repository: Option<&RepositoryName>,
-        file: &str,
-        _max: u64,
-    ) -> Result<Option<Vec<u8>>, TransportError> {
-        let found = match repository {
-            None => PublishedTeam::new(&self.0).read(file),
-            Some(name) => PublishedRepository::new(&self.0, name.clone(), vec![]).read(file),
-        };
-        found.map_err(TransportError::new)
-    }
-
-    async fn blob(&self, _: &Digest, _: u64) -> Result<Vec<u8>, TransportError> {
-        Err(TransportError::new("no blobs here"))
-    }
-}
 
 /// A change of keys.
 #[derive(Debug, Clone, Copy)]
@@ -107,8 +85,8 @@ impl Team {
         this
     }
 
-    fn served(&self) -> Served {
-        Served(self.dir.path().to_owned())
+    fn served(&self) -> Published {
+        Published(self.dir.path().to_owned())
     }
 
     fn host(&self, name: &str) -> Client {
@@ -319,7 +297,7 @@ async fn one_sequence(changes: Vec<Change>, away: usize) {
     let file = base.join("app/shop").join(file);
     std::fs::write(&file, &bytes).unwrap();
     let store = TrustStore::new(&team.dir.path().join("hosts/victim"), team.pin);
-    let victim = Client::new(store, Arc::new(Served(base.clone())));
+    let victim = Client::new(store, Arc::new(Published(base.clone())));
     let error = victim.refresh(&shop(), NOW).await.unwrap_err();
     assert!(said(&error).contains("signatures do not meet"), "{error}");
     // The controller does not take it either, nor what the keys that are gone publish.

@@ -255,6 +255,20 @@ impl World {
         self.net.change("app/shop", file, forged);
     }
 
+    /// Has `app/shop` announce what there is of version 1 by its version alone: without lengths and digests.
+    pub(crate) fn announce_versions_alone(&self) {
+        for (file, of) in [
+            ("1.snapshot.json", "targets.json"),
+            ("timestamp.json", "snapshot.json"),
+        ] {
+            let bare = |signed: &mut Value| signed["meta"] = json!({ of: { "version": 1 } });
+            match of {
+                "targets.json" => self.replace::<tough::schema::Snapshot>(file, bare, &self.online),
+                _ => self.replace::<tough::schema::Timestamp>(file, bare, &self.online),
+            }
+        }
+    }
+
     pub(crate) fn store(&self, name: &str) -> TrustStore {
         TrustStore::new(&self.dir.path().join(name), self.pin)
     }
@@ -283,7 +297,7 @@ pub(crate) fn forge_plain(
 ) -> Vec<u8> {
     let mut document: Value = serde_json::from_slice(bytes).unwrap();
     edit(&mut document["signed"]);
-    let message = tamer_release::trust::json::canonical(&document["signed"]).unwrap();
+    let message = tamer_release::json::canonical(&document["signed"]).unwrap();
     let signature = hex::encode(key.sign(&message).unwrap());
     document["signatures"] = json!([{ "keyid": key.public().id(), "sig": signature }]);
     serde_json::to_vec(&document).unwrap()

@@ -12,7 +12,7 @@ use crate::repository::{Http, online_keys, refused, unsigned_targets};
 use std::sync::Arc;
 use tamer_core::moment::Moment;
 use tamer_kit::clock;
-use tamer_proto::v1::{GetTrustRequest, GetTrustResponse};
+use tamer_proto::v1::GetTrustResponse;
 use tamer_release::trust::document::Document;
 use tamer_release::trust::draft::{Draft, Step};
 use tamer_release::trust::editor::{ROOT_LIFE, RoleKeys};
@@ -58,11 +58,7 @@ pub(super) async fn run(at: &Context<'_>, command: &TrustCommand) -> Result<Exit
 impl InForce {
     async fn load(at: &Context<'_>, session: &mut Session, of: &OfRole) -> Result<Self> {
         let pin = session.trust_root(at.printer).await?;
-        let trust = session
-            .operators()
-            .get_trust(GetTrustRequest {})
-            .await?
-            .into_inner();
+        let trust = session.published().await?;
         let transport = Http::new(session);
         let what = || "cannot see which keys are in force".to_owned();
         let team = walk::team(&transport, &pin).await;

@@ -10,9 +10,7 @@ use crate::repository::{Http, refused};
 use std::path::Path;
 use tamer_core::digest::Digest;
 use tamer_kit::hash::sha256;
-use tamer_proto::v1::{
-    GetTrustRequest, PublishRootRequest, PublishTargetsRequest, RegisterTeamRootRequest,
-};
+use tamer_proto::v1::{PublishRootRequest, PublishTargetsRequest, RegisterTeamRootRequest};
 use tamer_release::trust::document::Document;
 use tamer_release::trust::draft::{Draft, Step};
 use tamer_release::trust::walk;
@@ -127,8 +125,7 @@ async fn hand_in(at: &Context<'_>, session: &mut Session, draft: &Draft) -> Resu
                 session.operators().publish_root(request).await?;
             }
             Some(name) => {
-                let status = session.operators().get_trust(GetTrustRequest {}).await?;
-                let rows = status.into_inner().repositories;
+                let rows = session.published().await?.repositories;
                 let row = rows.iter().find(|row| row.name == label);
                 let behind = row.is_none_or(|row| row.targets_version <= step.expected);
                 if let Some(targets) = targets.filter(|_| behind) {
@@ -160,11 +157,7 @@ async fn there(
     root: &Document<Root>,
 ) -> Result<bool> {
     let label = step.label();
-    let trust = session
-        .operators()
-        .get_trust(GetTrustRequest {})
-        .await?
-        .into_inner();
+    let trust = session.published().await?;
     if trust.team_root.is_empty() {
         return Ok(false);
     }
@@ -208,8 +201,7 @@ fn signed(root: &Document<Root>) -> Option<serde_json::Value> {
 
 async fn register(session: &mut Session, root: Vec<u8>) -> Result<()> {
     let digest = sha256(&root);
-    let first = session.operators().get_trust(GetTrustRequest {}).await?;
-    let first = first.into_inner().team_root.is_empty();
+    let first = session.published().await?.team_root.is_empty();
     let request = RegisterTeamRootRequest { root };
     let answer = session
         .operators()

@@ -17,9 +17,7 @@ use std::path::PathBuf;
 use tamer_core::digest::Digest;
 use tamer_kit::hash::sha256;
 use tamer_kit::{clock, durable};
-use tamer_proto::v1::{
-    GetTrustRequest, GetTrustResponse, RegisterTeamRootRequest, RegisterTeamRootResponse,
-};
+use tamer_proto::v1::{GetTrustResponse, RegisterTeamRootRequest, RegisterTeamRootResponse};
 use tamer_release::trust::document::Document;
 use tamer_release::trust::draft::{Draft, Step};
 use tamer_release::trust::editor::{ROOT_LIFE, RoleKeys};
@@ -60,11 +58,7 @@ fn key(at: &Context<'_>, name: &str, sealed: bool) -> Result<Exit> {
 
 async fn init(at: &Context<'_>, others: &[PathBuf], threshold: u64, sealed: bool) -> Result<Exit> {
     let mut session = at.session().await?;
-    let trust = session
-        .operators()
-        .get_trust(GetTrustRequest {})
-        .await?
-        .into_inner();
+    let trust = session.published().await?;
     let keys = at.home.keys();
     let path = keys.join(ROOT_FILE);
     let doing = || "cannot make the team's root".to_owned();
@@ -153,11 +147,7 @@ fn make(home: &Home, others: &[PathBuf], threshold: u64, sealed: bool) -> Result
 
 async fn status(at: &Context<'_>) -> Result<Exit> {
     let mut session = at.session().await?;
-    let trust = session
-        .operators()
-        .get_trust(GetTrustRequest {})
-        .await?
-        .into_inner();
+    let trust = session.published().await?;
     at.printer.json(&trust);
     at.printer
         .lines(views::trust::status(&trust, clock::now().0));
