@@ -4,6 +4,7 @@
 //! Each step is fit to be done twice. Durable are the moment before the first change, the moment an
 //! undo begins, and the end; the steps between leave marks ([`Progress`]).
 
+mod accepting;
 pub mod drive;
 pub mod environment;
 mod hooks;

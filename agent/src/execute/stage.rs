@@ -9,7 +9,7 @@ use crate::drift::Tree;
 use crate::host::layout::{self, Installed};
 use crate::host::{blocking, chain, file_failure, room, shared};
 use crate::journal::progress::fail_at;
-use crate::journal::{Acceptance, Accepted, JournalFile};
+use crate::journal::{Acceptance, JournalFile};
 use crate::plan::Step;
 use crate::source::{Source, Verified};
 use std::fs;
@@ -20,7 +20,6 @@ use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::drift::Drift;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
-use tamer_kit::durable::{self, FileError};
 use tamer_release::verify_tree::Record;
 use tamer_release::{put_back, tree};
 use tokio::sync::Mutex;
@@ -316,29 +315,6 @@ impl Stager {
         Ok(installed)
     }
 
-    /// Notes that the release was accepted here. Only what was verified in this staging is new.
-    async fn accept(&self, job: &StageJob, way: &Way) -> Result<(), Failure> {
-        let Some(verified) = &way.verified else {
-            return Ok(());
-        };
-        let proven = &verified.proven;
-        if !proven.bundles.is_empty() {
-            let path = Accepted::evidence_path(&self.config.state, &verified.digest);
-            let bundles = proven.bundles.clone();
-            blocking(move || keep(&path, &bundles).map_err(|e| file_failure(&e))).await?;
-        }
-        let accepted = Accepted {
-            release: job.release.clone(),
-            slot: job.slot.clone(),
-            environment: self.config.environment.clone(),
-            root: known(way.place.as_ref())?.root.clone(),
-            at: (self.clock)(),
-            proven: proven.by.clone(),
-            approved: proven.approved.clone(),
-        };
-        self.record(|it| it.add(accepted)).await
-    }
-
     /// Removes a release from disk and from the record.
     ///
     /// # Errors
@@ -356,51 +332,11 @@ impl Stager {
         self.forget_evidence(&installed.release.manifest).await;
         remove(layout::releases(root).join(&installed.name)).await
     }
-
-    /// Removes the evidence of a release that was accepted for nothing any more.
-    async fn forget_evidence(&self, manifest: &tamer_core::digest::Digest) {
-        let record = self.acceptance.lock().await;
-        let named = |it: &Accepted| it.release.manifest == *manifest;
-        let path = Accepted::evidence_path(&self.config.state, manifest);
-        if !record.releases.iter().any(named)
-            && let Err(error) = fs::remove_file(&path)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %path.display(), %error, "cannot remove");
-        }
-    }
-
-    /// Changes the record in memory, then writes it once.
-    async fn record(&self, change: impl FnOnce(&mut Acceptance)) -> Result<(), Failure> {
-        let mut record = self.acceptance.lock().await;
-        let mut after = record.clone();
-        change(&mut after);
-        if after == *record {
-            return Ok(());
-        }
-        let (state, to_write) = (self.config.state.clone(), after.clone());
-        blocking(move || {
-            to_write
-                .write(&state)
-                .map_err(|e| failure(FailureKind::Disk, chain(&e)))
-        })
-        .await?;
-        *record = after;
-        Ok(())
-    }
 }
 
 /// Where archives are kept between fetching and unpacking.
 pub fn downloads(state: &Path) -> PathBuf {
     state.join("downloads")
-}
-
-/// Keeps the evidence that a release is accepted by. Blocks.
-fn keep(path: &Path, bundles: &[u8]) -> Result<(), FileError> {
-    if let Some(dir) = path.parent() {
-        durable::create_dir_all(dir, 0o700)?;
-    }
-    durable::replace(path, bundles, 0o600)
 }
 
 async fn remove(dir: PathBuf) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use crate::capabilities;
 use crate::delta::{Parts, Piece, Place, Source, Spoilt};
 use crate::frames::Opener;
 use crate::manifest::mode_on_disk;
-use crate::verify_tree::record::Fresh;
+use crate::verify_tree::fresh::Fresh;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,6 +1,6 @@
 //! What should be at a path, and how what is there differs. Pure.
 
-use super::record::{Changes, Stat, Verdict};
+use super::entries::{Changes, Stat, Verdict};
 use crate::capabilities;
 use crate::manifest::{ENVIRONMENT, RESERVED, mode_on_disk};
 use crate::unpack::MANIFEST_PATH;

@@ -1,6 +1,6 @@
 //! Two lists of paths become one, in the order of walking. Pure.
 
-use super::record::{Entries, Known};
+use super::entries::{Entries, Known};
 use tamer_core::path::walk_order;
 
 /// What was seen, and all else that the record knows, in order. What it knows and nobody met is kept as it is:

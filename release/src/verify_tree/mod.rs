@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `judge` | pure: what should be at a path, and how what is there differs |
 //! | `merge` | pure: two lists of paths become one |
+//! | `entries` | paths, and what is known of each, as bytes |
+//! | `fresh` | what is noted of a release while it is unpacked |
 //! | [`record`] | what every path looked like when it was judged last, as a small file |
 //! | `walk` | goes through the tree, compares with the record, reads what the record does not vouch for |
 //!
@@ -15,6 +17,8 @@
 //! A path that the component shares may be absent, or a link as [`shared_target`] says; the directories on
 //! the way to it may be there although the manifest lists none.
 
+mod entries;
+pub(crate) mod fresh;
 mod judge;
 mod merge;
 pub mod record;

@@ -214,7 +214,7 @@ fn duplicate_keys_are_refused_in_the_bundle_and_in_the_signed_statement() {
         let judged = team.judge(&team.with(2, bundle.into_bytes()));
         assert_eq!(lacking(&judged), ["test"]);
         assert!(
-            why(&judged, 2).contains("said twice"),
+            why(&judged, 2).contains("stands twice"),
             "{}",
             why(&judged, 2)
         );
@@ -225,7 +225,7 @@ fn duplicate_keys_are_refused_in_the_bundle_and_in_the_signed_statement() {
     let bundle = by_hand(IN_TOTO, twice.as_bytes(), &team.ci);
     let judged = team.judge(&team.with(2, bundle.to_string().into_bytes()));
     assert_eq!(lacking(&judged), ["test"]);
-    assert!(why(&judged, 2).contains("`result` is said twice"));
+    assert!(why(&judged, 2).contains("the key \"result\" stands twice"));
 }
 
 #[test]
