@@ -3,7 +3,6 @@
 use crate::client::Session;
 use crate::error::{Context as _, Error, Result};
 use crate::exit::Exit;
-use crate::home::Home;
 use std::path::{Path, PathBuf};
 use tamer_core::digest::Digest;
 use tamer_core::release::{MAX_MANIFEST, Manifest};
@@ -12,14 +11,12 @@ use tamer_kit::hash::sha256;
 use tamer_proto::v1::AttachEvidenceRequest;
 use tamer_release::attest::{MAX_BUNDLE, MAX_BUNDLES, Statement, Subject, seal};
 use tamer_release::manifest;
-use tamer_release::trust::{KeyError, SigningKey};
+use tamer_release::trust::Signer;
 
 /// How the names of manifests end that `tamer pack` writes.
 const MANIFEST: &str = ".manifest.json";
 /// How the names of bundles end.
 const BUNDLE: &str = ".sigstore.json";
-/// The key among your keys.
-const KEY: &str = "evidence.pem";
 
 /// A packed release, by its manifest.
 #[derive(Debug, Clone)]
@@ -74,7 +71,7 @@ impl Packed {
 /// The key refuses, or a file cannot be written.
 pub fn attach(
     statement: &Statement,
-    key: &SigningKey,
+    key: &dyn Signer,
     releases: &[Packed],
 ) -> Result<Vec<PathBuf>> {
     let kind = statement.kind().map_or("approval", |kind| kind.name());
@@ -157,25 +154,4 @@ fn read_at_most(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
         .take(most)
         .read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Where the key is that signs evidence.
-pub fn key_path(home: &Home, given: Option<&Path>) -> PathBuf {
-    given.map_or_else(|| home.keys().join(KEY), Path::to_owned)
-}
-
-/// The key that signs evidence.
-///
-/// # Errors
-/// It is not there, or others can read it.
-pub fn key(home: &Home, given: Option<&Path>) -> Result<SigningKey> {
-    let path = key_path(home, given);
-    SigningKey::load(&path).map_err(|error| {
-        let missing = matches!(error, KeyError::Missing(_));
-        let error = Error::caused(Exit::Usage, "cannot sign evidence", error);
-        match missing {
-            true => error.next("tamer attest key"),
-            false => error,
-        }
-    })
 }

@@ -60,8 +60,14 @@ impl TeamKey {
 
 /// The variables that hold private keys: no child process gets them.
 pub fn secret_variables() -> impl Iterator<Item = &'static str> {
-    TeamKey::ALL.into_iter().map(TeamKey::variable)
+    let team = TeamKey::ALL.into_iter().map(TeamKey::variable);
+    team.chain([EVIDENCE_VARIABLE])
 }
+
+/// The name of a person's or a CI's key for evidence, among their keys.
+const EVIDENCE: &str = "evidence";
+/// The variable that may hold it: PKCS#8 in PEM.
+const EVIDENCE_VARIABLE: &str = "TAMER_EVIDENCE_KEY";
 
 /// The variable that names a file with the passphrase of the keys, where there is no terminal.
 const PASSPHRASE_FILE: &str = "TAMER_KEY_PASSPHRASE_FILE";
@@ -108,29 +114,66 @@ impl Keys {
     /// # Errors
     /// It is not on this machine, or others can read it.
     pub fn usual(&self, which: TeamKey, to: &str) -> Result<Box<dyn Signer>> {
-        if let Some(key) = from_variable(which)? {
+        let missing = format!(
+            "ask whoever ran `tamer trust init` to do it, or for {}, and put it into {}",
+            which.file(),
+            self.dir.display()
+        );
+        self.named(which.word(), which.variable(), to, missing)
+    }
+
+    /// The key that states evidence: the one in this file, `KEY.pem` or `NAME.signer`; without one, as the team's
+    /// keys are found.
+    ///
+    /// # Errors
+    /// It is not on this machine, or others can read it.
+    pub fn evidence(&self, given: Option<&Path>) -> Result<Box<dyn Signer>> {
+        let (to, missing) = ("sign evidence", "tamer attest key".to_owned());
+        match given {
+            Some(path) => from_file(path, to, missing),
+            None => self.named(EVIDENCE, EVIDENCE_VARIABLE, to, missing),
+        }
+    }
+
+    /// Whether there is such a key.
+    pub fn has_evidence(&self, given: Option<&Path>) -> bool {
+        let here = |kind| self.dir.join(format!("{EVIDENCE}.{kind}")).exists();
+        match given {
+            Some(path) => path.exists(),
+            None => variable(EVIDENCE_VARIABLE).is_some() || here("signer") || here("pem"),
+        }
+    }
+
+    /// Makes one in this file, or where it is looked for, and says where that is.
+    ///
+    /// # Errors
+    /// There is one already, or it cannot be written.
+    pub fn make_evidence(&self, given: Option<&Path>, sealed: bool) -> Result<PathBuf> {
+        let usual = || self.dir.join(format!("{EVIDENCE}.pem"));
+        let path = given.map_or_else(usual, Path::to_owned);
+        if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
+            let doing = || format!("cannot make the key {}", path.display());
+            durable::create_dir_all(folder, 0o700).doing(Exit::Usage, doing)?;
+        }
+        generated(&path, sealed)?;
+        Ok(path)
+    }
+
+    /// The key of this name: the variable's, or else the program's, or else the file's.
+    fn named(
+        &self,
+        name: &str,
+        held_by: &str,
+        to: &str,
+        missing: String,
+    ) -> Result<Box<dyn Signer>> {
+        if let Some(key) = from_variable(held_by)? {
             return Ok(Box::new(key));
         }
-        let program = self.dir.join(format!("{}.signer", which.word()));
-        if program.exists() {
-            return Ok(Box::new(external(&program)?));
-        }
-        let path = self.dir.join(which.file());
-        match load(&path) {
-            Ok(key) => Ok(Box::new(key)),
-            Err(error) => {
-                let missing = matches!(error, KeyError::Missing(_));
-                let error = Error::caused(Exit::Usage, format!("cannot {to}"), error);
-                Err(if missing {
-                    error.next(format!(
-                        "ask whoever ran `tamer trust init` to do it, or for {}, and put it into {}",
-                        which.file(),
-                        self.dir.display()
-                    ))
-                } else {
-                    error
-                })
-            }
+        let file = |kind: &str| self.dir.join(format!("{name}.{kind}"));
+        match file("signer") {
+            program if program.exists() => from_file(&program, to, missing),
+            _ => from_file(&file("pem"), to, missing),
         }
     }
 
@@ -147,7 +190,7 @@ impl Keys {
             }
         };
         for which in TeamKey::ALL {
-            if let Some(key) = from_variable(which)? {
+            if let Some(key) = from_variable(which.variable())? {
                 take(Box::new(key));
             }
         }
@@ -195,14 +238,7 @@ impl Keys {
     pub fn make(&self, name: &str, sealed: bool) -> Result<SigningKey> {
         let doing = || format!("cannot make the key {name}");
         durable::create_dir_all(&self.dir, 0o700).doing(Exit::Internal, doing)?;
-        let key = SigningKey::generate().doing(Exit::Internal, doing)?;
-        let path = self.dir.join(format!("{name}.pem"));
-        if sealed {
-            let word = new_passphrase(&path).doing(Exit::Usage, doing)?;
-            key.save_sealed(&path, &word).doing(Exit::Usage, doing)?;
-        } else {
-            key.save(&path).doing(Exit::Usage, doing)?;
-        }
+        let key = generated(&self.dir.join(format!("{name}.pem")), sealed)?;
         let public = key.public().to_pem().doing(Exit::Internal, doing)?;
         durable::replace(&self.public_file(name), public.as_bytes(), 0o644)
             .doing(Exit::Internal, doing)?;
@@ -257,15 +293,49 @@ impl Keys {
     }
 }
 
-fn from_variable(which: TeamKey) -> Result<Option<SigningKey>> {
-    let Some(pem) = std::env::var_os(which.variable()).filter(|value| !value.is_empty()) else {
+/// A new key in a file that is not there yet, under a passphrase if one is wanted.
+fn generated(path: &Path, sealed: bool) -> Result<SigningKey> {
+    let doing = || format!("cannot make the key {}", path.display());
+    let key = SigningKey::generate().doing(Exit::Internal, doing)?;
+    if sealed {
+        let word = new_passphrase(path).doing(Exit::Usage, doing)?;
+        key.save_sealed(path, &word).doing(Exit::Usage, doing)?;
+    } else {
+        key.save(path).doing(Exit::Usage, doing)?;
+    }
+    Ok(key)
+}
+
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn from_variable(name: &str) -> Result<Option<SigningKey>> {
+    let Some(pem) = variable(name) else {
         return Ok(None);
     };
     let key = pem.to_str().ok_or(KeyError::Format);
     key.and_then(SigningKey::from_pem)
         .map(Some)
         .doing(Exit::Usage, || {
-            format!("cannot use the key in the variable {}", which.variable())
+            format!("cannot use the key in the variable {name}")
+        })
+}
+
+/// What a file holds or names: a key, or a program that has one. `missing`: what to do where there is no file.
+fn from_file(path: &Path, to: &str, missing: String) -> Result<Box<dyn Signer>> {
+    if path.extension().is_some_and(|kind| kind == "signer") {
+        return Ok(Box::new(external(path)?));
+    }
+    load(path)
+        .map(|key| Box::new(key) as Box<dyn Signer>)
+        .map_err(|error| {
+            let gone = matches!(error, KeyError::Missing(_));
+            let error = Error::caused(Exit::Usage, format!("cannot {to}"), error);
+            match gone {
+                true => error.next(missing),
+                false => error,
+            }
         })
 }
 
@@ -280,7 +350,7 @@ fn is_sealed(path: &Path) -> bool {
 
 /// From the file that the variable names, or from the terminal.
 fn passphrase(path: &Path, what: &str) -> std::result::Result<String, KeyError> {
-    let read = match std::env::var_os(PASSPHRASE_FILE).filter(|value| !value.is_empty()) {
+    let read = match variable(PASSPHRASE_FILE) {
         Some(file) => std::fs::read_to_string(file).map(|text| text.trim_end().to_owned()),
         None => terminal::ask(&format!("{what} {}: ", path.display())),
     };

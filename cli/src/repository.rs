@@ -14,6 +14,9 @@ use async_trait::async_trait;
 use std::path::Path;
 use std::sync::Arc;
 use tamer_core::digest::Digest;
+use tamer_core::id::ApplicationName;
+use tamer_core::release::ApplicationVersion;
+use tamer_core::version::Version;
 use tamer_kit::clock;
 use tamer_kit::http::{self, GetError};
 use tamer_proto::v1::{GetTrustResponse, PublishRootRequest, PublishTargetsRequest};
@@ -21,13 +24,16 @@ use tamer_release::trust::document::{Refused, Verified};
 use tamer_release::trust::draft::{Draft, Step};
 use tamer_release::trust::editor::{EditError, ROOT_LIFE, RoleKeys, TARGETS_LIFE};
 use tamer_release::trust::live::{NewTarget, targets_with};
-use tamer_release::trust::names::{blob_path, metadata_path};
+use tamer_release::trust::names::{blob_path, metadata_path, version_target};
 use tamer_release::trust::rotation::NextRoot;
 use tamer_release::trust::{
     Client, MetadataFile, PublicKey, RepositoryName, SigningKey, Transport, TransportError,
     TrustError, TrustStore, walk,
 };
 use tough::schema::RoleType;
+
+/// The largest description of a version that is read, in bytes.
+const MAX_VERSION_FILE: u64 = 1 << 20;
 
 /// One repository at the controller, as far as it could be verified.
 pub struct Repository {
@@ -79,6 +85,26 @@ impl Repository {
     /// whether to sign anew.
     pub fn targets_expire_ms(&self) -> u64 {
         self.row().map_or(0, |row| parse_date(&row.targets_expires))
+    }
+
+    /// What a version of the application consists of, as it was signed; `None` where it is not published.
+    ///
+    /// # Errors
+    /// It cannot be fetched, or is not what was signed.
+    pub async fn version(
+        &self,
+        application: &ApplicationName,
+        version: &Version,
+    ) -> Result<Option<ApplicationVersion>> {
+        let name = version_target(application, version);
+        let verified = self.verified.as_ref();
+        if verified.and_then(|it| it.target(&name)).is_none() {
+            return Ok(None);
+        }
+        let bytes = self.fetch(&name, MAX_VERSION_FILE).await?;
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .doing(Exit::Internal, || format!("cannot read the signed {name}"))
     }
 
     /// The bytes of a target, verified.

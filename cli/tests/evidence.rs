@@ -111,12 +111,18 @@ impl Desk {
     }
 
     fn types(&self, words: &[&str]) -> Typed {
+        self.types_with(words, &[])
+    }
+
+    /// With these variables.
+    fn types_with(&self, words: &[&str], variables: &[(&str, &str)]) -> Typed {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tamer"));
         command.current_dir(self.path("shop")).args(words);
         command
             .env("HOME", self.path("home"))
             .env("PLANTED", "a secret");
         command.env("TAMER_HOME", self.path("home/tamer"));
+        command.envs(variables.iter().copied());
         Typed {
             words: words.join(" "),
             output: command.output().unwrap(),
@@ -414,4 +420,65 @@ fn statements_are_made_from_results_of_other_builds() {
     attest(&["test", "--junit", "nowhere.xml"])
         .ends(2)
         .says("there is no nowhere.xml");
+}
+
+/// What a key states that is given so counts where its environment file lists the key.
+fn states(desk: &Desk, given: &[&str], variables: &[(&str, &str)]) {
+    let said = desk.types_with(&[&["attest", "key"], given].concat(), variables);
+    let out = said.ends(0).out();
+    let key = out.lines().find(|line| line.starts_with("key ")).unwrap();
+    let text = format!(
+        "[evidence]\nrequire = [\"acceptance\"]\n[evidence.keys.ci]\n{key}\nstates = [\"acceptance\"]\n"
+    );
+    let file = desk.path("accepted.toml");
+    std::fs::write(&file, text).unwrap();
+    let _ = std::fs::remove_dir_all(desk.path("out/shop-web-1.4.2.evidence"));
+    let verifies = ["verify", &desk.manifest(), "-e", file.to_str().unwrap()];
+    desk.types(&verifies).ends(3);
+    let accepts = ["attest", "acceptance", "--exit-code", "0", &desk.manifest()];
+    desk.types_with(&[&accepts, given].concat(), variables)
+        .ends(0);
+    desk.types(&verifies).ends(0).says("✓ acceptance");
+}
+
+#[test]
+fn a_key_under_a_passphrase_in_a_variable_or_in_a_program_states_alike() {
+    let desk = Desk::new();
+    desk.environment();
+    desk.builds(&[]).ends(0);
+    states(&desk, &[], &[]);
+    let usual = std::fs::read_to_string(desk.path("home/tamer/keys/evidence.pem")).unwrap();
+
+    let word = desk.path("word");
+    std::fs::write(&word, "open sesame\n").unwrap();
+    let word = [("TAMER_KEY_PASSPHRASE_FILE", word.to_str().unwrap())];
+    let sealed = desk.path("sealed.pem");
+    let sealed = ["--key", sealed.to_str().unwrap()];
+    let makes = [&["attest", "key", "--passphrase"], &sealed[..]].concat();
+    desk.types_with(&makes, &word).ends(0);
+    let text = std::fs::read_to_string(sealed[1]).unwrap();
+    assert!(text.contains("BEGIN ENCRYPTED PRIVATE KEY"), "{text}");
+    states(&desk, &sealed, &word);
+
+    // What the variable holds comes before the file; a program before it too.
+    let keys = desk.path("home/tamer/keys");
+    std::fs::remove_file(keys.join("evidence.pem")).unwrap();
+    let gone = ["attest", "lint", "--exit-code", "0", &desk.manifest()];
+    desk.types(&gone).ends(2).says("tamer attest key");
+    states(&desk, &[], &[("TAMER_EVIDENCE_KEY", &usual)]);
+
+    // OpenSSL signs in the place of a KMS.
+    let hardware = desk.path("hardware.key");
+    std::fs::write(&hardware, &usual).unwrap();
+    let public = Command::new("openssl")
+        .args(["pkey", "-pubout", "-in"])
+        .arg(&hardware)
+        .output();
+    let public = String::from_utf8(public.unwrap().stdout).unwrap();
+    let hardware = hardware.display();
+    let text = format!(
+        "command = ['openssl', 'dgst', '-sha256', '-sign', '{hardware}']\npublic = \"\"\"\n{public}\"\"\"\n"
+    );
+    std::fs::write(keys.join("evidence.signer"), text).unwrap();
+    states(&desk, &[], &[]);
 }

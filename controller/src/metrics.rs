@@ -184,7 +184,7 @@ impl Metrics {
             trust_ends: add(
                 r,
                 "trust_ends_timestamp_seconds",
-                "When the signed documents of each repository end",
+                "When the team's root (repository `team`) and the signed documents of each repository end",
             ),
             held: add(r, "held", "1 while the controller is held after a restore"),
             unsettled: add(
@@ -203,7 +203,7 @@ impl Metrics {
     }
 
     /// Takes over when signed documents end.
-    pub fn trust_ends(&self, all: &[Glance]) {
+    pub fn trust_ends<'a>(&self, all: impl IntoIterator<Item = &'a Glance>) {
         const DOCUMENTS: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
         for glance in all {
             for (document, ends) in DOCUMENTS.into_iter().zip(&glance.expires) {

@@ -25,7 +25,7 @@ struct Open {
 /// A repository at a glance, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Glance {
-    /// Which one: `app/shop`.
+    /// Which one: `app/shop`; `team` for the root above them all, which has nothing but roots.
     pub name: String,
     /// The newest root's version; 0: none yet.
     pub root: u64,
@@ -208,13 +208,17 @@ impl Publications {
             .await
     }
 
-    /// Every repository at a glance.
+    /// The team's root at a glance, and every repository.
     ///
     /// # Errors
     /// [`PublicationError`].
-    pub async fn glance(&self) -> Result<Vec<Glance>, PublicationError> {
-        self.with(|open| open.repositories.values().map(glance).collect())
-            .await
+    pub async fn glance(&self) -> Result<(Glance, Vec<Glance>), PublicationError> {
+        self.with(|open| {
+            let team = roots("team".to_owned(), |file| open.team.read(file))?;
+            let all = open.repositories.values().map(glance);
+            Ok((team, all.collect::<Result<_, _>>()?))
+        })
+        .await
     }
 
     /// Vouches anew where less than half of the life of a snapshot or timestamp is left. Failures are
@@ -245,43 +249,53 @@ impl Open {
     }
 }
 
-fn glance(repository: &PublishedRepository) -> Result<Glance, PublicationError> {
+/// What there is of roots.
+fn roots(
+    name: String,
+    read: impl Fn(&str) -> Result<Option<Vec<u8>>, PublicationError>,
+) -> Result<Glance, PublicationError> {
     let mut glance = Glance {
-        name: repository.name().to_string(),
+        name,
         ..Glance::default()
     };
-    while let Some(root) = shown(repository, &format!("{}.root.json", glance.root + 1))? {
+    while let Some(root) = read(&format!("{}.root.json", glance.root + 1))? {
         glance.root += 1;
-        glance.expires[0] = text(&root, "/signed/expires");
-    }
-    let Some(timestamp) = shown(repository, "timestamp.json")? else {
-        return Ok(glance);
-    };
-    glance.expires[3] = text(&timestamp, "/signed/expires");
-    let version = timestamp
-        .pointer("/signed/meta/snapshot.json/version")
-        .map_or(0, |v| v.as_u64().unwrap_or(0));
-    let Some(snapshot) = shown(repository, &format!("{version}.snapshot.json"))? else {
-        return Ok(glance);
-    };
-    glance.expires[2] = text(&snapshot, "/signed/expires");
-    glance.targets = snapshot
-        .pointer("/signed/meta/targets.json/version")
-        .map_or(0, |v| v.as_u64().unwrap_or(0));
-    if let Some(targets) = shown(repository, &format!("{}.targets.json", glance.targets))? {
-        glance.expires[1] = text(&targets, "/signed/expires");
+        glance.expires[0] = shown(&root).map_or_else(String::new, |root| text(&root, EXPIRES));
     }
     Ok(glance)
 }
 
+fn glance(repository: &PublishedRepository) -> Result<Glance, PublicationError> {
+    let document = |file: &str| {
+        let bytes = repository.read(file)?;
+        Ok::<_, PublicationError>(bytes.as_deref().and_then(shown))
+    };
+    let mut glance = roots(repository.name().to_string(), |file| repository.read(file))?;
+    let Some(timestamp) = document("timestamp.json")? else {
+        return Ok(glance);
+    };
+    glance.expires[3] = text(&timestamp, EXPIRES);
+    let version = timestamp
+        .pointer("/signed/meta/snapshot.json/version")
+        .map_or(0, |v| v.as_u64().unwrap_or(0));
+    let Some(snapshot) = document(&format!("{version}.snapshot.json"))? else {
+        return Ok(glance);
+    };
+    glance.expires[2] = text(&snapshot, EXPIRES);
+    glance.targets = snapshot
+        .pointer("/signed/meta/targets.json/version")
+        .map_or(0, |v| v.as_u64().unwrap_or(0));
+    if let Some(targets) = document(&format!("{}.targets.json", glance.targets))? {
+        glance.expires[1] = text(&targets, EXPIRES);
+    }
+    Ok(glance)
+}
+
+const EXPIRES: &str = "/signed/expires";
+
 /// A document as JSON, only to be shown: nothing is believed because of it.
-fn shown(
-    repository: &PublishedRepository,
-    file: &str,
-) -> Result<Option<serde_json::Value>, PublicationError> {
-    Ok(repository
-        .read(file)?
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+fn shown(bytes: &[u8]) -> Option<serde_json::Value> {
+    serde_json::from_slice(bytes).ok()
 }
 
 fn text(document: &serde_json::Value, pointer: &str) -> String {

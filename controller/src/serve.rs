@@ -26,6 +26,7 @@ use crate::sessions::Sessions;
 use crate::store::sled::SledStore;
 use crate::store::{Store, epoch};
 use anyhow::Context as _;
+use axum::Router;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +54,18 @@ const LAST_COPY: Duration = Duration::from_secs(10);
 /// Whatever keeps it from starting or from going on, with what was tried.
 pub async fn serve(
     config: Config,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    serve_through(config, std::convert::identity, shutdown).await
+}
+
+/// The same, with `through` around whatever answers on the port: how a test makes a controller that lies.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_through(
+    config: Config,
+    through: impl FnOnce(Router) -> Router + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     let paths = config.paths();
@@ -220,7 +233,7 @@ pub async fn serve(
     let serving = server::serve(
         listener,
         &tls,
-        router,
+        through(router),
         connections,
         Limits::default(),
         stopped(port.clone()),
@@ -313,7 +326,7 @@ async fn resign(
     loop {
         publications.resign(clock::now()).await;
         match publications.glance().await {
-            Ok(all) => metrics.trust_ends(&all),
+            Ok((team, all)) => metrics.trust_ends(std::iter::once(&team).chain(&all)),
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,

@@ -10,9 +10,10 @@ pub const MARKED: &str = "shared/run/running";
 const START: &str = "#!/bin/sh\nprintf %s \"$TAMER_VERSION\" > \"$TAMER_SHARED/run/running\"\n";
 const STOP: &str = "#!/bin/sh\nrm -f \"$TAMER_SHARED/run/running\"\n";
 
-/// One version of the application `shop` with its one component `web`.
+/// One version of an application, `shop` if nothing else is said, with its one component `web`.
 #[derive(Debug, Clone)]
 pub struct App {
+    application: String,
     pub(crate) version: String,
     root: String,
     more: String,
@@ -27,6 +28,7 @@ impl App {
     /// A version whose hooks mark what runs.
     pub fn version(version: &str) -> Self {
         Self {
+            application: "shop".to_owned(),
             version: version.to_owned(),
             root: "/srv/shop/web".to_owned(),
             more: String::new(),
@@ -38,6 +40,13 @@ impl App {
         }
         .hook("start", START)
         .hook("stop", STOP)
+    }
+
+    /// Of this application.
+    #[must_use]
+    pub fn of(mut self, application: &str) -> Self {
+        application.clone_into(&mut self.application);
+        self.root(&format!("/srv/{application}/web"))
     }
 
     /// With this script for a hook.
@@ -128,7 +137,7 @@ impl App {
     }
 
     /// Writes the repository that this is published from.
-    pub(crate) fn write(&self, repository: &Path) {
+    pub fn write(&self, repository: &Path) {
         let _ = fs::remove_dir_all(repository);
         let files = repository.join("app");
         fs::create_dir_all(files.join("bin")).unwrap();
@@ -149,9 +158,9 @@ impl App {
             hooks.push_str(&format!("{name} = \"bin/{name}\"\n"));
         }
         let toml = format!(
-            "application = \"shop\"\n[component.web]\nfiles = \"app\"\nroot = \"{}\"\n\
+            "application = \"{}\"\n[component.web]\nfiles = \"app\"\nroot = \"{}\"\n\
              shared = [\"run/\"]\nhook_timeout = \"{}\"\n{}[component.web.hooks]\n{hooks}{}",
-            self.root, self.hook_timeout, self.more, self.last
+            self.application, self.root, self.hook_timeout, self.more, self.last
         );
         fs::write(repository.join("tamer.toml"), toml).unwrap();
     }

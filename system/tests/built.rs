@@ -55,6 +55,18 @@ fn what_is_built_from_a_commit_is_what_is_published_and_runs() {
     assert!(!stated.is_empty());
     let digest = packed["manifest"].as_str().unwrap();
     assert!(listed.contains(digest), "{digest} is not in {listed}");
+    // What the controller has of it, in every environment.
+    let published = fleet.json(&["verify", "1.1.0"]);
+    assert_eq!(published["manifest"], packed["manifest"]);
+    assert_eq!(published["environments"][0]["environment"], "production");
+    fleet
+        .tamer(&["verify", "web@1.2.0", "-e", "prodction"])
+        .ends(2)
+        .says(&["shop has no web@1.2.0", "tamer releases shop"]);
+    fleet
+        .tamer(&["verify", "web@1.1.0", "-e", "prodction"])
+        .ends(2)
+        .says(&["did you mean `production`?"]);
     fleet.deploy("1.1.0").ends(0);
     fleet.all_run("1.1.0");
 }
@@ -102,6 +114,11 @@ fn what_nobody_tested_does_not_run_and_what_was_built_and_reviewed_does() {
         .ends(3)
         .says(&["does not have: review", "tamer review approve"]);
     fleet.all_run("1.0.0");
+    // What the controller has of it, asked from anywhere.
+    let elsewhere = fleet.tamer(&["verify", "1.1.0", "-e", "production"]);
+    elsewhere
+        .ends(3)
+        .says(&["✓ test", "✗ review      nothing states it"]);
     let review = [
         "review",
         "approve",
@@ -116,6 +133,10 @@ fn what_nobody_tested_does_not_run_and_what_was_built_and_reviewed_does() {
         .tamer(&["attest", "send", &manifest])
         .ends(0)
         .says(&["3 sent, 1 of them new"]);
+    fleet
+        .tamer(&["verify", "1.1.0"])
+        .ends(0)
+        .says(&["✓ review"]);
     fleet.deploy("1.1.0").ends(0);
     fleet.all_run("1.1.0");
 }

@@ -1,6 +1,7 @@
 //! The team's keys change hands while servers run; and two people publish at once.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs;
 use std::process::Command;
 use tamer_system::{App, Fleet};
 
@@ -35,6 +36,53 @@ fn two_who_publish_at_once_lose_nothing() {
     expected.sort();
     assert_eq!(published(&fleet), expected);
     fleet.deploy("2.6.1").ends(0);
+}
+
+#[test]
+fn the_key_of_one_application_publishes_no_other() {
+    let fleet = Fleet::that_runs(1);
+    let bank = App::version("1.0.0").of("bank");
+    fleet.publish(&bank);
+    // CI of the shop has a login and one key, which the team lets publish the shop.
+    let ci = fleet.desk("ci");
+    fs::create_dir_all(&ci).unwrap();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(fleet.desk("home/."))
+        .arg(&ci)
+        .status();
+    assert!(copied.unwrap().success());
+    fs::remove_dir_all(ci.join("keys")).unwrap();
+    let ci = ci.to_str().unwrap();
+    fleet
+        .tamer(&["trust", "key", "release", "--home", ci])
+        .ends(0);
+    let public = format!("{ci}/keys/release.pub");
+    let adds = [
+        "trust",
+        "add-key",
+        "release",
+        &public,
+        "--repository",
+        "app/shop",
+    ];
+    fleet.tamer(&adds).ends(0);
+
+    App::version("1.1.0").write(&fleet.desk("shop"));
+    fleet.tamer(&["publish", "1.1.0", "--home", ci]).ends(0);
+    App::version("1.1.0").of("bank").write(&fleet.desk("shop"));
+    let refused = fleet.tamer(&["publish", "1.1.0", "--home", ci]);
+    refused.ends(8).says(&["app/bank targets: 1 more"]);
+    let releases = fleet.json(&["releases", "bank"]);
+    assert_eq!(
+        releases["versions"].as_array().unwrap().len(),
+        1,
+        "{releases}"
+    );
+    fleet
+        .tamer(&["deploy", "production", "1.1.0", "--application", "shop"])
+        .ends(0);
+    fleet.all_run("1.1.0");
 }
 
 #[test]

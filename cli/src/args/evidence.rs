@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
+use tamer_core::id::ApplicationName;
 use tamer_core::version::Version;
 
 /// `tamer build`
@@ -41,17 +42,35 @@ pub struct Build {
 /// Which key signs evidence.
 #[derive(Debug, Clone, Args)]
 pub struct EvidenceKeyFile {
-    /// The key that signs [default: evidence.pem among your keys].
-    #[arg(long, value_name = "FILE", env = "TAMER_EVIDENCE_KEY")]
+    /// The key that signs, a .pem or a .signer [default: what TAMER_EVIDENCE_KEY holds, or `evidence` among your keys].
+    #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+}
+
+/// `tamer attest key`
+#[derive(Debug, Args)]
+pub struct AttestKey {
+    /// Which one.
+    #[command(flatten)]
+    pub key: EvidenceKeyFile,
+    /// Puts a new one under a passphrase.
+    #[arg(long)]
+    pub passphrase: bool,
 }
 
 /// `tamer attest …`
 #[derive(Debug, Subcommand)]
 pub enum AttestCommand {
     /// Makes your key for evidence, once, and prints what an environment file says about it.
-    #[command(after_help = "Examples:\n  tamer attest key\n  tamer attest key --key ci.pem")]
-    Key(EvidenceKeyFile),
+    #[command(after_help = "\
+Like the team's keys it may lie under a passphrase, be in a variable (TAMER_EVIDENCE_KEY holds what the file would), or
+never leave a KMS: then a file NAME.signer names the program that signs.
+
+Examples:
+  tamer attest key
+  tamer attest key --key ci.pem
+  tamer attest key --passphrase")]
+    Key(AttestKey),
     /// States that releases were built from a commit.
     #[command(after_help = "Examples:\n  tamer attest build --commit HEAD dist/*.manifest.json")]
     Build(AttestBuild),
@@ -172,14 +191,19 @@ pub struct Approve {
 Ends with 3 if an environment lacks something. Reviews are read from git's notes too.
 
 Examples:
+  tamer verify 1.4.2                              what is published, in every environment
+  tamer verify web@1.4.3 -e production
   tamer verify dist/shop-web-1.4.2.manifest.json -e environments/production.toml")]
 pub struct Verify {
-    /// The manifest of the release; its evidence is in the folder beside it.
-    #[arg(value_name = "MANIFEST")]
-    pub manifest: PathBuf,
-    /// An environment file; may be given more than once.
-    #[arg(long = "environment", short, required = true, value_name = "FILE")]
-    pub environments: Vec<PathBuf>,
+    /// A published version, COMPONENT@VERSION, or the file of a manifest, whose evidence is in the folder beside it.
+    #[arg(value_name = "RELEASE")]
+    pub release: String,
+    /// The application of the version [default: the only one that is published].
+    #[arg(long, short, value_name = "NAME")]
+    pub application: Option<ApplicationName>,
+    /// An environment, or the file of one; may be given more than once [default: all that the controller has].
+    #[arg(long = "environment", short, value_name = "NAME|FILE")]
+    pub environments: Vec<String>,
     /// Another folder or file with evidence; may be given more than once.
     #[arg(long, value_name = "PATH")]
     pub evidence: Vec<PathBuf>,

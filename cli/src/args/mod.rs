@@ -13,7 +13,7 @@ pub use access::{
 };
 pub use deploy::{Control, Deploy, History, Rollback, Status, Watch, What};
 pub use evidence::{
-    Approve, AttestBuild, AttestCommand, AttestRun, AttestSend, Build, EvidenceKeyFile,
+    Approve, AttestBuild, AttestCommand, AttestKey, AttestRun, AttestSend, Build, EvidenceKeyFile,
     ReviewCommand, Verify,
 };
 pub use fleet::{Drift, EnvCommand, Hosts};

@@ -1,12 +1,13 @@
 //! `tamer attest`: statements about releases, from JUnit files, exit codes and git.
 
 use super::Context;
-use crate::args::{AttestBuild, AttestCommand, AttestRun, AttestSend, EvidenceKeyFile};
+use crate::args::{AttestBuild, AttestCommand, AttestKey, AttestRun, AttestSend, EvidenceKeyFile};
 use crate::error::{Context as _, Error, Result};
 use crate::evidence::{self, Packed};
 use crate::exit::Exit;
 use crate::git::Git;
 use crate::junit::{MAX_JUNIT, Tests};
+use crate::keys::Keys;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,6 @@ use tamer_kit::{clock, durable};
 use tamer_release::attest::bundle::verifying_key;
 use tamer_release::attest::statement::{Build, Run};
 use tamer_release::attest::{Claim, Statement};
-use tamer_release::trust::{KeyError, SigningKey};
 
 /// Who builds, where nobody else is named.
 pub(super) const BUILDER: &str = "urn:x-tamer:builder:tamer-build";
@@ -43,20 +43,16 @@ pub(super) async fn run(at: &Context<'_>, command: &AttestCommand) -> Result<Exi
 }
 
 /// Makes the key where it is not there yet, and says what an environment file says about it.
-fn key(at: &Context<'_>, args: &EvidenceKeyFile) -> Result<Exit> {
-    let path = evidence::key_path(&at.home, args.key.as_deref());
-    let doing = || format!("cannot use {}", path.display());
-    let key = match SigningKey::load(&path) {
-        Err(KeyError::Missing(_)) => {
-            if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
-                durable::create_dir_all(folder, 0o700).doing(Exit::Usage, doing)?;
-            }
-            let key = SigningKey::generate().doing(Exit::Internal, doing)?;
-            key.save(&path).doing(Exit::Usage, doing)?;
+fn key(at: &Context<'_>, args: &AttestKey) -> Result<Exit> {
+    let keys = Keys::of(&at.home);
+    let given = args.key.key.as_deref();
+    let key = match keys.has_evidence(given) {
+        true => keys.evidence(given)?,
+        false => {
+            let path = keys.make_evidence(given, args.passphrase)?;
             at.printer.note(format!("made {}", path.display()));
-            key
+            keys.evidence(Some(&path))?
         }
-        other => other.doing(Exit::Usage, doing)?,
     };
     let public = verifying_key(key.public())
         .ok_or_else(|| Error::usage("evidence is signed with ECDSA P-256, and this key is not"))?;
@@ -192,12 +188,12 @@ pub(super) fn ended(
 }
 
 fn state(at: &Context<'_>, claim: Claim, key: &EvidenceKeyFile, releases: &[Packed]) -> Result<()> {
-    let key = evidence::key(&at.home, key.key.as_deref())?;
+    let key = Keys::of(&at.home).evidence(key.key.as_deref())?;
     let statement = Statement {
         subjects: releases.iter().map(Packed::subject).collect(),
         claim,
     };
-    let files = evidence::attach(&statement, &key, releases)?;
+    let files = evidence::attach(&statement, &*key, releases)?;
     let Some(kind) = statement.kind() else {
         return Ok(());
     };

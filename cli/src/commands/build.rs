@@ -10,6 +10,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::evidence::{self, Packed};
 use crate::exit::Exit;
 use crate::git::Git;
+use crate::keys::Keys;
 use runner::{Made, Runner};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +49,7 @@ pub(super) async fn run(at: &Context<'_>, args: &Build) -> Result<Exit> {
     let commit = git.commit(&args.commit)?;
     refuse_changes(&git, &args.commit)?;
     // Everything that could be missing at the end is looked for before the work.
-    let key = evidence::key(&at.home, args.key.key.as_deref())?;
+    let key = Keys::of(&at.home).evidence(args.key.key.as_deref())?;
     let out = match &args.out {
         Some(out) => out.clone(),
         None => git.own("tamer")?.join(args.version.to_string()),
@@ -89,7 +90,7 @@ pub(super) async fn run(at: &Context<'_>, args: &Build) -> Result<Exit> {
             subjects: releases.iter().map(Packed::subject).collect(),
             claim,
         };
-        files.extend(evidence::attach(&statement, &key, &releases)?);
+        files.extend(evidence::attach(&statement, &*key, &releases)?);
     }
     for review in git.reviews(&commit) {
         for release in &releases {

@@ -61,7 +61,6 @@ pub async fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
     let command = match cli.command {
         Command::Init(args) => return init::run(&args, printer),
         Command::Pack(args) => return pack::run(&args, printer).await,
-        Command::Verify(args) => return verify::run(&args, printer).await,
         Command::Completions { shell } => {
             let script = manual::completions(shell, Cli::command());
             printer.raw(&String::from_utf8_lossy(&script));
@@ -99,6 +98,7 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
         Command::Build(args) => build::run(at, &args).await,
         Command::Attest(command) => attest::run(at, &command).await,
         Command::Review(command) => review::run(at, &command).await,
+        Command::Verify(args) => verify::run(at, &args).await,
         Command::Publish(args) => publish::run(at, &args).await,
         Command::Releases(args) => releases::run(at, &args).await,
         Command::Plan(args) => plan::run(at, args).await,
@@ -112,9 +112,7 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
         Command::Abort(args) => control::run(at, args, control::Action::Abort).await,
         Command::History(args) => history::run(at, &args).await,
         // Run above, before a home was looked for.
-        Command::Init(_) | Command::Pack(_) | Command::Verify(_) | Command::Completions { .. } => {
-            Ok(Exit::Done)
-        }
+        Command::Init(_) | Command::Pack(_) | Command::Completions { .. } => Ok(Exit::Done),
     }
 }
 

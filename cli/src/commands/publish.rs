@@ -28,10 +28,7 @@ use tamer_release::manifest;
 use tamer_release::pack::Packed;
 use tamer_release::trust::RepositoryName;
 use tamer_release::trust::live::NewTarget;
-use tamer_release::trust::names::{release_target, version_target};
-
-/// The largest description of a version that is read, in bytes.
-const MAX_VERSION_FILE: u64 = 1 << 20;
+use tamer_release::trust::names::release_target;
 
 #[derive(Serialize)]
 struct Published {
@@ -62,13 +59,13 @@ pub(super) async fn publish(at: &Context<'_>, args: &Publish, project: Project) 
     let key = Keys::of(&at.home).usual(TeamKey::Release, &to)?;
     let name = RepositoryName::Application(application.clone());
     let repository = Repository::open(&mut session, name, at.printer).await?;
+    let existing = repository.version(&application, &args.version).await?;
     let mut work = Work {
         application,
         version: args.version.clone(),
-        existing: None,
+        existing,
         repository,
     };
-    work.existing = work.described(&args.version).await?;
     let releases = work.kept(&project, &chosen).await?;
 
     let room = tempfile::tempdir().map(Room);
@@ -174,7 +171,7 @@ impl Work {
             None => {
                 let verified = self.repository.verified();
                 match verified.and_then(|verified| newest_version(verified, &self.application)) {
-                    Some(newest) => self.described(&newest).await?,
+                    Some(newest) => self.repository.version(&self.application, &newest).await?,
                     None => None,
                 }
             }
@@ -265,22 +262,6 @@ impl Work {
         });
         plan.new.insert(component, new.await?);
         Ok(())
-    }
-
-    /// What a version consists of; `None` where it is not published.
-    async fn described(&self, version: &Version) -> Result<Option<ApplicationVersion>> {
-        let name = version_target(&self.application, version);
-        let verified = self.repository.verified();
-        if verified
-            .and_then(|verified| verified.target(&name))
-            .is_none()
-        {
-            return Ok(None);
-        }
-        let bytes = self.repository.fetch(&name, MAX_VERSION_FILE).await?;
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .doing(Exit::Internal, || format!("cannot read the signed {name}"))
     }
 
     /// Uploads everything that the new targets name: nothing is signed before its bytes are there.

@@ -3,9 +3,9 @@
 use super::Context;
 use crate::args::{Approve, ReviewCommand};
 use crate::error::{Context as _, Error, Result};
-use crate::evidence;
 use crate::exit::Exit;
 use crate::git::Git;
+use crate::keys::Keys;
 use serde::Serialize;
 use std::path::Path;
 use tamer_core::evidence::same_person;
@@ -52,7 +52,7 @@ fn approve(at: &Context<'_>, args: &Approve) -> Result<Exit> {
             "the comment is longer than {MAX_COMMENT} bytes"
         )));
     }
-    let key = evidence::key(&at.home, args.key.key.as_deref())?;
+    let key = Keys::of(&at.home).evidence(args.key.key.as_deref())?;
     let statement = Statement {
         subjects: vec![Subject::Commit(commit.clone())],
         claim: Claim::Review(Review {
@@ -60,7 +60,7 @@ fn approve(at: &Context<'_>, args: &Approve) -> Result<Exit> {
             comment: args.comment.clone(),
         }),
     };
-    let bundle = seal(&statement, &key).doing(Exit::Usage, || "cannot state review".to_owned())?;
+    let bundle = seal(&statement, &*key).doing(Exit::Usage, || "cannot state review".to_owned())?;
     let next = match &args.out {
         Some(file) => {
             let doing = || format!("cannot write {}", file.display());

@@ -1,13 +1,16 @@
 //! `tamer verify`: what is proven of a release, by whom, and what each environment still lacks.
 
-use crate::args::Verify;
+mod published;
+
+use super::Context;
+use crate::args::{self, Verify};
 use crate::error::{Context as _, Error, Result};
 use crate::evidence::{self, Packed};
 use crate::exit::Exit;
 use crate::git::Git;
 use crate::printer::Printer;
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tamer_core::digest::Digest;
 use tamer_core::environment::{Environment, MAX_ENVIRONMENT};
 use tamer_core::evidence::EvidenceKind;
@@ -47,34 +50,95 @@ struct Aside {
     why: String,
 }
 
-pub(super) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
-    let release = Packed::read(&args.manifest)?;
-    let mut bundles = evidence::bundles(&release.folder)?;
+/// A release, and what is said about it.
+#[derive(Debug)]
+struct Subject {
+    name: String,
+    digest: Digest,
+    bundles: Vec<(String, Vec<u8>)>,
+}
+
+pub(super) async fn run(at: &Context<'_>, args: &Verify) -> Result<Exit> {
+    let mut subjects = match what(&args.release)? {
+        What::File(path) => {
+            let release = Packed::read(&path)?;
+            vec![Subject {
+                name: release.name(),
+                digest: release.digest,
+                bundles: evidence::bundles(&release.folder)?,
+            }]
+        }
+        What::Published(what) => published::releases(at, args.application.as_ref(), &what).await?,
+    };
     for path in &args.evidence {
         if !path.exists() {
             return Err(Error::usage(format!("there is no {}", path.display())));
         }
-        bundles.extend(evidence::bundles(path)?);
+        let more = evidence::bundles(path)?;
+        for subject in &mut subjects {
+            subject.bundles.extend(more.clone());
+        }
     }
     let mut environments = Vec::new();
-    for file in &args.environments {
-        environments.push(place(file, &release, &bundles)?);
+    for given in &args.environments {
+        environments.push(match is_file(given) {
+            true => from_file(Path::new(given))?,
+            false => published::environment(at, given).await?,
+        });
     }
-    let enough = environments.iter().all(|place| place.enough);
-    let verified = Verified {
-        release: release.name(),
-        manifest: release.digest,
-        environments,
-    };
-    show(&verified, printer);
-    printer.json(&verified);
+    if environments.is_empty() {
+        environments = published::environments(at).await?;
+    }
+    let mut enough = true;
+    for subject in subjects {
+        let places = environments.iter().map(|it| place(it, &subject));
+        let verified = Verified {
+            environments: places.collect(),
+            release: subject.name,
+            manifest: subject.digest,
+        };
+        enough &= verified.environments.iter().all(|place| place.enough);
+        show(&verified, at.printer);
+        at.printer.json(&verified);
+    }
     match enough {
         true => Ok(Exit::Done),
         false => Ok(Exit::Refused),
     }
 }
 
-fn place(file: &Path, release: &Packed, given: &[(String, Vec<u8>)]) -> Result<Place> {
+/// What is to be verified.
+enum What {
+    File(PathBuf),
+    Published(args::What),
+}
+
+fn what(given: &str) -> Result<What> {
+    if is_file(given) {
+        return Ok(What::File(given.into()));
+    }
+    let what = given.parse().map_err(|why| {
+        Error::usage(format!(
+            "`{given}` is no file, no VERSION and no COMPONENT@VERSION: {why}"
+        ))
+    })?;
+    Ok(What::Published(what))
+}
+
+/// Whether this means a file: the names of versions, components and environments have no slash, and none of them
+/// ends like a file of ours.
+fn is_file(given: &str) -> bool {
+    let path = Path::new(given);
+    let ends_so = path
+        .extension()
+        .is_some_and(|end| end == "json" || end == "toml");
+    given.contains('/') || ends_so || path.exists()
+}
+
+/// An environment and its name.
+type Named = (String, Environment);
+
+fn from_file(file: &Path) -> Result<Named> {
     let name = file.display().to_string();
     let doing = || format!("cannot read {name}");
     let bytes = durable::read_capped(file, MAX_ENVIRONMENT).doing(Exit::Usage, doing)?;
@@ -82,9 +146,14 @@ fn place(file: &Path, release: &Packed, given: &[(String, Vec<u8>)]) -> Result<P
     let text = String::from_utf8(bytes).doing(Exit::Usage, doing)?;
     let environment =
         Environment::parse(&name, &text).map_err(|error| Error::usage(error.to_string()))?;
+    let stem = file.file_stem().unwrap_or_default();
+    Ok((stem.to_string_lossy().into_owned(), environment))
+}
+
+fn place((name, environment): &Named, release: &Subject) -> Place {
     let (demanded, now) = (&environment.evidence, clock::now());
 
-    let mut bundles = given.to_vec();
+    let mut bundles = release.bundles.clone();
     let judge = |bundles: &[(String, Vec<u8>)]| {
         let bytes: Vec<_> = bundles.iter().map(|(_, bytes)| bytes.as_slice()).collect();
         judge(demanded, &release.digest, &bytes, now)
@@ -111,17 +180,13 @@ fn place(file: &Path, release: &Packed, given: &[(String, Vec<u8>)]) -> Result<P
         kind: it.claimed,
         why: it.why.to_string(),
     });
-    Ok(Place {
-        environment: file
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
+    Place {
+        environment: name.clone(),
         enough: judged.is_enough(),
         proven: proven.collect(),
         lacking: judged.lacking.iter().copied().collect(),
         set_aside: set_aside.collect(),
-    })
+    }
 }
 
 fn show(verified: &Verified, printer: &Printer) {

@@ -2,6 +2,7 @@
 
 use super::human::{parse_date, span};
 use super::table::Table;
+use serde::Serialize;
 use tamer_proto::v1::{GetTrustResponse, RepositoryStatus};
 
 /// Warned of this long before it expires: roots, whose keys lie offline and with several people.
@@ -17,7 +18,19 @@ pub fn status(trust: &GetTrustResponse, now_ms: u64) -> Vec<String> {
     if trust.team_root.is_empty() {
         return vec!["There is no team root yet: no server trusts anything.".to_owned()];
     }
-    let mut lines = vec![format!("team root  {}", trust.team_root)];
+    let left = |at: u64| match at {
+        0 => String::new(),
+        at if at <= now_ms => "expired".to_owned(),
+        at => format!("in {}", span(at - now_ms)),
+    };
+    let mut lines = vec![
+        format!("team root  {}", trust.team_root),
+        format!(
+            "           version {}, ends {}",
+            trust.team_root_version,
+            left(parse_date(&trust.team_root_expires))
+        ),
+    ];
     if trust.repositories.is_empty() {
         lines.push(
             "No repository yet: `tamer env apply` and `tamer publish` begin them.".to_owned(),
@@ -33,11 +46,6 @@ pub fn status(trust: &GetTrustResponse, now_ms: u64) -> Vec<String> {
         "TARGETS END",
         "ONLINE ENDS",
     ]);
-    let left = |at: u64| match at {
-        0 => String::new(),
-        at if at <= now_ms => "expired".to_owned(),
-        at => format!("in {}", span(at - now_ms)),
-    };
     for row in &trust.repositories {
         table.row([
             row.name.clone(),
@@ -59,56 +67,66 @@ pub fn status(trust: &GetTrustResponse, now_ms: u64) -> Vec<String> {
 
 /// What ends soon, a line each.
 pub fn ending(trust: &GetTrustResponse, now_ms: u64) -> Vec<String> {
-    let rows = trust.repositories.iter();
+    let team = RepositoryStatus {
+        name: "team".to_owned(),
+        root_expires: trust.team_root_expires.clone(),
+        ..RepositoryStatus::default()
+    };
+    let rows = std::iter::once(&team).chain(&trust.repositories);
     rows.flat_map(|row| warnings(row, now_ms)).collect()
 }
 
-/// Whose keys sign what: the team's root, then a line a repository and role.
-pub fn keys(
-    team: &Signing,
-    repositories: &[(String, Vec<(&'static str, Signing)>)],
-) -> Vec<String> {
-    let mut lines = vec![
-        String::new(),
-        format!(
-            "the team's root: version {}, {} of {} keys must sign, valid until {}",
-            team.version,
-            team.threshold,
-            team.keys.len(),
-            team.expires
-        ),
-    ];
-    lines.extend(team.keys.iter().map(|key| format!("  {key}")));
-    if repositories.is_empty() {
-        return lines;
-    }
-    lines.push(String::new());
+/// Whose keys sign what, a line a repository and role.
+pub fn keys(signing: &[Signing]) -> Vec<String> {
     let mut table = Table::new(&["REPOSITORY", "SIGNS", "MUST SIGN", "KEYS"]);
-    for (name, roles) in repositories {
-        for (role, signing) in roles {
-            table.row([
-                name.clone(),
-                (*role).to_owned(),
-                format!("{} of {}", signing.threshold, signing.keys.len()),
-                signing.keys.join(", "),
-            ]);
-        }
+    for it in signing {
+        let shown = it.keys.iter().map(|key| {
+            let holder = key.holder.iter().map(|holder| format!(" {holder}"));
+            format!("{}{}", &key.id[..16], holder.collect::<String>())
+        });
+        table.row([
+            it.repository.clone(),
+            it.signs.to_owned(),
+            format!("{} of {}", it.threshold, it.keys.len()),
+            shown.collect::<Vec<_>>().join(", "),
+        ]);
     }
-    lines.extend(table.lines());
-    lines
+    std::iter::once(String::new())
+        .chain(table.lines())
+        .collect()
 }
 
-/// The keys of one role, ready to be shown: `3f2a9c0011223344 anna`.
-#[derive(Debug, Clone)]
+/// Everything, for programs.
+#[derive(Debug, Serialize)]
+pub struct Status<'a> {
+    /// What the controller says.
+    #[serde(flatten)]
+    pub trust: &'a GetTrustResponse,
+    /// Whose keys sign what, from roots that were verified here.
+    pub signing: &'a [Signing],
+}
+
+/// Whose keys sign something.
+#[derive(Debug, Clone, Serialize)]
 pub struct Signing {
-    /// The version of the root that says so.
-    pub version: u64,
-    /// When that root ends, as it says.
-    pub expires: String,
+    /// In which repository; `team`: above them all.
+    pub repository: String,
+    /// What they sign: `roots`, `targets` or, by the controller's keys, `snapshots`.
+    pub signs: &'static str,
     /// How many must sign.
     pub threshold: u64,
     /// The keys.
-    pub keys: Vec<String>,
+    pub keys: Vec<Holds>,
+}
+
+/// A key and who has it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Holds {
+    /// Its id, hexadecimal.
+    pub id: String,
+    /// Who has it, where the root says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
 }
 
 fn online(row: &RepositoryStatus) -> u64 {
@@ -169,6 +187,8 @@ mod tests {
         expired.targets_expires = at(now - 1000);
         let trust = GetTrustResponse {
             team_root: "ab".repeat(32),
+            team_root_version: 2,
+            team_root_expires: at(now + 30 * DAY),
             repositories: vec![row("app/shop", 300 * DAY, 60 * DAY, DAY), expired],
             ..Default::default()
         };

@@ -246,7 +246,7 @@ async fn status_shows_whose_keys_sign_what() {
     let line = kept
         .out
         .lines()
-        .find(|line| line.contains("app/shop  ") && line.contains("publishing"));
+        .find(|line| line.contains("app/shop  ") && line.contains("targets"));
     let line = line.unwrap_or_else(|| panic!("{kept:?}"));
     assert!(
         line.contains("1 of 2") && line.contains(&format!("{} CI", &ci[..16])),

@@ -19,7 +19,7 @@ impl OperatorApi {
             .first_team_root()
             .await
             .map_err(publication)?;
-        let repositories = self.publications.glance().await.map_err(publication)?;
+        let (team, repositories) = self.publications.glance().await.map_err(publication)?;
         let [snapshot_key, timestamp_key] = self.online_keys.clone();
         Ok(v1::GetTrustResponse {
             team_root: root.map_or_else(String::new, |root| sha256(&root).to_string()),
@@ -45,6 +45,11 @@ impl OperatorApi {
                     }
                 })
                 .collect(),
+            team_root_version: team.root,
+            team_root_expires: {
+                let [root, ..] = team.expires;
+                root
+            },
         })
     }
 

@@ -1159,6 +1159,12 @@ pub struct GetTrustResponse {
     pub timestamp_key: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "4")]
     pub repositories: ::prost::alloc::vec::Vec<RepositoryStatus>,
+    /// the newest
+    #[prost(uint64, tag = "5")]
+    pub team_root_version: u64,
+    /// RFC 3339; empty: not there yet
+    #[prost(string, tag = "6")]
+    pub team_root_expires: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -134,11 +134,13 @@ fetched_more_than() {
     [ "$(fetched "$1")" -gt "$2" ]
 }
 
-# newer_package NAME VERSION: the package under test as its next version; prints where hosts see it.
+# newer_package NAME VERSION [WORD]: the package under test as its next version; prints where hosts see it. The word
+# changes what is in it, in its directory.
 newer_package() {
     local work=$lab/share/newer-$1
     rm -rf -- "$work"
     dpkg-deb --raw-extract "$(find "$packages" -maxdepth 1 -name "$1_[0-9]*.deb" | sort -V | tail -n 1)" "$work"
+    [ -z "${3-}" ] || (cd "$work" && "$3")
     sed -i "s/^Version: .*/Version: $2/" "$work/DEBIAN/control"
     # As a real one, it differs in a file too.
     printf 'Version %s\n' "$2" >"$work/usr/share/doc/$1/version"

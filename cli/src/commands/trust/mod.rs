@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::home::Home;
 use crate::keys::{self, Keys, TeamKey};
 use crate::repository::{Http, refused};
-use crate::views::trust::Signing;
+use crate::views::trust::{Holds, Signing};
 use crate::{drafts, views};
 use std::path::PathBuf;
 use tamer_core::digest::Digest;
@@ -148,7 +148,6 @@ fn make(home: &Home, others: &[PathBuf], threshold: u64, sealed: bool) -> Result
 async fn status(at: &Context<'_>) -> Result<Exit> {
     let mut session = at.session().await?;
     let trust = session.published().await?;
-    at.printer.json(&trust);
     at.printer
         .lines(views::trust::status(&trust, clock::now().0));
     match session.login.known.trust_root {
@@ -162,11 +161,19 @@ async fn status(at: &Context<'_>) -> Result<Exit> {
         }
         _ => {}
     }
+    let signing = match trust.team_root.is_empty() {
+        true => Vec::new(),
+        false => whose(at, &mut session, &trust).await?,
+    };
+    at.printer.json(&views::trust::Status {
+        trust: &trust,
+        signing: &signing,
+    });
     if trust.team_root.is_empty() {
         at.printer.next("tamer trust init");
         return Ok(Exit::Done);
     }
-    at.printer.lines(whose(at, &mut session, &trust).await?);
+    at.printer.lines(views::trust::keys(&signing));
     for (path, draft) in drafts::waiting(&at.home)? {
         let path = path.display();
         at.printer
@@ -183,28 +190,27 @@ async fn whose(
     at: &Context<'_>,
     session: &mut Session,
     trust: &GetTrustResponse,
-) -> Result<Vec<String>> {
+) -> Result<Vec<Signing>> {
     let pin = session.trust_root(at.printer).await?;
     let transport = Http::new(session);
     let what = || "cannot see whose keys sign".to_owned();
     let team = walk::team(&transport, &pin).await;
     let team = team.map_err(|error| refused(error, what()))?;
-    let signing = |root: &Document<Root>, role: KeyRole| -> Result<Signing> {
+    let signing = |repository: &str, root: &Document<Root>, role: KeyRole, signs| {
         let now = NextRoot::after(None, root).doing(Exit::Internal, what)?;
         let of = now.role(role);
-        let shown = |key: &PublicKey| {
-            let id = key.id();
-            let holder = now.holder(&id).map(|holder| format!(" {holder}"));
-            format!("{}{}", &id[..16], holder.unwrap_or_default())
+        let holds = |key: &PublicKey| Holds {
+            id: key.id(),
+            holder: now.holder(&key.id()).map(str::to_owned),
         };
-        Ok(Signing {
-            version: root.version(),
-            expires: root.content().expires.to_string(),
+        Ok::<_, Error>(Signing {
+            repository: repository.to_owned(),
+            signs,
             threshold: of.threshold,
-            keys: of.keys.iter().map(shown).collect(),
+            keys: of.keys.iter().map(holds).collect(),
         })
     };
-    let mut all = Vec::new();
+    let mut all = vec![signing("team", team.current(), KeyRole::Root, "roots")?];
     for row in &trust.repositories {
         let name: RepositoryName = row.name.parse().doing(Exit::Internal, what)?;
         let chain = walk::repository(&transport, &name, &team).await;
@@ -212,14 +218,10 @@ async fn whose(
             continue;
         };
         let root = chain.current();
-        let roles = vec![
-            ("publishing", signing(root, KeyRole::Targets)?),
-            ("online", signing(root, KeyRole::Online)?),
-        ];
-        all.push((row.name.clone(), roles));
+        all.push(signing(&row.name, root, KeyRole::Targets, "targets")?);
+        all.push(signing(&row.name, root, KeyRole::Online, "snapshots")?);
     }
-    let team = signing(team.current(), KeyRole::Root)?;
-    Ok(views::trust::keys(&team, &all))
+    Ok(all)
 }
 
 #[cfg(test)]

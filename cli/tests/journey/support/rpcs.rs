@@ -100,6 +100,16 @@ impl Operators for Controller {
             snapshot_key: key.clone(),
             timestamp_key: key,
             repositories: names.iter().map(|name| inside.row(name)).collect(),
+            team_root_version: (1..)
+                .take_while(|n| {
+                    inside
+                        .team
+                        .read(&format!("{n}.root.json"))
+                        .is_ok_and(|it| it.is_some())
+                })
+                .last()
+                .unwrap_or(0),
+            team_root_expires: String::new(),
         }))
     }
 
