@@ -1,5 +1,6 @@
 //! Everything put together: open what is on disk, start the driver, serve the one port, stop in order.
 
+use crate::api;
 use crate::api::agent::AgentApi;
 use crate::api::artifact::{self, ArtifactApi, Gate, PublishedFiles};
 use crate::api::enrolment::EnrolmentApi;
@@ -42,6 +43,7 @@ use tamer_release::trust::{RepositoryName, SigningKey};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
 
 /// How often snapshots and timestamps are looked at: they are signed anew at half of their life.
 const RESIGN_EVERY: Duration = Duration::from_secs(3600);
@@ -187,9 +189,13 @@ pub async fn serve_through(
         inspections,
         closing: port.clone(),
     };
-    let router = Routes::new(AgentsServer::new(agents).max_decoding_message_size(MAX_MESSAGE))
+    // Whoever has the wrong kind of certificate, or none, is heard by none of these calls: what each call asks of its
+    // caller comes on top of that.
+    let agents = AgentsServer::new(agents).max_decoding_message_size(MAX_MESSAGE);
+    let operators = OperatorsServer::new(operators).max_decoding_message_size(MAX_MESSAGE);
+    let router = Routes::new(InterceptedService::new(agents, api::hosts_only))
         .add_service(EnrolmentServer::new(enrolment))
-        .add_service(OperatorsServer::new(operators).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(InterceptedService::new(operators, api::operators_only))
         .into_axum_router()
         .merge(artifacts);
     let listener = TcpListener::bind(config.listen)

@@ -6,6 +6,7 @@ use crate::identity::ca::Ca;
 use crate::identity::csr::ProvenKey;
 use crate::identity::join::JoinError;
 use crate::identity::peer::Identity;
+use crate::identity::registry::Denied;
 use crate::publications::Publications;
 use std::sync::Arc;
 use tamer_core::id::HostName;
@@ -69,6 +70,9 @@ impl Enrolment for EnrolmentApi {
         request: Request<RenewRequest>,
     ) -> Result<Response<RenewResponse>, Status> {
         let caller = caller(&request);
+        if caller.peer().is_none() {
+            return Err(denied(Denied::Stranger));
+        }
         let key = proven(&request.into_inner().csr)?;
         let fingerprint = key.fingerprint();
         let identity = self
