@@ -14,7 +14,7 @@ use std::time::Duration;
 use tamer_core::desired::ActivationStatus::{Done, Refused};
 use tamer_core::desired::{ComponentReport, FailureKind, Purpose};
 use tamer_core::digest::Digest;
-use tamer_core::drift::{Inspect, NAMED};
+use tamer_core::drift::{CURRENT, Change, Inspect, NAMED};
 
 #[tokio::test]
 async fn child() {
@@ -208,6 +208,66 @@ async fn what_is_touched_is_looked_at_at_once() {
     agent
         .until("seen to be gone", |it| it.running.is_none())
         .await;
+    agent.stop().await;
+}
+
+/// Nothing that a person put in the place of `current` is overwritten: it is named, and led back when that is asked for.
+#[tokio::test]
+async fn a_current_that_leads_elsewhere_is_named_and_led_back_and_what_was_there_is_kept() {
+    let (_dir, site) = a_site();
+    let (one, two) = (site.publish("1.0.0", &[]), site.publish("2.0.0", &[]));
+    let mut agent = Agent::start(site.hands()).await;
+    agent.grant(1, Some(&one), Purpose::Forward).await;
+    let (current, aside) = (
+        site.root().join("current"),
+        site.root().join("current.by-hand"),
+    );
+    for (counter, change) in [(2, Change::Target), (5, Change::Kind)] {
+        fs::remove_file(&current).unwrap();
+        match change {
+            Change::Target => std::os::unix::fs::symlink("/tmp", &current).unwrap(),
+            _ => fs::create_dir(&current).unwrap(),
+        }
+        let report = agent.grant(counter, Some(&two), Purpose::Forward).await;
+        assert!(matches!(status(&report), Refused(_)), "{report:?}");
+        let said = &failure(&report).message;
+        assert!(
+            said.starts_with("edited on the server: `current` is "),
+            "{said}"
+        );
+        let mut desired = told(counter + 1, &one, |it| it.components[0].grant = None);
+        desired.inspect = Some(Inspect {
+            id: counter,
+            full: false,
+        });
+        agent.desired.send_replace(Some(desired));
+        assert_eq!(answered(&mut agent, counter).await, [CURRENT]);
+        let report = agent.until("named", |it| it.drift.is_some()).await;
+        let drift = report.drift.as_ref().unwrap();
+        assert!(drift.is_of_current() && drift.differences[0].change == change);
+        let desired = told(counter + 2, &one, |it| {
+            it.components[0].grant = None;
+            it.components[0].repair = Some(drift.digest);
+        });
+        agent.desired.send_replace(Some(desired));
+        agent
+            .until("led back", |it| it.drift.is_none() && it.running.is_some())
+            .await;
+        assert_eq!(site.running().as_deref(), Some("1.0.0"));
+        match change {
+            Change::Target => fs::remove_file(&aside).unwrap(),
+            _ => fs::remove_dir(&aside).unwrap(),
+        }
+    }
+    let report = agent.grant(8, Some(&two), Purpose::Forward).await;
+    assert_eq!(*status(&report), Done);
+    // Going back is not kept away by it.
+    fs::remove_file(&current).unwrap();
+    fs::create_dir(&current).unwrap();
+    let report = agent.grant(9, Some(&one), Purpose::Back).await;
+    assert_eq!(*status(&report), Done);
+    assert_eq!(site.running().as_deref(), Some("1.0.0"));
+    assert!(aside.is_dir());
     agent.stop().await;
 }
 

@@ -11,6 +11,10 @@ pub const NAMED: usize = 20;
 /// The most differences of a component that are named to whoever asks for them all.
 pub const NAMED_WHEN_ASKED: usize = 10_000;
 
+/// The path of a difference that says that `current` itself is not what Tamer put there: relative to the release that
+/// should run, as all of them are. No release can list it.
+pub const CURRENT: &str = "../../current";
+
 /// Somebody wants to know what differs now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspect {
@@ -35,7 +39,7 @@ pub struct Drift {
 /// One path at which a release on disk is not what was deployed, and how. A path may differ in several ways.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Difference {
-    /// Relative to the release; `.` is the release's own directory.
+    /// Relative to the release; `.` is the release's own directory, and [`CURRENT`] the link to it.
     pub path: String,
     /// How it differs.
     pub change: Change,
@@ -91,6 +95,11 @@ pub enum Way {
 }
 
 impl Drift {
+    /// Whether it is `current` that was put there by hand, and not a release that was edited.
+    pub fn is_of_current(&self) -> bool {
+        self.differences.iter().any(|it| it.path == CURRENT)
+    }
+
     /// The same with at most `most` differences named.
     #[must_use]
     pub fn naming(&self, most: usize) -> Self {

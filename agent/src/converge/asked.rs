@@ -3,10 +3,9 @@
 
 use super::Converge;
 use super::looking::Due;
-use crate::allowed::failure;
 use crate::drift::Seen;
-use crate::plan::Current;
-use tamer_core::desired::{Desired, DesiredComponent, Failure, FailureKind, Inspected, Inspection};
+use crate::plan::{self, Current};
+use tamer_core::desired::{Desired, DesiredComponent, Failure, Inspected, Inspection};
 use tamer_core::drift::{Drift, Inspect};
 
 /// What differs, or why that cannot be said.
@@ -134,10 +133,7 @@ impl Converge {
         match &state.current {
             // Another one is coming, or it is looked at.
             _ if state.working.is_some() || state.running().is_some() => None,
-            Current::Foreign(what) => {
-                let why = format!("`current` is {what}, which no deployment put there");
-                Some(Err(failure(FailureKind::Drift, why)))
-            }
+            Current::Foreign(what) => Some(Ok(Some(plan::foreign(what)))),
             Current::Nothing | Current::Release(_) => Some(Ok(None)),
         }
     }
@@ -146,6 +142,8 @@ impl Converge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::allowed::failure;
+    use tamer_core::desired::FailureKind;
     use tamer_kit::clock;
 
     fn seen(after: Option<&str>) -> Result<Seen, Failure> {

@@ -7,6 +7,7 @@
 mod asked;
 mod confirm;
 mod launch;
+mod leading;
 mod local;
 mod looking;
 mod migrating;

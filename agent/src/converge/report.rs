@@ -1,7 +1,7 @@
 //! What the host says of itself.
 
 use super::Converge;
-use crate::plan::OnDisk;
+use crate::plan::{self, Current, OnDisk};
 use tamer_core::desired::{ActivationReport, ActivationStatus, ComponentReport, HostReport, Slot};
 
 impl Converge {
@@ -56,10 +56,13 @@ impl Converge {
             .filter_map(|release| state.failed.get(&release.manifest))
             .map(|(failure, _)| failure.clone())
             .next();
-        let drift = state
-            .running()
-            .and_then(|it| state.drift.get(&it.name))
-            .cloned();
+        let drift = match &state.current {
+            Current::Foreign(what) => Some(Some(plan::foreign(what))),
+            Current::Nothing | Current::Release(_) => state
+                .running()
+                .and_then(|it| state.drift.get(&it.name))
+                .cloned(),
+        };
         ComponentReport {
             running: facts.running().cloned(),
             staged: facts

@@ -38,6 +38,7 @@ impl Converge {
         }
         self.stage_next(&desired);
         for wanted in &desired.components {
+            self.lead_back(wanted).await;
             self.repair(wanted, desired.environment_version);
         }
         for wanted in &desired.components {

@@ -135,6 +135,10 @@ pub fn switch(root: &Path, name: Option<&str>) -> Result<(), Failure> {
             if fs::read_link(&link).is_ok_and(|there| there == target) {
                 return Ok(());
             }
+            // What no rename can replace is kept aside: going back is not kept away by it.
+            if fs::symlink_metadata(&link).is_ok_and(|it| !it.is_symlink()) {
+                return lead_back(root, name);
+            }
             let release = root.join(&target);
             fs::metadata(&release)
                 .map_err(|e| file_failure(&FileError::new("switch to", &release)(e)))?;
@@ -148,6 +152,34 @@ pub fn switch(root: &Path, name: Option<&str>) -> Result<(), Failure> {
                 .map_err(|e| file_failure(&e)),
         },
     }
+}
+
+/// Where what somebody put in the place of `current` lies once `current` leads to a release again.
+fn by_hand(root: &Path) -> PathBuf {
+    root.join("current.by-hand")
+}
+
+/// Points `current` to a release again, and keeps what somebody put in its place as `current.by-hand`, in one instant.
+/// Doing it again after a crash does no harm.
+///
+/// # Errors
+/// [`Failure`], also where there is no such release, or something is called `current.by-hand` already.
+pub fn lead_back(root: &Path, name: &str) -> Result<(), Failure> {
+    let (link, aside) = (current_link(root), by_hand(root));
+    let target = Path::new("releases").join(name);
+    let release = root.join(&target);
+    fs::metadata(&release).map_err(|e| file_failure(&FileError::new("switch to", &release)(e)))?;
+    let begun = fs::read_link(&aside).is_ok_and(|there| there == target);
+    if !begun && fs::symlink_metadata(&aside).is_ok() {
+        let said = format!(
+            "{0} is to be kept as {1}, and something is called that already. Next: mv {1} {1}.old",
+            link.display(),
+            aside.display()
+        );
+        return Err(failure(FailureKind::Host, said));
+    }
+    let led = durable::symlink(&target, &aside).and_then(|()| durable::exchange(&link, &aside));
+    led.map_err(|e| file_failure(&e))
 }
 
 /// Makes a component's directories; `owner` (user and group id) gets `shared`. The agent's own are
@@ -245,6 +277,32 @@ mod tests {
             Current::Foreign(_)
         ));
         assert!(switch(root, Some("x")).is_err());
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_current_is_kept_aside_and_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let name = "1-1.0.0-abababababab";
+        fs::create_dir_all(root.join("releases").join(name)).unwrap();
+        let led = |root: &Path| fs::read_link(root.join("current")).unwrap();
+        let target = Path::new("releases").join(name);
+        fs::create_dir(root.join("current")).unwrap();
+        fs::write(root.join("current/mine"), "x").unwrap();
+        // A crash between the two steps.
+        durable::symlink(&target, &by_hand(root)).unwrap();
+        lead_back(root, name).unwrap();
+        assert_eq!(led(root), target);
+        assert_eq!(fs::read(by_hand(root).join("mine")).unwrap(), b"x");
+        durable::symlink(Path::new("/tmp"), &root.join("current")).unwrap();
+        let said = lead_back(root, name).unwrap_err().message;
+        assert!(said.contains("current.by-hand.old"), "{said}");
+        assert_eq!(led(root), Path::new("/tmp"));
+        assert_eq!(fs::read(by_hand(root).join("mine")).unwrap(), b"x");
+        fs::remove_dir_all(by_hand(root)).unwrap();
+        assert!(lead_back(root, "2-1.1.0-cdcdcdcdcdcd").is_err());
+        lead_back(root, name).unwrap();
+        assert_eq!(fs::read_link(by_hand(root)).unwrap(), Path::new("/tmp"));
     }
 
     #[test]

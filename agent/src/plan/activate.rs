@@ -141,10 +141,7 @@ pub fn activation(
         },
     };
     if let (Current::Foreign(what), Purpose::Forward) = (&facts.current, grant.purpose) {
-        return refused(
-            FailureKind::Drift,
-            format!("edited on the server: `current` is {what}, which no deployment put there"),
-        );
+        return refused(FailureKind::Drift, super::foreign_said(what));
     }
     let from = facts
         .running()

@@ -3,8 +3,10 @@
 use super::{Current, Facts};
 use tamer_core::desired::DesiredComponent;
 use tamer_core::digest::Digest;
-use tamer_core::drift::Drift;
+use tamer_core::drift::{CURRENT, Change, Difference, Drift};
 use tamer_core::policy::OnDrift;
+use tamer_core::release::ReleaseRef;
+use tamer_kit::hash::sha256;
 
 /// What a drift of the running release means for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,50 @@ pub fn edited(drift: &Drift, adopted: Option<&Digest>, policy: OnDrift) -> Edite
         OnDrift::Block => Edited::Blocks,
         OnDrift::Warn => Edited::Warned,
     }
+}
+
+/// A `current` that Tamer did not put there, as a drift: `what` is there instead.
+pub fn foreign(what: &str) -> Drift {
+    let change = match what.starts_with("a link") {
+        true => Change::Target,
+        false => Change::Kind,
+    };
+    Drift {
+        digest: sha256(format!("{CURRENT} is {what}").as_bytes()),
+        total: 1,
+        differences: vec![Difference {
+            path: CURRENT.to_owned(),
+            change,
+        }],
+    }
+}
+
+/// What is said of such a `current`.
+pub fn foreign_said(what: &str) -> String {
+    format!("edited on the server: `current` is {what}, which no deployment put there")
+}
+
+/// Whether `current` is to be led back to what was deployed: the desired state names this very drift, and it was
+/// not tried before. Gives the directory's name, or why there is none.
+pub fn lead_back<'a>(
+    wanted: &DesiredComponent,
+    facts: &'a Facts,
+    committed: Option<&ReleaseRef>,
+    failed: Option<&Digest>,
+) -> Option<Result<&'a str, String>> {
+    let asked = wanted.repair.as_ref()?;
+    let Current::Foreign(what) = &facts.current else {
+        return None;
+    };
+    if foreign(what).digest != *asked || failed == Some(asked) {
+        return None;
+    }
+    let there = committed.map(|release| (release, facts.find(&release.manifest)));
+    Some(match there {
+        Some((_, Some(it))) => Ok(it.name.as_str()),
+        Some((release, None)) => Err(format!("{release} ran here, and is not on disk any more")),
+        None => Err("nothing was deployed here that it could lead to".to_owned()),
+    })
 }
 
 /// Whether the running release's drift is to be put right now: the desired state names this very drift,
@@ -49,7 +95,6 @@ mod tests {
     use crate::plan::{OnDisk, Shape};
     use std::collections::BTreeSet;
     use tamer_core::desired::Slot;
-    use tamer_core::release::ReleaseRef;
 
     fn drift(n: u8) -> Drift {
         Drift {
@@ -112,6 +157,28 @@ mod tests {
             repair(&wanted(Some(1)), &facts, Some(&drift(1)), None),
             None
         );
+        // What leads elsewhere is led back where that very drift is named.
+        let seen = foreign("a link to /tmp").digest;
+        assert_ne!(seen, foreign("a link to /srv").digest);
+        let back = |asked, ran: Option<u8>, failed| {
+            let mut wanted = wanted(None);
+            wanted.repair = asked;
+            let ran = ran.map(release);
+            lead_back(&wanted, &facts, ran.as_ref(), failed).map(|it| it.map(str::to_owned))
+        };
+        assert_eq!(
+            back(Some(seen), Some(7), None),
+            Some(Ok("1-1.0.0-07".to_owned()))
+        );
+        assert_eq!(back(Some(seen), Some(7), Some(&seen)), None);
+        assert_eq!(back(Some(Digest::new([1; 32])), Some(7), None), None);
+        assert_eq!(back(None, Some(7), None), None);
+        for ran in [None, Some(8)] {
+            assert!(
+                matches!(back(Some(seen), ran, None), Some(Err(_))),
+                "{ran:?}"
+            );
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub mod stage;
 pub mod undo;
 
 pub use activate::{Decision, Go, Waiting, activation};
-pub use drift::{Edited, edited, repair};
+pub use drift::{Edited, edited, foreign, foreign_said, lead_back, repair};
 pub use migrate::{Migrate, interrupted, interrupted_before, migrate};
 pub use prune::prune;
 pub use stage::{Staging, stage};
