@@ -347,11 +347,14 @@ impl Converge {
                 }
             }
             Event::Pruned(slot, name, outcome) => {
+                let failed = outcome.is_err();
                 if let Err(why) = outcome {
                     tracing::warn!(%slot, %name, %why, "cannot prune");
                 }
                 self.rescan(&slot).await;
-                self.state(&slot).pruning.remove(&name);
+                let state = self.state(&slot);
+                state.pruning.remove(&name);
+                state.not_pruned = failed.then(|| Retry::after(state.not_pruned));
             }
             Event::Environment(outcome) => {
                 self.view_asked = None;

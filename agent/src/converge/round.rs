@@ -248,7 +248,10 @@ impl Converge {
         let state = self.state(&wanted.slot);
         let busy =
             state.working.is_some() || state.migration.working.is_some() || state.looking.repairs();
-        if staging || busy || !state.pruning.is_empty() {
+        let early = state
+            .not_pruned
+            .is_some_and(|retry| Instant::now() < retry.at);
+        if staging || busy || early || !state.pruning.is_empty() {
             return;
         }
         let facts = state.facts(None, None);
@@ -259,6 +262,7 @@ impl Converge {
             .collect();
         state.pruning.extend(names);
         if doomed.is_empty() {
+            state.not_pruned = None;
             return;
         }
         let (stager, event, slot) = (self.stager.clone(), self.event.clone(), wanted.slot.clone());
@@ -323,10 +327,11 @@ impl Converge {
         }
         let clock: Moment = (self.hands.clock)();
         for wanted in self.desired.iter().flat_map(|it| &it.components) {
-            let busy = self
-                .slots
-                .get(&wanted.slot)
-                .is_some_and(|it| it.working.is_some());
+            let state = self.slots.get(&wanted.slot);
+            let busy = state.is_some_and(|it| it.working.is_some());
+            if let Some(retry) = state.and_then(|it| it.not_pruned) {
+                wake = wake.min(retry.at.max(now + std::time::Duration::from_secs(1)));
+            }
             if let (Some(grant), false) = (wanted.grant, busy)
                 && grant.start_by >= clock
             {

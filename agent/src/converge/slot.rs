@@ -48,6 +48,8 @@ pub(super) struct SlotState {
     pub(super) failed: BTreeMap<Digest, (Failure, Retry)>,
     /// Directories that are being removed.
     pub(super) pruning: BTreeSet<String>,
+    /// One could not be removed: when that is tried again.
+    pub(super) not_pruned: Option<Retry>,
     /// The component's checks, as they last ended.
     pub(super) checks: Results,
 }
@@ -78,6 +80,7 @@ impl Default for SlotState {
             ended: None,
             failed: BTreeMap::new(),
             pruning: BTreeSet::new(),
+            not_pruned: None,
             checks: Results::new(),
         }
     }

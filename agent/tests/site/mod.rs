@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses what it needs of it")]
 
 pub(crate) mod edited;
+pub(crate) mod noted;
 pub(crate) mod scenario;
 
 use async_trait::async_trait;
@@ -62,6 +63,8 @@ pub(crate) struct Site {
     pub(crate) user: Option<&'static str>,
     /// More lines of the component in `tamer.toml`.
     pub(crate) more: &'static str,
+    /// The component that releases are of.
+    pub(crate) component: &'static str,
     /// Releases get no hooks and no checks.
     pub(crate) bare: bool,
     /// Releases carry the programs of a database.
@@ -88,6 +91,7 @@ impl Site {
             install_root: "/srv/shop/web".to_owned(),
             user: None,
             more: "",
+            component: "web",
             bare: false,
             schema: false,
             agent: false,
@@ -192,12 +196,14 @@ impl Site {
             }
             false => text,
         };
+        let text = text.replace("component.web", &format!("component.{}", self.component));
         let application = Application::parse("tamer.toml", &text).unwrap();
+        let component = self.component.parse().unwrap();
         let what = pack::PackSpec {
             application: application.application.clone(),
-            component: slot().component,
             version: version.parse().unwrap(),
-            spec: application.spec(&slot().component).unwrap(),
+            spec: application.spec(&component).unwrap(),
+            component,
             mtime: 1_700_000_000,
         };
         let archive = tree.path().with_extension("tar.zst");
