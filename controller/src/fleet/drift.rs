@@ -40,6 +40,12 @@ impl Fleet {
                 key.application, key.component
             )));
         }
+        if way == Way::Adopt && drift.is_of_current() {
+            return Err(Refused::Drift(format!(
+                "`current` of {}/{} on {name} was put there by hand, and no release can run beside it: `tamer drift --host {name} --repair` leads it back, and keeps what is there as `current.by-hand`",
+                key.application, key.component
+            )));
+        }
         let word = Word {
             way,
             digest: *asked,
@@ -164,6 +170,7 @@ pub(crate) mod tests {
     use crate::fleet::past;
     use tamer_core::check::Results;
     use tamer_core::desired::{Failure, FailureKind, RepairReport, Slot};
+    use tamer_core::drift::{CURRENT, Change, Difference};
     use tamer_core::policy::Policy;
     use tamer_core::rollout::Host;
 
@@ -255,6 +262,27 @@ pub(crate) mod tests {
         }
         assert_eq!(fleet.past_words.len(), past::KEPT);
         assert_eq!(fleet.past_words.keys().next(), Some(&3));
+    }
+
+    #[test]
+    fn a_current_that_was_put_there_by_hand_is_led_back_and_not_adopted() {
+        let (mut fleet, key, web) = drifting();
+        let by = By {
+            who: "anna".to_owned(),
+            reason: "a hot fix".to_owned(),
+        };
+        let seat = fleet.seats.get_mut(&web).unwrap();
+        let drift = seat.components[0].drift.as_mut().unwrap();
+        drift.differences = vec![Difference {
+            path: CURRENT.to_owned(),
+            change: Change::Target,
+        }];
+        let digest = drift.digest;
+        let adopted = fleet.settle_drift(&web, &key, &digest, Way::Adopt, &by, Moment(5));
+        let said = adopted.unwrap_err().to_string();
+        assert!(said.contains("tamer drift --host web-1 --repair"), "{said}");
+        let repaired = fleet.settle_drift(&web, &key, &digest, Way::Repair, &by, Moment(6));
+        repaired.unwrap();
     }
 
     #[test]
