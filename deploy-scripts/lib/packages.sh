@@ -40,8 +40,8 @@ check_confinement() {
         skip 'the confinement of the units was not judged: sudo apt-get install systemd'
         return 0
     fi
-    confined controller/package/tamer-controller.service 15 &&
-        confined agent/package/tamer-agent.service 58
+    confined controller/package/tamer-controller.service 14 &&
+        confined agent/package/tamer-agent.service 53
 }
 
 # confined UNIT THRESHOLD
