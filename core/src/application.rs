@@ -30,6 +30,15 @@ pub struct Application {
     pub build: Option<BuildSpec>,
 }
 
+/// The longest path in a `tamer.toml`, in bytes: with a release's directory before it, it is far below what Linux takes.
+const MAX_PATH: usize = 1024;
+
+/// The longest name of a unit, in bytes (systemd.unit(5)).
+const MAX_UNIT: usize = 255;
+
+/// The longest name of a user, in bytes (useradd(8)).
+const MAX_USER: usize = 32;
+
 /// A component as `tamer.toml` describes it; carried, signed, in every manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -251,6 +260,16 @@ impl ComponentSpec {
     /// # Errors
     /// A sentence that says what is wrong.
     pub fn validate(&self) -> Result<(), String> {
+        let paths = self.shared.iter().chain(self.hooks.values());
+        let paths = paths.chain(self.capabilities.keys());
+        for path in paths.chain([&self.files, &self.root]) {
+            if path.len() > MAX_PATH {
+                return Err(format!(
+                    "`{}…` is longer than {MAX_PATH} bytes, as no path in tamer.toml may be",
+                    beginning(path)
+                ));
+            }
+        }
         if !self.root.starts_with('/')
             || self.root.split('/').any(|part| part == ".." || part == ".")
         {
@@ -297,9 +316,25 @@ impl ComponentSpec {
             let plain = unit
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "-_.@:".contains(c));
-            if !plain || unit.starts_with('-') || !unit.ends_with(".service") {
+            if !plain
+                || unit.len() > MAX_UNIT
+                || unit.starts_with(['-', '.'])
+                || !unit.ends_with(".service")
+            {
                 return Err(format!(
-                    "`service` must be the name of a unit like shop-web.service, not `{unit}`"
+                    "`service` must be the name of a unit like shop-web.service, not `{}`",
+                    beginning(unit)
+                ));
+            }
+        }
+        if let Some(user) = &self.user {
+            let plain = user
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+            if !plain || user.is_empty() || user.len() > MAX_USER || user.starts_with(['-', '.']) {
+                return Err(format!(
+                    "`user` must be the name of a user like shop, not `{}`",
+                    beginning(user)
                 ));
             }
         }
@@ -308,6 +343,11 @@ impl ComponentSpec {
                 .map_err(|why| format!("schema `{name}`: {why}"))
         })
     }
+}
+
+/// As much of a text as a message quotes.
+fn beginning(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 /// Whether a path is relative, and made of plain names only.

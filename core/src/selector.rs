@@ -47,7 +47,8 @@ pub fn parse_label(given: &str) -> Result<(String, String), String> {
     match given.split_once('=') {
         Some((key, value)) if word(key) && word(value) => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!(
-            "`{given}` is not a label: write KEY=VALUE with letters, digits, `-`, `_` and `.`, for instance role=web"
+            "`{}` is not a label: write KEY=VALUE with letters, digits, `-`, `_` and `.`, for instance role=web",
+            given.chars().take(80).collect::<String>()
         )),
     }
 }

@@ -4,6 +4,9 @@
 use serde::de::DeserializeOwned;
 use std::fmt;
 
+/// The longest reason, in characters.
+const MAX_REASON: usize = 600;
+
 /// Why a file was refused: its name, the place in it, the reason, and often what was meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}{place}: {reason}")]
@@ -20,7 +23,7 @@ impl BadText {
         Self {
             file: file.to_owned(),
             place: String::new(),
-            reason: reason.to_string(),
+            reason: bounded(reason.to_string()),
         }
     }
 }
@@ -41,7 +44,7 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, BadText> 
         place: error
             .span()
             .map_or(String::new(), |span| place(text, span.start)),
-        reason: helpful(error.message()),
+        reason: bounded(helpful(error.message())),
     };
     // Only a text with keys of the user's own pays for a second reading, which knows no lines.
     let Ok(mut table) = text.parse::<toml::Table>() else {
@@ -54,6 +57,15 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, BadText> 
         place: String::new(),
         ..refuse(&error)
     })
+}
+
+/// What is wrong may quote what was given, of any length.
+fn bounded(mut reason: String) -> String {
+    if let Some((end, _)) = reason.char_indices().nth(MAX_REASON) {
+        reason.truncate(end);
+        reason.push('…');
+    }
+    reason
 }
 
 /// `:3:14`, counted from one, as editors and compilers write it.
