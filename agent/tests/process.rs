@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 use tamer_agent::process::{Command, Exit, Outcome, PATH, User, run};
 
@@ -45,6 +46,33 @@ async fn tells_exit_codes_from_signals() {
         Exit::Signal(10)
     );
     assert_eq!(outcome(Command::new("true")).await.status, Exit::Code(0));
+}
+
+#[tokio::test]
+async fn a_hook_is_run_by_its_name_whatever_a_shell_would_make_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in [
+        "start; touch planted",
+        "$(touch planted)",
+        "`touch planted`",
+        "a && touch planted #",
+        "* ? ~ $HOME ${IFS}",
+        "two\nlines",
+        "'\"\\",
+        "-rf",
+        "%n%h",
+    ] {
+        let file = dir.path().join(name);
+        fs::write(&file, "#!/bin/sh\nprintf '%s' \"$1\"\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new(file);
+        command.args = vec![name.to_owned()];
+        command.dir = dir.path().into();
+        let said = outcome(command).await;
+        assert_eq!(said.status, Exit::Code(0), "{name}");
+        assert_eq!(said.output, name);
+        assert!(!dir.path().join("planted").exists(), "{name}");
+    }
 }
 
 #[tokio::test]

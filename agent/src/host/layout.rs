@@ -194,6 +194,10 @@ pub fn prepare(place: &Place, owner: Option<(u32, u32)>) -> Result<(), Failure> 
     }
     let make = |dir: &Path| durable::create_dir_all(dir, 0o755).map_err(|e| file_failure(&e));
     make(&releases(root))?;
+    if owner.is_some() {
+        // What was there before the agent came may be somebody else's, or a link to it.
+        only_roots(&releases(root))?;
+    }
     let shared = root.join("shared");
     if fs::symlink_metadata(&shared).is_ok() {
         return Ok(());
@@ -303,6 +307,39 @@ mod tests {
         assert!(lead_back(root, "2-1.1.0-cdcdcdcdcdcd").is_err());
         lead_back(root, name).unwrap();
         assert_eq!(fs::read_link(by_hand(root)).unwrap(), Path::new("/tmp"));
+    }
+
+    #[test]
+    fn releases_that_are_somebody_elses_or_a_link_to_such_are_refused() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // Only root can give directories away.
+        }
+        let dir = tempfile::tempdir_in("/root")
+            .or_else(|_| tempfile::tempdir_in("/var/lib"))
+            .unwrap();
+        let place = |name: &str| Place {
+            root: dir.path().join(name),
+            user: Some("shop".to_owned()),
+            unit: None,
+            limits: tamer_core::limits::Limits::default(),
+            new_privileges: false,
+        };
+        let theirs = dir.path().join("theirs");
+        fs::create_dir(&theirs).unwrap();
+        chown(&theirs, Some(4242), None).unwrap();
+        let (owned, linked, fine) = (place("owned"), place("linked"), place("fine"));
+        fs::create_dir_all(releases(&owned.root)).unwrap();
+        chown(releases(&owned.root), Some(4242), None).unwrap();
+        fs::create_dir(&linked.root).unwrap();
+        std::os::unix::fs::symlink(&theirs, releases(&linked.root)).unwrap();
+        for planted in [owned, linked] {
+            let refused = prepare(&planted, Some((4242, 4242))).unwrap_err();
+            assert_eq!(refused.kind, FailureKind::NotAllowed, "{refused:?}");
+            assert!(!planted.root.join("shared").exists());
+        }
+        prepare(&fine, Some((4242, 4242))).unwrap();
+        prepare(&fine, Some((4242, 4242))).unwrap();
+        assert_eq!(fs::metadata(fine.root.join("shared")).unwrap().uid(), 4242);
     }
 
     #[test]
