@@ -2,24 +2,29 @@
 //!
 //! gRPC services (mounted with `tonic::service::Routes`), artifacts and pages live in one axum
 //! router. Every request carries a [`Caller`] as an extension; this file decides nothing about
-//! what a caller may do, but a stranger's connection is short and there are not many of them.
+//! what a caller may do, but a stranger's connection is short and there are not many of them, and
+//! [`doorway`] sees to it that whoever only stands there keeps nobody out.
 //!
 //! Memory is counted per connected agent, so buffers and windows are small and TLS keeps nothing
 //! for a resumption.
 
+mod doorway;
+
 use crate::identity::peer::{Caller, Peer};
 use axum::Router;
+use doorway::{Crowd, Doorway, Place};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tamer_core::digest::Digest;
 use tamer_kit::clock;
 use tamer_kit::tls::ServerTls;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -29,12 +34,17 @@ use tower::ServiceExt as _;
 /// What a server allows.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// TLS handshakes under way at once; more wait in the kernel's queue.
+    /// Connections before the end of their TLS handshake. When there are more, those that have not got on
+    /// make room, those of the largest crowd first.
     pub handshakes: usize,
     /// How long a handshake may take.
     pub handshake_time: Duration,
     /// Open connections of strangers; more are closed.
     pub strangers: usize,
+    /// So many of them from one address (of IPv6: from one network of 64 bits).
+    pub strangers_of_one_address: usize,
+    /// Open connections with one key, be it a host's or an operator's; more are closed.
+    pub connections_of_one_key: usize,
     /// How long a stranger's connection, or one with an expired certificate, may last: long enough
     /// to redeem a token or to renew.
     pub stranger_time: Duration,
@@ -48,6 +58,8 @@ impl Default for Limits {
             handshakes: 512,
             handshake_time: Duration::from_secs(10),
             strangers: 512,
+            strangers_of_one_address: 64,
+            connections_of_one_key: 128,
             stranger_time: Duration::from_secs(60),
             drain: Duration::from_secs(5),
         }
@@ -107,21 +119,23 @@ impl Connections {
         open.by_key.values().map(HashMap::len).sum()
     }
 
-    fn list(&self, key: Digest) -> Listed {
+    /// Lists one more of this key, unless there are `most` already.
+    fn list(&self, key: Digest, most: usize) -> Option<Listed> {
         let closed = CancellationToken::new();
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let number = open.next;
         open.next += 1;
-        open.by_key
-            .entry(key)
-            .or_default()
-            .insert(number, closed.clone());
-        Listed {
+        let of_key = open.by_key.entry(key).or_default();
+        if of_key.len() >= most {
+            return None;
+        }
+        of_key.insert(number, closed.clone());
+        Some(Listed {
             connections: self.clone(),
             key,
             number,
             closed,
-        }
+        })
     }
 }
 
@@ -148,6 +162,7 @@ struct Shared {
     connections: Connections,
     limits: Limits,
     strangers: Arc<Semaphore>,
+    crowd: Crowd,
     /// Asks connections to end in their own time.
     stop: CancellationToken,
 }
@@ -173,19 +188,19 @@ pub async fn serve(
         connections,
         limits,
         strangers: Arc::new(Semaphore::new(limits.strangers)),
+        crowd: Crowd::default(),
         stop: CancellationToken::new(),
     });
-    let handshakes = Arc::new(Semaphore::new(limits.handshakes));
+    let doorway = Doorway::new(limits.handshakes);
     let tasks = TaskTracker::new();
     let abandon = CancellationToken::new();
     let accepting = async {
         loop {
-            let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
-                return;
-            };
+            doorway.room().await;
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let connection = connection(Arc::clone(&shared), stream, permit);
+                Ok((stream, from)) => {
+                    let place = doorway.enter(from.ip());
+                    let connection = connection(Arc::clone(&shared), stream, from.ip(), place);
                     tasks.spawn(abandon.clone().run_until_cancelled_owned(connection));
                 }
                 Err(error) => {
@@ -214,16 +229,22 @@ pub async fn serve(
 }
 
 /// One connection from its first byte to its last.
-async fn connection(shared: Arc<Shared>, stream: TcpStream, handshaking: OwnedSemaphorePermit) {
+async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, place: Place) {
     // A connection that is gone already fails in the handshake, with a better message.
     let _ = stream.set_nodelay(true);
-    let handshake = shared.acceptor.accept(stream);
-    let stream = match tokio::time::timeout(shared.limits.handshake_time, handshake).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
-        Err(_) => return tracing::debug!("a TLS handshake took too long"),
+    let handshake = async {
+        stream.readable().await?;
+        place.speaks();
+        shared.acceptor.accept(stream).await
     };
-    drop(handshaking);
+    let handshake = tokio::time::timeout(shared.limits.handshake_time, handshake);
+    let stream = match place.away.run_until_cancelled(handshake).await {
+        Some(Ok(Ok(stream))) => stream,
+        Some(Ok(Err(error))) => return tracing::debug!(%error, "a TLS handshake failed"),
+        Some(Err(_)) => return tracing::debug!("a TLS handshake took too long"),
+        None => return tracing::debug!("a TLS handshake made room for others"),
+    };
+    drop(place);
     let caller = match caller(&stream) {
         Ok(caller) => caller,
         Err(error) => return tracing::warn!(%error, "a certificate of this CA names nobody"),
@@ -232,8 +253,12 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, handshaking: OwnedSe
     if known.is_some() {
         return serve_listed(&shared, stream, caller).await;
     }
-    let Ok(_permit) = shared.strangers.try_acquire() else {
-        return tracing::warn!("too many strangers: one is turned away");
+    let most = shared.limits.strangers_of_one_address;
+    let (Some(_counted), Ok(_permit)) = (
+        shared.crowd.join(from, most),
+        shared.strangers.try_acquire(),
+    ) else {
+        return tracing::debug!(%from, "too many strangers: one is turned away");
     };
     let serving = serve_listed(&shared, stream, caller);
     if tokio::time::timeout(shared.limits.stranger_time, serving)
@@ -254,7 +279,11 @@ fn caller(stream: &TlsStream<TcpStream>) -> Result<Caller, crate::identity::peer
 
 async fn serve_listed(shared: &Shared, stream: TlsStream<TcpStream>, caller: Caller) {
     let key = caller.peer().map(|peer| peer.key);
-    let listed = key.map(|key| shared.connections.list(key));
+    let most = shared.limits.connections_of_one_key;
+    let listed = key.map(|key| shared.connections.list(key, most));
+    let Ok(listed) = listed.map(|it| it.ok_or(())).transpose() else {
+        return tracing::warn!("too many connections with one key: one is closed");
+    };
     let closed = listed
         .as_ref()
         .map_or_else(CancellationToken::new, |listed| listed.closed.clone());

@@ -233,6 +233,82 @@ async fn silent_connections_do_not_hold_up_handshakes_for_long() {
 }
 
 #[tokio::test]
+async fn those_who_say_nothing_make_room_for_those_who_do() {
+    let fleet = Fleet::new();
+    let limits = Limits {
+        handshakes: 8,
+        // Far longer than anybody waits here.
+        handshake_time: Duration::from_secs(3600),
+        ..Limits::default()
+    };
+    let server = Server::start_with(&fleet, &fleet.server_identity("127.0.0.1"), limits).await;
+    let host = fleet.identity(HOST, now());
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        for _ in 0..8 {
+            silent.push(TcpStream::connect(server.socket).await.unwrap());
+        }
+        let answer = timeout(PATIENCE, server.who(Some(&host))).await;
+        let answer = answer.expect("a host comes in past those who say nothing");
+        assert_eq!(answer.unwrap(), format!("{HOST} h2"));
+    }
+    // The first of them was sent away.
+    let end = timeout(PATIENCE, silent[0].read(&mut [0])).await;
+    assert!(matches!(end.unwrap(), Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn strangers_of_one_address_are_fewer_than_all() {
+    let fleet = Fleet::new();
+    let limits = Limits {
+        strangers_of_one_address: 1,
+        ..Limits::default()
+    };
+    let server = Server::start_with(&fleet, &fleet.server_identity("127.0.0.1"), limits).await;
+    let first = server.endless(None).await;
+    assert!(server.who(None).await.is_err());
+    let host = fleet.identity(HOST, now());
+    assert_eq!(server.who(Some(&host)).await.unwrap(), format!("{HOST} h2"));
+    drop(first);
+    timeout(PATIENCE, async {
+        while server.who(None).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the place is free again");
+}
+
+#[tokio::test]
+async fn one_key_has_so_many_connections_and_no_more() {
+    let fleet = Fleet::new();
+    let limits = Limits {
+        connections_of_one_key: 2,
+        ..Limits::default()
+    };
+    let server = Server::start_with(&fleet, &fleet.server_identity("127.0.0.1"), limits).await;
+    let (one, other) = (
+        fleet.identity(HOST, now()),
+        fleet.identity(OTHER_HOST, now()),
+    );
+    let _first = server.endless(Some(&one)).await;
+    let second = server.endless(Some(&one)).await;
+    assert!(server.who(Some(&one)).await.is_err());
+    assert_eq!(
+        server.who(Some(&other)).await.unwrap(),
+        format!("{OTHER_HOST} h2")
+    );
+    drop(second);
+    timeout(PATIENCE, async {
+        while server.who(Some(&one)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("there is room again");
+}
+
+#[tokio::test]
 async fn a_stop_lets_requests_end_and_cuts_off_what_does_not() {
     let fleet = Fleet::new();
     let limits = Limits {

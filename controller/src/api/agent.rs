@@ -18,11 +18,16 @@ use tamer_proto::v1::controller_message::Kind as Answer;
 use tamer_proto::v1::{AgentMessage, ControllerMessage, Greeting, Welcome};
 use tamer_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 /// How long a new connection has to greet.
 const GREETING_TIME: Duration = Duration::from_secs(20);
+
+/// How often an agent may report for long, and how many reports may come at once before that.
+const REPORT_EVERY: Duration = Duration::from_millis(50);
+const REPORTS_AT_ONCE: u32 = 64;
 
 /// The service.
 pub struct AgentApi {
@@ -161,6 +166,25 @@ fn states(
     tokio_stream::wrappers::ReceiverStream::new(receiver)
 }
 
+/// Reads what comes too fast later, so that one host takes no more of the driver than its part.
+struct Pace {
+    /// When all that has come would have come at the steady pace.
+    even: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { even: now }
+    }
+
+    /// Counts a message, and says until when the next one has to wait, if it has to.
+    fn wait(&mut self, now: Instant) -> Option<Instant> {
+        self.even = self.even.max(now) + REPORT_EVERY;
+        let at = self.even.checked_sub(REPORT_EVERY * REPORTS_AT_ONCE)?;
+        (at > now).then_some(at)
+    }
+}
+
 async fn listen(
     mut incoming: Streaming<AgentMessage>,
     driver: Driver,
@@ -170,7 +194,12 @@ async fn listen(
     host: HostName,
     id: SessionId,
 ) {
+    let mut pace = Pace::new(Instant::now());
     while let Some(Ok(message)) = incoming.next().await {
+        if let Some(until) = pace.wait(Instant::now()) {
+            // What is not read is not sent either, once the windows are full.
+            tokio::time::sleep_until(until).await;
+        }
         let Some(Said::Report(wire)) = message.kind else {
             continue;
         };
@@ -214,4 +243,27 @@ async fn listen(
     let _ = driver
         .cast(move |fleet, now| fleet.lost(&host, id, now))
         .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_that_come_too_fast_are_read_at_a_steady_pace() {
+        let begun = Instant::now() + Duration::from_secs(3600);
+        let mut pace = Pace::new(begun);
+        for _ in 0..REPORTS_AT_ONCE {
+            assert_eq!(pace.wait(begun), None);
+        }
+        let mut now = begun;
+        for _ in 0..10 {
+            let until = pace.wait(now);
+            assert_eq!(until, Some(now + REPORT_EVERY));
+            now += REPORT_EVERY;
+        }
+        // After some silence many may come at once again.
+        now += REPORT_EVERY * REPORTS_AT_ONCE;
+        assert_eq!(pace.wait(now), None);
+    }
 }
