@@ -165,6 +165,15 @@ impl Fleet {
         self.hosts.last_mut().unwrap()
     }
 
+    /// The same, with this token, which no list of processes shows.
+    pub fn add_with_token_in_variable(&mut self, name: &str, token: &str) -> &mut Host {
+        let mut host = self.stranger(name, &HostOptions::default());
+        host.enroll_with_variable(token, &[]).ends(0);
+        host.start();
+        self.hosts.push(host);
+        self.hosts.last_mut().unwrap()
+    }
+
     /// A host, by its number from 1.
     pub fn host(&self, number: usize) -> &Host {
         &self.hosts[number - 1]

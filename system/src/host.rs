@@ -98,6 +98,13 @@ impl Host {
         self.types(&["enroll", "--token", token])
     }
 
+    /// Joins the fleet that the token is of, which no list of processes shows.
+    pub fn enroll_with_variable(&self, token: &str, more: &[&str]) -> Said {
+        let mut command = self.command(&[&["enroll"], more].concat());
+        command.env("TAMER_JOIN_TOKEN", token);
+        Typed::begin(command, format!("{}$ tamer-agent enroll", self.name)).end()
+    }
+
     /// Starts the agent, without waiting for anything.
     pub fn start(&mut self) {
         let mut command = self.command(&["run"]);
