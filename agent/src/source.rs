@@ -29,6 +29,8 @@ pub struct Verified {
 pub struct Proven {
     /// What, and by which key of the environment's file.
     pub by: BTreeMap<EvidenceKind, KeyName>,
+    /// Whether it may not be activated yet: people have to approve a deployment of it, and not enough did.
+    pub unapproved: bool,
     /// The keys of the people who approved a deployment of it.
     pub approved: BTreeSet<KeyName>,
     /// The bundles that prove it, as [`tamer_release::proofs`] keeps them.
@@ -62,7 +64,8 @@ pub struct EnvironmentView {
 pub trait Source: Send + Sync {
     /// Verifies a release: its signatures, that it is `slot`'s, and that the environment admits it
     /// (place, minimum, revocation, evidence) as of `environment_version` at least. `known` is a release that
-    /// this host has, from whose manifest the new one may be fetched as a difference.
+    /// this host has, from whose manifest the new one may be fetched as a difference. With `ahead` one is admitted
+    /// too that is not approved: it says so then.
     ///
     /// # Errors
     /// [`Failure`] of the kind `Trust`, `Evidence`, `Unsupported`, or `Fetch` where trying again may help.
@@ -72,7 +75,20 @@ pub trait Source: Send + Sync {
         release: &ReleaseRef,
         environment_version: u64,
         known: Option<&Known>,
+        ahead: bool,
     ) -> Result<Verified, Failure>;
+
+    /// Whether enough people approved a deployment of a release that was admitted before, where the environment, as
+    /// of `environment_version` at least, demands that.
+    ///
+    /// # Errors
+    /// [`Failure`] of the kind `Evidence`, or of those of [`Source::admit`].
+    async fn approved(
+        &self,
+        slot: &Slot,
+        release: &ReleaseRef,
+        environment_version: u64,
+    ) -> Result<Proven, Failure>;
 
     /// Fetches frames of a release's archive, given in order, into the file `into`, each to its place in the
     /// archive. What an earlier try left there is used where it is good. Frames are verified.

@@ -59,9 +59,10 @@ prop_compose! {
 
 prop_compose! {
     fn on_disk()(n in 0u8..8, seq in 1u64..20, accepted in prop::bool::weighted(0.8),
+        approved in prop::bool::weighted(0.8),
         whole in prop::sample::select(vec![Some(true), Some(true), Some(true), Some(false), None]),
         linked in prop::bool::weighted(0.8), stale in prop::bool::weighted(0.2), shape in shape()) -> OnDisk {
-        OnDisk { release: release(n), name: format!("{seq}-{n}"), seq, accepted, whole, linked, stale, shape }
+        OnDisk { release: release(n), name: format!("{seq}-{n}"), seq, accepted, approved, whole, linked, stale, shape }
     }
 }
 
@@ -114,6 +115,7 @@ prop_compose! {
 
 prop_compose! {
     fn wanted()(run in a_release(), stage in releases(0..3), keep in releases(0..3),
+        waits in prop::bool::weighted(0.2),
         grant in prop::option::weighted(0.9, (1u64..10, 900u64..1100, any::<bool>()))) -> DesiredComponent {
         DesiredComponent {
             slot: slot(), run, stage, keep: keep.iter().map(|it| it.manifest).collect(),
@@ -122,6 +124,7 @@ prop_compose! {
                 purpose: if back { Purpose::Back } else { Purpose::Forward },
             }),
             migrate: None,
+            waits_for_approval: waits,
             adopted: None,
             repair: None,
         }
@@ -182,11 +185,25 @@ proptest! {
         journal.last = None;
         wanted.run = Some(release(run));
         wanted.grant = Some(Grant { id: generation(1), start_by: NOW, purpose: Purpose::Back });
-        let ready = facts.on_disk.iter().any(|it| it.release == release(run) && it.ready());
+        let here = |it: &&OnDisk| it.release == release(run) && it.ready();
+        let ready = facts.on_disk.iter().find(here).is_some_and(|it| it.approved);
         let revoked = facts.revoked.contains(&release(run).manifest);
         let decision = activation(&wanted, u64::MAX, &facts, &journal, None, NOW);
         if ready && !revoked {
             prop_assert!(matches!(decision, Decision::Go(_) | Decision::End(ActivationStatus::Done)), "{:?}", decision);
+        }
+    }
+
+    #[test]
+    fn nothing_goes_to_what_is_not_approved(
+        wanted in wanted(), facts in facts(), journal in journal(),
+    ) {
+        let decision = activation(&wanted, ENVIRONMENT, &facts, &journal, None, NOW);
+        if let Decision::Go(Go { to: Some(to), .. }) = decision {
+            prop_assert!(facts.find(&to.manifest).is_some_and(|it| it.approved));
+        }
+        if let Ok(Go { to: Some(to), .. }) = activate::local_rollback(&facts, &journal) {
+            prop_assert!(facts.find(&to.manifest).is_some_and(|it| it.approved));
         }
     }
 
@@ -239,8 +256,12 @@ proptest! {
             prop_assert!(!facts.switching || !steps.contains(&Step::Exchange), "it may have to go back to it");
             prop_assert!(!steps.is_empty());
             prop_assert!(!facts.revoked.contains(&staging.release.manifest));
+            let before = facts.find(&staging.release.manifest);
+            let stays = before.is_some_and(|it| it.accepted && it.approved);
+            let approved = stays || !staging.ahead || steps.contains(&Step::Approve);
             facts.on_disk.retain(|it| it.release != staging.release);
             facts.on_disk.push(OnDisk {
+                approved,
                 release: staging.release, name: format!("new-{round}"), seq: 99, accepted: true,
                 whole: Some(true), linked: true, stale: false, shape: Shape::default(),
             });

@@ -22,6 +22,9 @@ use tamer_core::rollout::deployment::{Deployment, Ending, Step, StepStatus};
 use tamer_core::rollout::{Host, Outcome, Part, PartStatus, Rollout, Stage, Target, Waiting};
 use tamer_proto::v1;
 
+/// The state of a deployment that people have to approve first.
+const WAITS: &str = "waits for approval";
+
 /// How many hosts that need no attention are listed in a rollout.
 const MOST_HOSTS: usize = 1000;
 
@@ -56,6 +59,10 @@ fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::Deploy
         None if running.is_none() && seen.iter().any(databases::is_at_it) => "migrating".to_owned(),
         None => running.map_or_else(|| "running".to_owned(), |rollout| rollout.state.clone()),
     };
+    let approval = approval(fleet, deployment, now);
+    // Somebody who paused it is waited for first.
+    let awaited = approval.as_ref().is_some_and(|it| it.waits) && state == "running";
+    let state = if awaited { WAITS.to_owned() } else { state };
     v1::DeploymentStatus {
         id: deployment.id.0,
         environment: deployment.environment.to_string(),
@@ -75,14 +82,43 @@ fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::Deploy
         state,
         exit_code: deployment
             .ended
-            .map_or(u32::from(stuck.is_some()) * 7, |(_, ending)| {
+            .map_or(standing_still(stuck.is_some(), awaited), |(_, ending)| {
                 u32::from(ending.exit_code())
             }),
         rollouts,
         now_ms: now.0,
         databases: seen.iter().map(database).collect(),
-        next: stuck.map_or_else(String::new, |(_, next)| next),
+        next: match stuck {
+            Some((_, next)) => next,
+            None if awaited => format!("tamer approve {}", deployment.id),
+            None => String::new(),
+        },
+        approval,
     }
+}
+
+/// The exit code of one that has not ended: what it waits for.
+fn standing_still(stuck: bool, awaited: bool) -> u32 {
+    match (stuck, awaited) {
+        (true, _) => 7,
+        (false, true) => 8,
+        (false, false) => 0,
+    }
+}
+
+/// How the approval of a deployment stands; `None` where nobody has to approve it.
+pub fn approval(fleet: &Fleet, deployment: &Deployment, now: Moment) -> Option<v1::ApprovalStatus> {
+    let standing = fleet.standing(deployment, now)?;
+    let by = standing.by.iter().map(|(who, until)| v1::ApprovedBy {
+        who: who.clone(),
+        until_ms: until.0,
+    });
+    Some(v1::ApprovalStatus {
+        needed: standing.needed,
+        by: by.collect(),
+        until_ms: standing.until().map_or(0, |it| it.0),
+        waits: fleet.awaited(deployment, now).is_some(),
+    })
 }
 
 fn succeeded(step: &Step) -> bool {

@@ -66,6 +66,10 @@ pub struct DesiredComponent {
     pub keep: Vec<Digest>,
     /// Leave to switch to `run`. Without one the host stays with what it runs.
     pub grant: Option<Grant>,
+    /// Set while people have to approve a deployment of what is staged: it is made ready, and what approves it is
+    /// asked for later. A host activates nothing without having seen that, whatever this says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits_for_approval: bool,
     /// What to do to a database: the host holds its lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrate: Option<MigrationOrder>,

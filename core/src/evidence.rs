@@ -117,6 +117,9 @@ pub struct Approval {
     /// How many people must approve each deployment.
     #[serde(default)]
     pub needed: u32,
+    /// Whether who asks for a deployment cannot approve it: by the name of their key, or its `person`.
+    #[serde(default)]
+    pub four_eyes: bool,
     /// The keys whose approvals count here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<KeyName, ApprovalKey>,
@@ -261,6 +264,11 @@ impl Approval {
                 self.needed
             ));
         }
+        if self.needed == 0 && self.four_eyes {
+            return Err(
+                "`four_eyes` is said and nobody must approve: say `needed = 1` too".to_owned(),
+            );
+        }
         if self.needed == 0 && !self.keys.is_empty() {
             return Err(
                 "keys are listed and nobody must approve: say `needed = 1`, or leave them out"
@@ -380,6 +388,7 @@ mod tests {
                 "2 must approve, and the keys are those of 1",
             ),
             ("[approval.keys.a]\nkey = \"CI\"", "nobody must approve"),
+            ("[approval]\nfour_eyes = true", "nobody must approve"),
             ("[approval]\nneed = 1", "did you mean `needed`?"),
         ] {
             let said = refused(text);

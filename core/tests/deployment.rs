@@ -128,6 +128,7 @@ fn deployment(purpose: Purpose, on_failure: OnFailure, unchanged: &[bool]) -> De
         on_failure,
         steps: unchanged.iter().enumerate().map(step).collect(),
         migrations: Vec::new(),
+        approval: None,
         ended: None,
     }
 }

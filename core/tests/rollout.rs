@@ -54,6 +54,7 @@ enum Op {
     Remove(usize),
     Rebuild(usize),
     Line(bool),
+    Approval(bool),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -86,6 +87,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => n.clone().prop_map(Op::Remove),
         1 => n.prop_map(Op::Rebuild),
         2 => any::<bool>().prop_map(Op::Line),
+        2 => any::<bool>().prop_map(Op::Approval),
     ]
 }
 
@@ -163,6 +165,7 @@ fn play(world: &mut World, op: &Op) {
         Op::Remove(n) => world.remove(*n),
         Op::Rebuild(n) => world.rebuild(*n),
         Op::Line(drawn) => world.draw_line(*drawn),
+        Op::Approval(awaited) => world.await_approval(*awaited),
     }
 }
 

@@ -102,10 +102,11 @@ fn desired() -> impl Strategy<Value = Desired> {
         option::of(order()),
         option::of(digest()),
         option::of(digest()),
+        any::<bool>(),
     );
     let components = btree_map(slot(), of_slot, 0..4).prop_map(|by_slot| {
         let component =
-            |(slot, (run, stage, keep, grant, migrate, adopted, repair))| DesiredComponent {
+            |(slot, (run, stage, keep, grant, migrate, adopted, repair, waits))| DesiredComponent {
                 slot,
                 run,
                 stage,
@@ -114,6 +115,7 @@ fn desired() -> impl Strategy<Value = Desired> {
                 migrate,
                 adopted,
                 repair,
+                waits_for_approval: waits,
             };
         by_slot.into_iter().map(component).collect::<Vec<_>>()
     });

@@ -7,9 +7,10 @@ use crate::execute::stage::StageJob;
 use crate::host::layout;
 use crate::host::shared;
 use crate::journal::SlotJournal;
-use crate::plan::{self, Decision, Step};
+use crate::plan::{self, Decision, OnDisk, Step};
 use std::sync::Arc;
 use tamer_core::desired::{ActivationReport, Desired, DesiredComponent, Slot};
+use tamer_core::digest::Digest;
 use tamer_core::moment::Moment;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -170,7 +171,17 @@ impl Converge {
             let view = self.view.clone();
             let state = self.state(&wanted.slot);
             let facts = state.facts(wanted.run.as_ref(), view.as_ref());
-            for staging in plan::stage(wanted, &facts) {
+            let missing = plan::stage(wanted, &facts);
+            // Of what is ready and lacks nothing no failure is left: what it lacked then is not due now.
+            let settled = |it: &Digest| {
+                let ready = facts.find(it).is_some_and(OnDisk::ready);
+                ready
+                    && missing
+                        .iter()
+                        .all(|staging| staging.release.manifest != *it)
+            };
+            state.failed.retain(|digest, _| !settled(digest));
+            for staging in missing {
                 let digest = staging.release.manifest;
                 let early = state
                     .failed
@@ -207,6 +218,7 @@ impl Converge {
                     installed,
                     older,
                     next_seq: state.next_seq(),
+                    ahead: staging.ahead,
                     withdrawn: CancellationToken::new(),
                 };
                 self.stage(job);

@@ -28,6 +28,8 @@ pub(super) struct SlotState {
     pub(super) installed: BTreeMap<String, Arc<Installed>>,
     /// Those of them that the acceptance record holds.
     pub(super) accepted: BTreeSet<Digest>,
+    /// Those of these that nobody has approved yet, and somebody has to.
+    pub(super) unapproved: BTreeSet<Digest>,
     /// Those of them whose shared paths are linked, by name.
     pub(super) linked: BTreeSet<String>,
     /// What `current` points to.
@@ -70,6 +72,7 @@ impl Default for SlotState {
         Self {
             installed: BTreeMap::new(),
             accepted: BTreeSet::new(),
+            unapproved: BTreeSet::new(),
             linked: BTreeSet::new(),
             current: Current::Nothing,
             drift: BTreeMap::new(),
@@ -98,6 +101,7 @@ impl SlotState {
                 name: it.name.clone(),
                 seq: it.seq,
                 accepted: self.accepted.contains(&it.release.manifest),
+                approved: !self.unapproved.contains(&it.release.manifest),
                 whole: self.drift.get(&it.name).map(Option::is_none),
                 linked: self.linked.contains(&it.name),
                 stale: self.stale.contains(&it.release.manifest),
@@ -109,8 +113,10 @@ impl SlotState {
             current: self.current.clone(),
             revoked: view.map_or(BTreeSet::new(), |it| it.revoked.clone()),
             environment_version: view.map(|it| it.version),
+            // One that is about to be tried again is not known to fail still.
             staging_failure: run
                 .and_then(|run| self.failed.get(&run.manifest))
+                .filter(|(_, retry)| Instant::now() < retry.at)
                 .map(|(failure, _)| failure.clone()),
             switching: self.working.is_some(),
         }
@@ -142,6 +148,11 @@ impl SlotState {
             .map(|it| it.release.manifest)
             .filter(|manifest| record.holds(slot, environment, manifest))
             .collect();
+        let owed = |manifest: &&Digest| {
+            let word = record.find(slot, environment, manifest);
+            word.is_some_and(|it| it.unapproved)
+        };
+        self.unapproved = self.accepted.iter().filter(owed).copied().collect();
         let installed = &self.installed;
         self.drift.retain(|name, _| installed.contains_key(name));
         self.stale.retain(|manifest| {

@@ -21,6 +21,12 @@ impl Stager {
             let bundles = proven.bundles.clone();
             blocking(move || keep(&path, &bundles).map_err(|e| file_failure(&e))).await?;
         }
+        let (slot, here) = (&job.slot, &self.config.environment);
+        let before = (self.acceptance.lock().await)
+            .find(slot, here, &verified.digest)
+            .cloned();
+        // An approval that has ended since takes nothing back.
+        let stays = before.filter(|it| !it.unapproved && proven.unapproved);
         let accepted = Accepted {
             release: job.release.clone(),
             slot: job.slot.clone(),
@@ -28,9 +34,36 @@ impl Stager {
             root: known(way.place.as_ref())?.root.clone(),
             at: (self.clock)(),
             proven: proven.by.clone(),
-            approved: proven.approved.clone(),
+            unapproved: proven.unapproved && stays.is_none(),
+            approved: stays.map_or_else(|| proven.approved.clone(), |it| it.approved),
         };
         self.record(|it| it.add(accepted)).await
+    }
+
+    /// Notes that enough people approved a deployment of a release that is ready here.
+    pub(super) async fn approve(&self, job: &StageJob) -> Result<(), Failure> {
+        let (slot, manifest) = (&job.slot, &job.release.manifest);
+        let proven = self
+            .source
+            .approved(slot, &job.release, job.environment_version)
+            .await?;
+        if !proven.bundles.is_empty() {
+            let path = Accepted::evidence_path(&self.config.state, manifest);
+            let bundles = proven.bundles;
+            blocking(move || keep(&path, &bundles).map_err(|e| file_failure(&e))).await?;
+        }
+        let here = &self.config.environment;
+        let approved = |record: &mut Acceptance| {
+            let known = record.find(slot, here, manifest).cloned();
+            if let Some(known) = known {
+                record.add(Accepted {
+                    approved: proven.approved,
+                    unapproved: false,
+                    ..known
+                });
+            }
+        };
+        self.record(approved).await
     }
 
     /// Removes the evidence of a release that was accepted for nothing any more.

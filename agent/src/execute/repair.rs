@@ -51,6 +51,8 @@ impl Stager {
             installed: None,
             older,
             next_seq: repair.installed.seq,
+            // It runs.
+            ahead: true,
             withdrawn: repair.brake.pulled(),
         };
         let mut way = Way::default();

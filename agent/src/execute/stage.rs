@@ -57,6 +57,8 @@ pub struct StageJob {
     pub older: Vec<Arc<Installed>>,
     /// The number that a new directory gets.
     pub next_seq: u64,
+    /// Whether it is made ready although it is not approved.
+    pub ahead: bool,
     /// Cancelled when nobody wants it any more: it then ends at the next safe moment.
     pub withdrawn: CancellationToken,
 }
@@ -113,7 +115,7 @@ impl Stager {
             fail_at(step.name(), "before");
             match step {
                 // What only waits for the network is dropped; other steps end by themselves, soon.
-                Step::Verify | Step::Fetch => tokio::select! {
+                Step::Verify | Step::Fetch | Step::Approve => tokio::select! {
                     done = self.step(step, job, way) => done?,
                     () = job.withdrawn.cancelled() => {}
                 },
@@ -150,6 +152,7 @@ impl Stager {
         match step {
             Step::Verify => self.verify(job, way).await,
             Step::Fetch => self.fetch(job, way).await,
+            Step::Approve => self.approve(job).await,
             Step::Unpack if job.steps.contains(&Step::Exchange) => {
                 let releases = layout::releases(&known(way.place.as_ref())?.root);
                 let room =
@@ -188,6 +191,7 @@ impl Stager {
                 &job.release,
                 job.environment_version,
                 known.as_ref(),
+                job.ahead,
             )
             .await?;
         let manifest = &verified.manifest;

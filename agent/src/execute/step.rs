@@ -71,6 +71,7 @@ impl Executor {
             Step::UndoAdmit => self.hook(job, Which::Old, Hook::Admit).await,
             Step::Verify
             | Step::Fetch
+            | Step::Approve
             | Step::Unpack
             | Step::Inspect
             | Step::LinkShared

@@ -37,6 +37,9 @@ pub struct Accepted {
     /// The keys of the people who had approved a deployment of it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub approved: BTreeSet<KeyName>,
+    /// Set as long as not enough people had: it was made ready, and may not be activated.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unapproved: bool,
 }
 
 /// The acceptance record of a host.
@@ -78,7 +81,17 @@ impl Acceptance {
 
     /// Whether a release was accepted for this component in this environment.
     pub fn holds(&self, slot: &Slot, environment: &EnvironmentName, manifest: &Digest) -> bool {
-        self.releases.iter().any(|it| {
+        self.find(slot, environment, manifest).is_some()
+    }
+
+    /// The word about a release of this component in this environment.
+    pub fn find(
+        &self,
+        slot: &Slot,
+        environment: &EnvironmentName,
+        manifest: &Digest,
+    ) -> Option<&Accepted> {
+        self.releases.iter().find(|it| {
             it.slot == *slot && it.environment == *environment && it.release.manifest == *manifest
         })
     }
@@ -122,6 +135,7 @@ mod tests {
             at: Moment(1),
             proven: BTreeMap::new(),
             approved: BTreeSet::new(),
+            unapproved: false,
         });
         record.write(dir.path()).unwrap();
         let record = Acceptance::read(dir.path()).unwrap();

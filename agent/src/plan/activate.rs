@@ -196,7 +196,8 @@ fn target<'a>(
         })));
     }
     match facts.find(&run.manifest) {
-        Some(on_disk) if on_disk.ready() => Ok(on_disk),
+        // Whichever way it goes: a release that was never approved here never ran here, and is nothing to go back to.
+        Some(on_disk) if on_disk.ready() && on_disk.approved => Ok(on_disk),
         _ => Err(Box::new(match &facts.staging_failure {
             Some(failure) if is_lasting(failure.kind) => {
                 Decision::End(ActivationStatus::Refused(failure.clone()))
@@ -299,7 +300,7 @@ pub fn local_rollback(facts: &Facts, journal: &SlotJournal) -> Result<Go, String
                 journal.slot
             ));
         }
-        Some(on_disk) if on_disk.ready() => on_disk,
+        Some(on_disk) if on_disk.ready() && on_disk.approved => on_disk,
         Some(_) => return Err(format!("{}: {to} is not whole on disk", journal.slot)),
         None => return Err(format!("{}: {to} is not on disk any more", journal.slot)),
     };

@@ -116,6 +116,7 @@ mod tests {
                 name: "1-1.0.0-07".to_owned(),
                 seq: 1,
                 accepted: true,
+                approved: true,
                 whole: Some(false),
                 linked: true,
                 stale: false,
@@ -139,6 +140,7 @@ mod tests {
             grant: None,
             migrate: None,
             adopted: None,
+            waits_for_approval: false,
             repair: repair.map(|n| Digest::new([n; 32])),
         };
         let failed = Digest::new([1; 32]);

@@ -61,7 +61,8 @@ pub fn migrate(
         return again("it could not begin in time");
     }
     match facts.find(&order.release.manifest) {
-        Some(on_disk) if on_disk.ready() => Migrate::Go,
+        // Its programs are run as much as what it serves.
+        Some(on_disk) if on_disk.ready() && on_disk.approved => Migrate::Go,
         _ => Migrate::Wait,
     }
 }
@@ -128,6 +129,7 @@ mod tests {
             name: "1".to_owned(),
             seq: 1,
             accepted: ready,
+            approved: true,
             whole: Some(true),
             linked: true,
             stale: false,

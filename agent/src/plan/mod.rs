@@ -44,6 +44,8 @@ pub enum Step {
     Fetch,
     /// The archive is unpacked; each byte is held against the manifest on the way.
     Unpack,
+    /// Enough people approved a deployment of a release that is ready for it.
+    Approve,
     /// A tree that is on disk already is held against its manifest.
     Inspect,
     /// Shared paths are linked into the release.
@@ -120,6 +122,8 @@ pub struct OnDisk {
     pub seq: u64,
     /// Whether the acceptance record holds it.
     pub accepted: bool,
+    /// Whether it may be activated as far as people have to approve that: enough did, or nobody had to.
+    pub approved: bool,
     /// Whether its tree was compared with its manifest since the agent started, and was the same.
     pub whole: Option<bool>,
     /// Whether its shared paths are linked.
@@ -159,6 +163,7 @@ impl Step {
             Self::Verify => "verify",
             Self::Fetch => "fetch",
             Self::Unpack => "unpack",
+            Self::Approve => "approve",
             Self::Inspect => "inspect",
             Self::LinkShared => "link-shared",
             Self::PreChecks => "pre-checks",
@@ -195,7 +200,7 @@ impl fmt::Display for Step {
 // === impl OnDisk ===
 
 impl OnDisk {
-    /// Whether it can be switched to.
+    /// Whether it is staged: it can be switched to, once it is approved.
     pub fn ready(&self) -> bool {
         self.accepted && self.linked && self.whole == Some(true)
     }

@@ -13,6 +13,8 @@ pub struct Staging {
     pub release: ReleaseRef,
     /// What is missing, in order; or why it may not be staged.
     pub steps: Result<Vec<Step>, Failure>,
+    /// Whether it is made ready although it is not approved yet, or not any more.
+    pub ahead: bool,
 }
 
 /// What has to be staged for one component, the most urgent first. Empty when everything is ready.
@@ -26,10 +28,11 @@ pub fn stage(wanted: &DesiredComponent, facts: &Facts) -> Vec<Staging> {
     let mut staging: Vec<Staging> = named
         .into_iter()
         .filter_map(|release| {
-            let steps = missing(release, facts);
+            let steps = missing(release, wanted, facts);
             (steps != Ok(Vec::new())).then(|| Staging {
                 release: release.clone(),
                 steps,
+                ahead: ahead(release, wanted, facts),
             })
         })
         .collect();
@@ -39,11 +42,12 @@ pub fn stage(wanted: &DesiredComponent, facts: &Facts) -> Vec<Staging> {
         let release = &on_disk.release;
         let known = staging.iter().any(|it| it.release == *release);
         if wanted.keep.contains(&release.manifest) && on_disk.accepted && !known {
-            let steps = missing(release, facts);
+            let steps = missing(release, wanted, facts);
             if matches!(&steps, Ok(steps) if !steps.is_empty()) {
                 staging.push(Staging {
                     release: release.clone(),
                     steps,
+                    ahead: ahead(release, wanted, facts),
                 });
             }
         }
@@ -51,7 +55,26 @@ pub fn stage(wanted: &DesiredComponent, facts: &Facts) -> Vec<Staging> {
     staging
 }
 
-fn missing(release: &ReleaseRef, facts: &Facts) -> Result<Vec<Step>, Failure> {
+/// Whether a release may be made ready without being approved. One that was approved here stays so: an approval
+/// that has ended since takes nothing back.
+fn ahead(release: &ReleaseRef, wanted: &DesiredComponent, facts: &Facts) -> bool {
+    let known = facts.find(&release.manifest);
+    wanted.waits_for_approval || known.is_some_and(|it| it.accepted && it.approved)
+}
+
+/// Whether an approval that is owed is asked for now. What is kept for going back needs none: it has one, or nothing
+/// goes back to it.
+fn asks_for_approval(release: &ReleaseRef, wanted: &DesiredComponent) -> bool {
+    let due = !wanted.waits_for_approval || wanted.grant.is_some();
+    let named = wanted.run.as_ref() == Some(release) || wanted.stage.contains(release);
+    due && named
+}
+
+fn missing(
+    release: &ReleaseRef,
+    wanted: &DesiredComponent,
+    facts: &Facts,
+) -> Result<Vec<Step>, Failure> {
     if facts.revoked.contains(&release.manifest) {
         return Err(revoked(release));
     }
@@ -92,6 +115,9 @@ fn missing(release: &ReleaseRef, facts: &Facts) -> Result<Vec<Step>, Failure> {
     if !on_disk.linked || stale {
         steps.push(Step::LinkShared);
     }
+    if on_disk.accepted && !on_disk.approved && asks_for_approval(release, wanted) {
+        steps.push(Step::Approve);
+    }
     Ok(steps)
 }
 
@@ -99,7 +125,10 @@ fn missing(release: &ReleaseRef, facts: &Facts) -> Result<Vec<Step>, Failure> {
 mod tests {
     use super::*;
     use crate::plan::{Current, OnDisk, Shape};
+    use tamer_core::desired::{Grant, Purpose};
     use tamer_core::digest::Digest;
+    use tamer_core::generation::Generation;
+    use tamer_core::moment::Moment;
 
     fn release(n: u8) -> ReleaseRef {
         ReleaseRef {
@@ -114,6 +143,7 @@ mod tests {
             name: n.to_string(),
             seq: n.into(),
             accepted: true,
+            approved: true,
             whole,
             linked: true,
             stale: false,
@@ -131,7 +161,20 @@ mod tests {
         on_disk: Vec<OnDisk>,
         current: Current,
     ) -> Vec<(u8, Vec<&'static str>)> {
-        let wanted = DesiredComponent {
+        let wanted = named(wanted);
+        let facts = Facts {
+            on_disk,
+            current,
+            revoked: [Digest::new([7; 32])].into(),
+            environment_version: None,
+            staging_failure: None,
+            switching,
+        };
+        told(stage(&wanted, &facts))
+    }
+
+    fn named(wanted: &[u8]) -> DesiredComponent {
+        DesiredComponent {
             slot: tamer_core::desired::Slot {
                 application: "shop".parse().unwrap(),
                 component: "web".parse().unwrap(),
@@ -142,25 +185,62 @@ mod tests {
             keep: vec![Digest::new([9; 32]), Digest::new([8; 32])],
             grant: None,
             migrate: None,
+            waits_for_approval: false,
             adopted: None,
             repair: None,
+        }
+    }
+
+    fn told(staging: Vec<Staging>) -> Vec<(u8, Vec<&'static str>)> {
+        let steps = |it: Staging| {
+            let steps = it.steps.unwrap_or_default();
+            let names = steps.into_iter().map(Step::name).collect();
+            (it.release.manifest.as_bytes()[0], names)
         };
-        let facts = Facts {
+        staging.into_iter().map(steps).collect()
+    }
+
+    #[test]
+    fn what_is_not_approved_is_made_ready_and_its_approval_is_asked_for_when_it_is_due() {
+        let facts = |on_disk: Vec<OnDisk>| Facts {
             on_disk,
-            current,
-            revoked: [Digest::new([7; 32])].into(),
+            current: Current::Nothing,
+            revoked: Default::default(),
             environment_version: None,
             staging_failure: None,
-            switching,
+            switching: false,
         };
-        stage(&wanted, &facts)
-            .into_iter()
-            .map(|it| {
-                let steps = it.steps.unwrap_or_default();
-                let names = steps.into_iter().map(Step::name).collect();
-                (it.release.manifest.as_bytes()[0], names)
-            })
-            .collect()
+        let mut wanted = named(&[1]);
+        wanted.waits_for_approval = true;
+        let owes = || OnDisk {
+            approved: false,
+            ..on_disk(1, Some(true))
+        };
+        let nothing = stage(&wanted, &facts(vec![]));
+        assert!(nothing[0].ahead && nothing[0].steps.is_ok());
+        assert_eq!(stage(&wanted, &facts(vec![owes()])), []);
+        // A grant is no approval: it has one looked for.
+        wanted.grant = Some(Grant {
+            id: Generation::default(),
+            start_by: Moment(1),
+            purpose: Purpose::Back,
+        });
+        let approve = vec![(1, vec!["approve"])];
+        assert_eq!(told(stage(&wanted, &facts(vec![owes()]))), approve);
+        wanted = named(&[1]);
+        let due = stage(&wanted, &facts(vec![owes()]));
+        assert!(!due[0].ahead);
+        assert_eq!(told(due), approve);
+        assert!(!stage(&wanted, &facts(vec![]))[0].ahead);
+        // What was approved once is made anew without.
+        let edited = stage(&wanted, &facts(vec![on_disk(1, Some(false))]));
+        assert!(edited[0].ahead);
+        // What is only kept is not asked about.
+        let kept = OnDisk {
+            approved: false,
+            ..on_disk(9, Some(true))
+        };
+        assert_eq!(stage(&named(&[]), &facts(vec![kept])), []);
     }
 
     #[test]

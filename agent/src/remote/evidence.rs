@@ -64,7 +64,7 @@ pub(super) fn enough(
     Ok(proven)
 }
 
-/// The same, if enough people approved a deployment of it; the statements are then kept whole.
+/// Who approved a deployment of it, if enough people did; the statements are then kept whole.
 ///
 /// # Errors
 /// [`Failure`] of the kind `Evidence`: it says how many did, and why what is there does not count.
@@ -73,7 +73,6 @@ pub(super) fn approved(
     whose: Whose<'_>,
     file: Vec<u8>,
     now: Moment,
-    proven: Proven,
 ) -> Result<Proven, Failure> {
     let Whose {
         environment,
@@ -96,11 +95,11 @@ pub(super) fn approved(
         }
         return Err(failure(FailureKind::Evidence, said));
     }
-    let approved = found.by.into_values().collect();
+    let approved = found.by.into_values().map(|it| it.key).collect();
     Ok(Proven {
         approved,
         bundles: file,
-        ..proven
+        ..Proven::default()
     })
 }
 

@@ -190,13 +190,13 @@ impl Remote {
         RepositoryName::Environment(self.environment.clone())
     }
 
-    /// Refuses what the environment does not admit; says what is proven of the rest.
-    async fn environment_admits(
+    /// The environment's file, if it admits the release.
+    async fn admitting(
         &self,
-        slot: &Slot,
+        component: &ComponentPath,
         release: &ReleaseRef,
         at_least: u64,
-    ) -> Result<Proven, Failure> {
+    ) -> Result<Environment, Failure> {
         let now = (self.now)();
         let verified = self
             .known(&self.repository(), |known| {
@@ -205,13 +205,23 @@ impl Remote {
             .await?;
         newest(&verified, at_least)?;
         let environment = self.file(&verified, true).await?;
-        let component = ComponentPath {
-            application: slot.application.clone(),
-            component: slot.component.clone(),
-        };
         environment
-            .admits(&component, &release.version, &release.manifest)
+            .admits(component, &release.version, &release.manifest)
             .map_err(|e| failure(FailureKind::Trust, e.to_string()))?;
+        Ok(environment)
+    }
+
+    /// Refuses what the environment does not admit; says what is proven of the rest.
+    async fn environment_admits(
+        &self,
+        slot: &Slot,
+        release: &ReleaseRef,
+        at_least: u64,
+        ahead: bool,
+    ) -> Result<Proven, Failure> {
+        let component = path(slot);
+        let environment = self.admitting(&component, release, at_least).await?;
+        let now = (self.now)();
         let (evidence, approval) = (&environment.evidence, &environment.approval);
         if evidence.require.is_empty() && approval.needed == 0 {
             return Ok(Proven::default());
@@ -225,8 +235,39 @@ impl Remote {
         let proven = evidence::enough(evidence, whose, &bundles, now)?;
         match approval.needed {
             0 => Ok(proven),
-            _ => evidence::approved(approval, whose, bundles, now, proven),
+            _ => match evidence::approved(approval, whose, bundles, now) {
+                Ok(approved) => Ok(Proven {
+                    by: proven.by,
+                    ..approved
+                }),
+                Err(_) if ahead => Ok(Proven {
+                    unapproved: true,
+                    ..proven
+                }),
+                Err(why) => Err(why),
+            },
         }
+    }
+
+    /// Who approved a deployment of the release, if it is enough.
+    async fn approvals(
+        &self,
+        slot: &Slot,
+        release: &ReleaseRef,
+        at_least: u64,
+    ) -> Result<Proven, Failure> {
+        let component = path(slot);
+        let environment = self.admitting(&component, release, at_least).await?;
+        if environment.approval.needed == 0 {
+            return Ok(Proven::default());
+        }
+        let bundles = evidence::fetch(&self.http, release).await?;
+        let whose = evidence::Whose {
+            environment: &self.environment,
+            component: &component,
+            release,
+        };
+        evidence::approved(&environment.approval, whose, bundles, (self.now)())
     }
 
     /// Counts what is of no use.
@@ -240,9 +281,10 @@ impl Remote {
         release: &ReleaseRef,
         environment_version: u64,
         known: Option<&Known>,
+        ahead: bool,
     ) -> Result<Verified, Failure> {
         let proven = self
-            .environment_admits(slot, release, environment_version)
+            .environment_admits(slot, release, environment_version, ahead)
             .await?;
         let (repository, now) = (
             RepositoryName::Application(slot.application.clone()),
@@ -316,9 +358,20 @@ impl Source for Remote {
         release: &ReleaseRef,
         environment_version: u64,
         known: Option<&Known>,
+        ahead: bool,
     ) -> Result<Verified, Failure> {
-        let admitted = self.admitted(slot, release, environment_version, known);
+        let admitted = self.admitted(slot, release, environment_version, known, ahead);
         self.counted(admitted.await)
+    }
+
+    async fn approved(
+        &self,
+        slot: &Slot,
+        release: &ReleaseRef,
+        environment_version: u64,
+    ) -> Result<Proven, Failure> {
+        let approvals = self.approvals(slot, release, environment_version);
+        self.counted(approvals.await)
     }
 
     async fn frames(
@@ -341,6 +394,13 @@ impl Source for Remote {
             0 => self.view(0).await,
             newer => self.counted(self.view(newer).await),
         }
+    }
+}
+
+fn path(slot: &Slot) -> ComponentPath {
+    ComponentPath {
+        application: slot.application.clone(),
+        component: slot.component.clone(),
     }
 }
 

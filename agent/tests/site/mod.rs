@@ -20,7 +20,7 @@ use tamer_agent::config::Config;
 use tamer_agent::converge::{Converge, Hands};
 use tamer_agent::host::services::Systemd;
 use tamer_agent::own::Own;
-use tamer_agent::source::{EnvironmentView, Known, Real, Source, Verified};
+use tamer_agent::source::{EnvironmentView, Known, Proven, Real, Source, Verified};
 use tamer_core::application::Application;
 use tamer_core::desired::{
     ActivationStatus, ComponentReport, Desired, DesiredComponent, Failure, FailureKind, Grant,
@@ -279,6 +279,7 @@ pub(crate) fn granted(counter: u64, run: Option<&ReleaseRef>, purpose: Purpose) 
                 purpose,
             }),
             migrate: None,
+            waits_for_approval: false,
             adopted: None,
             repair: None,
         }],
@@ -305,6 +306,7 @@ impl Source for Store {
         release: &ReleaseRef,
         _: u64,
         _: Option<&Known>,
+        _: bool,
     ) -> Result<Verified, Failure> {
         let manifest_bytes = fetch(&self.0.join(format!("{}.json", release.manifest)))?;
         Ok(Verified {
@@ -312,6 +314,10 @@ impl Source for Store {
             manifest: manifest::parse(&manifest_bytes).unwrap(),
             digest: release.manifest,
         })
+    }
+
+    async fn approved(&self, _: &Slot, _: &ReleaseRef, _: u64) -> Result<Proven, Failure> {
+        Ok(Proven::default())
     }
 
     /// Gives what was asked for and nothing else, and notes how many bytes that were.

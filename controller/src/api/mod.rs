@@ -1,6 +1,7 @@
 //! What the controller answers: thin. Convert, send to the driver, await, convert back.
 
 pub mod agent;
+mod approving;
 pub mod artifact;
 mod deploying;
 mod drift;
@@ -138,6 +139,7 @@ fn refused(error: &Refused) -> Status {
         | Refused::Evidence { .. }
         | Refused::NothingBack { .. }
         | Refused::Schema(_)
+        | Refused::Approval(_)
         | Refused::Drift(_)
         | Refused::Illegal(_) => Status::failed_precondition(message),
         Refused::Locked { .. } | Refused::Held(_) | Refused::Open(_) => Status::aborted(message),

@@ -234,6 +234,17 @@ impl Operators for OperatorApi {
         self.steer(request).await
     }
 
+    async fn get_approval(
+        &self,
+        request: Request<v1::GetApprovalRequest>,
+    ) -> Answer<v1::GetApprovalResponse> {
+        self.approval(request).await
+    }
+
+    async fn approve(&self, request: Request<v1::ApproveRequest>) -> Answer<v1::ApproveResponse> {
+        self.take_approval(request).await
+    }
+
     async fn get_status(
         &self,
         request: Request<v1::GetStatusRequest>,

@@ -42,6 +42,7 @@ impl Fleet {
     fn settle(&mut self, key: &TargetKey, now: Moment) {
         for _ in 0..MOST_DECISIONS {
             self.draw_line(key, now);
+            self.await_approval(key, now);
             let Some(target) = self.targets.get(key) else {
                 return;
             };
@@ -118,6 +119,10 @@ impl Fleet {
         };
         let next = deployment.next();
         if self.awaits_hosts(deployment, &next) {
+            return false;
+        }
+        // A database's programs are the release's: they are not run either before it is approved.
+        if matches!(next, Next::Migrate(_)) && !self.may_begin(id, now) {
             return false;
         }
         let Some(deployment) = self.deployments.get_mut(&id) else {

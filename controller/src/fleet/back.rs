@@ -112,6 +112,8 @@ impl Fleet {
                 on_failure: tamer_core::policy::OnFailure::Pause,
                 steps,
                 migrations,
+                // Nothing goes back but to what was approved then.
+                approval: None,
                 ended: None,
             },
             now,

@@ -79,10 +79,9 @@ impl Fleet {
         let (environment, application) = (&wanted.environment, &wanted.application);
         let site = (environment, application);
         let migrations = self.migrations(site, &steps, wanted.no_way_back);
-        let on_failure = self
-            .environments
-            .get(environment)
-            .map_or_else(Default::default, |place| place.file.policy.on_failure);
+        let place = self.environments.get(environment);
+        let on_failure = place.map_or_else(Default::default, |place| place.file.policy.on_failure);
+        let approved = place.is_some_and(|place| place.file.approval.needed > 0);
         self.adopt(steps.iter().map(|(key, _)| key), now);
         let steps: Vec<Step> = steps
             .into_iter()
@@ -104,6 +103,7 @@ impl Fleet {
                 on_failure,
                 steps,
                 migrations,
+                approval: approved.then(Default::default),
                 ended: None,
             },
             now,

@@ -11,12 +11,14 @@
 //! | [`hosts`], `observation` | what hosts say, and what they should be |
 //! | [`places`] | environment files, and which host belongs to which target |
 //! | [`deploy`], `steer`, `back` | deployments: asking for them, steering them, going back |
+//! | `approve` | approvals of deployments |
 //! | `databases`, `migrate`, `settle` | what is known of databases; who reads and migrates them; what a person saw |
 //! | [`outlook`] | what a deployment would do |
 //! | [`drift`], [`past`] | what people say of releases that were changed by hand, and what came of it |
 //! | [`advance`] | what follows by itself |
 
 pub mod advance;
+mod approve;
 mod back;
 mod databases;
 pub mod deploy;

@@ -117,6 +117,13 @@ impl Fleet {
             }
             outlook.rollouts.push(ahead);
         }
+        let place = self.environments.get(&wanted.environment);
+        let needed = place.map_or(0, |place| place.file.approval.needed);
+        if needed > 0 && !steps.is_empty() {
+            outlook.notes.push(format!(
+                "{needed} must approve it (`tamer approve`): until then it is staged, and nothing is activated"
+            ));
+        }
         if steps.is_empty() {
             return Ok(outlook);
         }

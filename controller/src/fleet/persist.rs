@@ -125,6 +125,8 @@ impl HistoryEntry {
             | Event::MayStage(_) => return None,
             Event::Line(Some(line)) => format!("the database: {line}"),
             Event::Line(None) => "it works with the database".to_owned(),
+            Event::Approval(Some(how)) => format!("waits for approval: {how}"),
+            Event::Approval(None) => "approved".to_owned(),
             Event::Frozen(cause) => format!("failed, and does not go back: {cause}"),
             Event::Restored => "restored from a backup: unsettled".to_owned(),
             Event::Adopted => "what runs counts as wanted".to_owned(),

@@ -79,6 +79,9 @@ pub enum Refused {
     /// The database does not allow it.
     #[error("{0}")]
     Schema(String),
+    /// It cannot be approved, or not by them.
+    #[error("{0}")]
+    Approval(String),
     /// It is another drift than the one that was seen.
     #[error("{0}")]
     Drift(String),

@@ -131,6 +131,7 @@ mod tests {
             on_failure: OnFailure::Rollback,
             steps: Vec::new(),
             migrations: Vec::new(),
+            approval: None,
             ended: ended.map(|ending| (Moment(2), ending)),
         };
         (id, deployment)

@@ -41,6 +41,7 @@ impl Target {
                 self.line.clone_from(line);
                 Ok(Touched::head())
             }
+            Event::Approval(awaits) => self.await_approval(awaits.as_deref(), at),
             Event::Restored => Ok(self.restored(at)),
             Event::Adopted => Ok(self.adopt()),
             Event::Settled => self.settled(),
@@ -219,6 +220,20 @@ impl Target {
         Ok(touched)
     }
 
+    fn await_approval(&mut self, awaits: Option<&str>, at: Moment) -> Result<Touched, Illegal> {
+        let rollout = self.running()?;
+        if rollout.wave().is_none() {
+            return Err(Illegal::OutOfOrder);
+        }
+        if rollout.awaits.as_deref() == awaits {
+            return Ok(Touched::default());
+        }
+        rollout.awaits = awaits.map(str::to_owned);
+        // People have the time that they need: hosts' time runs from when they may be moved.
+        rollout.progress_at = at;
+        Ok(Touched::head())
+    }
+
     /// What would have gone back stays where it is, for what it would go back to does not work with the
     /// database any more.
     fn freeze(&mut self, cause: &Cause, at: Moment) -> Result<Touched, Illegal> {
@@ -390,6 +405,7 @@ impl Target {
             .clone()
             .filter(|release| verdict && current.as_ref() != Some(release));
         rollout.stage = Stage::RollingBack { cause };
+        rollout.awaits = None;
         rollout.paused = None;
         rollout.progress_at = at;
         if let Some(release) = found_bad {

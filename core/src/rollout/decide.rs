@@ -44,6 +44,8 @@ pub enum Waiting {
         /// Until when.
         until: Moment,
     },
+    /// People have to approve it; how that stands.
+    Approval(String),
     /// The release that they should be brought to does not work with a database.
     Line(String),
     /// It is paused.
@@ -74,6 +76,7 @@ impl fmt::Display for Waiting {
                 )
             }
             Self::Bake { .. } => f.write_str("the bake to end"),
+            Self::Approval(how) => write!(f, "approval: {how}"),
             Self::Line(why) => write!(f, "the database: {why}"),
             Self::Paused { by, reason } if reason.is_empty() => {
                 write!(f, "a resume: paused by {by}")
@@ -184,6 +187,10 @@ impl Target {
             return;
         }
         self.stage_ahead(rollout, decision);
+        if let Some(how) = &rollout.awaits {
+            decision.waiting_on.push(Waiting::Approval(how.clone()));
+            return;
+        }
         let open = |part: &Part| part.wave <= wave && part.status == PartStatus::Waiting;
         let waiting: Vec<(&HostName, &Host)> = self
             .parts()

@@ -1,6 +1,7 @@
 //! A deployment brings (environment, application, version) about: one rollout for each component and
 //! pool, in the order of `needs`. If a later one fails, the earlier ones go back in reverse order.
 
+use super::approval::Approving;
 use super::state::{Cause, Outcome, RolloutId};
 use crate::desired::{FailureKind, Purpose};
 use crate::id::{ApplicationName, EnvironmentName, TargetKey};
@@ -51,6 +52,9 @@ pub struct Deployment {
     pub steps: Vec<Step>,
     /// The databases that it reads and migrates, each in front of one of its rollouts.
     pub migrations: Vec<Migration>,
+    /// Who approved it; `None` where nobody has to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approving>,
     /// When it ended, and how.
     pub ended: Option<(Moment, Ending)>,
 }

@@ -30,6 +30,7 @@ impl Target {
                 start_by: grant.start_by,
                 purpose: grant.purpose,
             }),
+            waits_for_approval: (self.active()).is_some_and(|rollout| rollout.awaits.is_some()),
             migrate: None,
             adopted: None,
             repair: None,

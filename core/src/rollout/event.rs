@@ -27,6 +27,8 @@ pub enum Event {
     PolicyChanged(Policy),
     /// The target's release does not work with a database as that is now, and why; or it does again.
     Line(Option<String>),
+    /// What the approval of the running rollout waits for; `None`: it is approved, or needs none.
+    Approval(Option<String>),
     /// The state is that of a backup: whatever it says of hosts is old, and what it wants of them may be.
     Restored,
 

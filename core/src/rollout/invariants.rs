@@ -45,6 +45,8 @@ pub struct Witness {
     stopped: bool,
     /// Whether the target's release does not work with the database.
     line: bool,
+    /// Whether people have to approve the rollout before anything is activated.
+    unapproved: bool,
     /// The hosts that were heard since a restore, until somebody decides or all of them agree.
     since_restore: Option<BTreeSet<HostName>>,
 }
@@ -79,6 +81,10 @@ impl Witness {
                 start_by,
                 give_up_at,
             } => {
+                let rolls = before.active().is_some();
+                if self.unapproved && rolls && *purpose == Purpose::Forward {
+                    return broken("a grant before it was approved");
+                }
                 self.judge_grant(
                     before,
                     host,
@@ -120,6 +126,7 @@ impl Witness {
             }
             Event::Started(new) => {
                 self.failed.clear();
+                self.unapproved = new.rollout.awaits.is_some();
                 self.rollout = Some(Books::open(before, new, now));
             }
             Event::MayStage(host) => staging::judge(before, host)?,
@@ -128,6 +135,7 @@ impl Witness {
                 None => return broken("a wave without a rollout"),
             },
             Event::Paused { .. } => self.books(|books| books.paused = true),
+            Event::Approval(awaits) => self.unapproved = awaits.is_some(),
             Event::Line(line) => self.line = line.is_some(),
             Event::Frozen(_) if !self.line => {
                 return broken("it froze, and what it would go back to works");

@@ -16,6 +16,7 @@
 //! applied until the host has answered for it, however long that takes.
 
 mod apply;
+pub mod approval;
 mod decide;
 pub mod deployment;
 mod desired;

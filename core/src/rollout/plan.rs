@@ -74,6 +74,7 @@ impl Target {
                 total: of_host.len() as u32,
                 left_out: left_out.len() as u32,
                 stage: Stage::Rolling { wave: 0 },
+                awaits: None,
                 paused: None,
                 forgiven: 0,
                 progress_at: at,

@@ -194,6 +194,9 @@ pub struct Rollout {
     pub left_out: u32,
     /// Where it stands.
     pub stage: Stage,
+    /// Set while nothing may be activated, because people have to approve it first, and how that stands.
+    /// The release is staged all the same.
+    pub awaits: Option<String>,
     /// Set while it is paused.
     pub paused: Option<Pause>,
     /// Failures that a person has seen and accepted by resuming.

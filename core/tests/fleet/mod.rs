@@ -398,11 +398,18 @@ impl World {
         self.happen(&Event::Line(line));
     }
 
+    /// People have to approve the rollout that runs, or have done so.
+    pub(crate) fn await_approval(&mut self, awaited: bool) {
+        let how = awaited.then(|| "0 of 1 approved".to_owned());
+        self.happen(&Event::Approval(how));
+    }
+
     // === liveness ===
 
     /// Every host comes back, gets well, and does what it is told; messages arrive; paused rollouts are resumed.
     pub(crate) fn turn_friendly(&mut self) {
         self.draw_line(false);
+        self.await_approval(false);
         for n in 0..self.agents.len() {
             self.sicken(n, false);
             self.unstageable(n, false);

@@ -490,3 +490,46 @@ fn a_grant_that_only_the_host_knows_of_is_not_given_again() {
     world.target.apply(&event, NOW).unwrap();
     assert_eq!(world.target.hosts[&world.name(0)].last_grant, lost);
 }
+
+// === approval ===
+
+#[test]
+fn until_it_is_approved_all_is_staged_and_nothing_is_granted() {
+    let mut world = running(4, careful());
+    world.start(1);
+    world.await_approval(true);
+    let grants = |world: &World| {
+        let hosts = world.target.hosts.values();
+        hosts.filter(|host| host.grant.is_some()).count()
+    };
+    // It is longer than any deadline, and is nobody's failure.
+    for n in 0..4 {
+        world.obey(n, &Act::Work);
+    }
+    world.oversleep(1_000_000);
+    assert_eq!(grants(&world), 0);
+    assert!((world.target.parts()).all(|(_, host, part)| {
+        host.has(Some(&release(1))) && part.status == PartStatus::Waiting
+    }));
+    let said = Waiting::Approval("0 of 1 approved".to_owned());
+    assert_eq!(world.decide().waiting_on, [said]);
+    assert!(
+        world
+            .target
+            .desired(&world.name(0))
+            .unwrap()
+            .waits_for_approval
+    );
+    world.await_approval(false);
+    assert_eq!(grants(&world), 1, "the canary");
+    assert!(
+        !world
+            .target
+            .desired(&world.name(0))
+            .unwrap()
+            .waits_for_approval
+    );
+    // Approval that is waited for again holds up what has not been granted yet.
+    world.turn_friendly();
+    assert_eq!(outcome(&world), &Outcome::Succeeded);
+}

@@ -52,6 +52,7 @@ impl From<&DesiredComponent> for v1::DesiredComponent {
             migrate: component.migrate.as_ref().map(Into::into),
             adopted: digest_or_nothing(component.adopted.as_ref()),
             repair: digest_or_nothing(component.repair.as_ref()),
+            waits_for_approval: component.waits_for_approval,
         }
     }
 }
@@ -68,6 +69,7 @@ impl TryFrom<v1::DesiredComponent> for DesiredComponent {
             migrate: optional("migrate", component.migrate)?,
             adopted: digest_if_any("adopted", &component.adopted)?,
             repair: digest_if_any("repair", &component.repair)?,
+            waits_for_approval: component.waits_for_approval,
         })
     }
 }

@@ -40,12 +40,23 @@ pub enum NotApproved {
 /// Who approved.
 #[derive(Debug, Default)]
 pub struct Approvals {
-    /// The people who approved, each with the key that they did it with.
-    pub by: BTreeMap<String, KeyName>,
+    /// The people who approved.
+    pub by: BTreeMap<String, Approver>,
     /// What does not count: the bundle's place among those given, and why.
     pub set_aside: Vec<(usize, NotApproved)>,
     /// How many people are needed.
     pub needed: u32,
+}
+
+/// The first approval of somebody that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approver {
+    /// The key that they did it with.
+    pub key: KeyName,
+    /// When.
+    pub at: Moment,
+    /// When it is worth nothing any more.
+    pub expires: Moment,
 }
 
 impl Approvals {
@@ -74,12 +85,18 @@ pub fn approvals<B: AsRef<[u8]>>(
         };
         let counted = opened.map_err(NotApproved::from).and_then(|it| {
             let (name, key, statement) = it;
-            counts(name, key, &statement, asked, now).map(|()| (name, key))
+            let (at, expires) = counts(name, key, &statement, asked, now)?;
+            let approver = Approver {
+                key: name.clone(),
+                at,
+                expires,
+            };
+            Ok((key.whose(name), approver))
         });
         match counted {
-            Ok((name, key)) => {
-                let who = key.whose(name).trim().to_lowercase();
-                found.by.entry(who).or_insert_with(|| name.clone());
+            Ok((who, approver)) => {
+                let who = who.trim().to_lowercase();
+                found.by.entry(who).or_insert(approver);
             }
             Err(why) => found.set_aside.push((index, why)),
         }
@@ -93,7 +110,7 @@ fn counts(
     statement: &Statement,
     asked: Asked<'_>,
     now: Moment,
-) -> Result<(), NotApproved> {
+) -> Result<(Moment, Moment), NotApproved> {
     if let Some(until) = key.until.filter(|_| key.has_ended(now)) {
         let key = name.clone();
         return Err(Refusal::KeyEnded { key, until }.into());
@@ -125,6 +142,6 @@ fn counts(
     }
     match *expires <= now {
         true => Err(NotApproved::Expired(Until(*expires))),
-        false => Ok(()),
+        false => Ok((*at, *expires)),
     }
 }

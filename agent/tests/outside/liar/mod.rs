@@ -22,7 +22,7 @@ use tamer_agent::own::Own;
 use tamer_agent::remote::Remote;
 use tamer_agent::remote::http::Http;
 use tamer_agent::source::Real;
-use tamer_core::desired::{Desired, DesiredComponent, Slot};
+use tamer_core::desired::{Desired, DesiredComponent, Grant, Purpose, Slot};
 use tamer_core::digest::Digest;
 use tamer_core::evidence::EvidenceKind;
 use tamer_core::generation::Generation;
@@ -50,6 +50,8 @@ struct Liar {
     line: Line,
     metrics: Metrics,
     said: u64,
+    /// Whether it says that people have to approve it first.
+    waits: bool,
     /// What it is to keep of what came.
     keep: Vec<Digest>,
     /// What it had refused before it was told that.
@@ -131,6 +133,7 @@ impl Liar {
             line,
             metrics,
             said: 0,
+            waits: false,
             keep: Vec::new(),
             before: 0,
             _stop: stop.drop_guard(),
@@ -144,6 +147,43 @@ impl Liar {
         self.before = self.counts();
         let desired = self.desired(self.said, "staging", slot, release, environment_version);
         self.line.say(Kind::Desired((&desired).into())).await;
+    }
+
+    /// The same, with leave to switch to it.
+    async fn grant(&mut self, release: &ReleaseRef, purpose: Purpose) {
+        self.said += 1;
+        self.before = self.counts();
+        let mut desired = self.desired(self.said, "staging", slot("shop", "web"), release, 1);
+        desired.components[0].grant = Some(Grant {
+            id: desired.generation,
+            start_by: Moment(tamer_kit::clock::now().0 + 600_000),
+            purpose,
+        });
+        self.line.say(Kind::Desired((&desired).into())).await;
+    }
+
+    /// The release runs.
+    async fn runs(&mut self, release: &ReleaseRef) {
+        let wanted = release.manifest;
+        let so = |it: &v1::ReleaseRef| it.manifest[..] == wanted.as_bytes()[..];
+        self.said(|it| it.running.as_ref().is_some_and(so)).await;
+    }
+
+    /// The grant that it was given last ends refused, with this kind and in these words; nothing runs.
+    async fn refused_grant(&mut self, kind: &str, words: &str) {
+        let so = |it: &v1::Failure| it.kind == kind && it.message.contains(words);
+        let said = self.said;
+        let report = self
+            .said(|it| {
+                let of_it = it.activation.as_ref();
+                let of_it = of_it.filter(|it| it.grant.map(|id| id.counter) == Some(said));
+                of_it.is_some_and(
+                    |it| matches!(&it.status, Some(v1::activation::Status::Refused(why)) if so(why)),
+                )
+            })
+            .await;
+        assert!(report.running.is_none());
+        self.counted().await;
     }
 
     fn desired(
@@ -166,6 +206,7 @@ impl Liar {
                 keep: self.keep.clone(),
                 grant: None,
                 migrate: None,
+                waits_for_approval: self.waits,
                 adopted: None,
                 repair: None,
             }],

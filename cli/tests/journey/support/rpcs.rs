@@ -282,6 +282,14 @@ impl Operators for Controller {
         not_here()
     }
 
+    async fn get_approval(&self, _: Request<GetApprovalRequest>) -> Answer<GetApprovalResponse> {
+        not_here()
+    }
+
+    async fn approve(&self, _: Request<ApproveRequest>) -> Answer<ApproveResponse> {
+        not_here()
+    }
+
     async fn list_schemas(&self, _: Request<ListSchemasRequest>) -> Answer<ListSchemasResponse> {
         not_here()
     }
