@@ -1,9 +1,11 @@
 //! Deploying, watching, going back.
 
+use super::EvidenceKeyFile;
 use clap::Args;
 use std::fmt;
 use std::str::FromStr;
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName};
+use tamer_core::moment::Span;
 use tamer_core::version::Version;
 
 /// What to deploy: `1.4.2`, or one component as `web@1.4.3`.
@@ -47,7 +49,7 @@ Ctrl-C stops watching, never the rollout.
 Examples:
   tamer deploy staging 1.4.2
   tamer deploy production web@1.4.3 --reason 'fixes the login'
-  tamer deploy production 1.4.2 --wait      waits for the rollout that is in the way
+  tamer deploy production 1.4.2 --wait      waits for what is in the way, and for approval
   tamer deploy production 1.4.2 --detach    starts it and does not watch")]
 pub struct Deploy {
     /// The environment.
@@ -60,7 +62,7 @@ pub struct Deploy {
     /// Starts the rollout and does not watch it.
     #[arg(long)]
     pub detach: bool,
-    /// Waits for the rollout that is in the way, instead of giving up.
+    /// Waits for the rollout that is in the way, and for approval, instead of giving up.
     #[arg(long)]
     pub wait: bool,
     /// Brings the database to where what runs does not work with it: nothing leads back then.
@@ -74,6 +76,38 @@ pub struct Deploy {
         hide_default_value = true
     )]
     pub reason: String,
+}
+
+/// `tamer approve`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Where an environment demands approval, a deployment is staged and then waits for it. What you approve is shown first:
+signed by you is one plan, for one environment, until a moment.
+
+Examples:
+  tamer approve 318
+  tamer approve 318 --check                 shows what would be approved
+  tamer approve 318 --key anna.pem --expires 1h --reason 'seen on staging'")]
+pub struct ApproveDeployment {
+    /// The deployment.
+    pub deployment: u64,
+    /// For how long it counts.
+    #[arg(long, value_name = "TIME", default_value = "8h")]
+    pub expires: Span,
+    /// Shows what would be approved, and approves nothing.
+    #[arg(long)]
+    pub check: bool,
+    /// Why, for the log.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub reason: String,
+    /// The key that signs.
+    #[command(flatten)]
+    pub key: EvidenceKeyFile,
 }
 
 /// `tamer rollback`

@@ -11,7 +11,7 @@ pub use access::{
     HostCommand, InviteHost, InviteOperator, KeyRoleName, Login, OfRole, OperatorCommand, Role,
     TrustCommand,
 };
-pub use deploy::{Control, Deploy, History, Rollback, Status, Watch, What};
+pub use deploy::{ApproveDeployment, Control, Deploy, History, Rollback, Status, Watch, What};
 pub use evidence::{
     Approve, AttestBuild, AttestCommand, AttestKey, AttestRun, AttestSend, Build, EvidenceKeyFile,
     ReviewCommand, Verify,
@@ -138,6 +138,8 @@ pub enum Command {
     Plan(Plan),
     /// Brings a version to an environment, and watches until it is there or back.
     Deploy(Deploy),
+    /// Says, with your key, that a deployment may happen.
+    Approve(ApproveDeployment),
     /// Shows what is going on.
     Status(Status),
     /// Follows a deployment until it ends.

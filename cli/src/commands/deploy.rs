@@ -23,7 +23,20 @@ pub(super) async fn run(at: &Context<'_>, args: Deploy) -> Result<Exit> {
             .note("Waits for what is in the way, if anything is.");
     }
     let answer = session.operators().deploy(request).await?.into_inner();
-    started(at, &session, &answer, args.detach).await
+    let then = Then {
+        detach: args.detach,
+        patient: args.wait,
+    };
+    started(at, &session, &answer, then).await
+}
+
+/// What is done once it has started.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Then {
+    /// It is not watched.
+    pub(super) detach: bool,
+    /// It is watched also while it waits for approval.
+    pub(super) patient: bool,
 }
 
 /// A deployment was started, or there was nothing to do: watches it, or says how to.
@@ -31,7 +44,7 @@ pub(super) async fn started(
     at: &Context<'_>,
     session: &Session,
     answer: &DeployResponse,
-    detach: bool,
+    then: Then,
 ) -> Result<Exit> {
     if answer.deployment == 0 {
         at.printer.json(answer);
@@ -44,7 +57,7 @@ pub(super) async fn started(
     if !answer.note.is_empty() {
         at.printer.note(&answer.note);
     }
-    if detach {
+    if then.detach {
         at.printer.json(answer);
         at.printer
             .line(format!("deployment {} is under way", answer.deployment));
@@ -52,5 +65,5 @@ pub(super) async fn started(
             .next(format!("tamer watch {}", answer.deployment));
         return Ok(Exit::Done);
     }
-    follow::run(session, answer.deployment, at.printer).await
+    follow::run(session, answer.deployment, then.patient, at.printer).await
 }

@@ -35,7 +35,16 @@ enum Event {
     Over(Status),
 }
 
-pub(super) async fn run(session: &Session, deployment: u64, printer: &Printer) -> Result<Exit> {
+/// Follows a deployment; with `patient` also while it waits for approval.
+///
+/// # Errors
+/// There is none, or the controller was away for too long.
+pub(super) async fn run(
+    session: &Session,
+    deployment: u64,
+    patient: bool,
+    printer: &Printer,
+) -> Result<Exit> {
     let operators = session.operators();
     let open = move || {
         let mut operators = operators.clone();
@@ -51,7 +60,7 @@ pub(super) async fn run(session: &Session, deployment: u64, printer: &Printer) -
     let pump = tokio::spawn(pump(open, events, rand::random::<f64>));
     let mut interrupt = pin!(tokio::signal::ctrl_c());
     let mut tick = tokio::time::interval(TICK);
-    let mut show = Show::new(printer);
+    let mut show = Show::new(printer, patient);
     let exit = loop {
         tokio::select! {
             _ = &mut interrupt => break Ok(detached(deployment, printer)),
@@ -149,6 +158,8 @@ fn passes(code: Code) -> bool {
 /// What is shown, and what it was made from.
 struct Show<'a> {
     printer: &'a Printer,
+    /// Whether it goes on while approval is waited for.
+    patient: bool,
     live: Live,
     last: Option<(DeploymentStatus, Instant)>,
     /// When it was first seen to go back, by the controller's clock in milliseconds.
@@ -157,9 +168,10 @@ struct Show<'a> {
 }
 
 impl<'a> Show<'a> {
-    fn new(printer: &'a Printer) -> Self {
+    fn new(printer: &'a Printer, patient: bool) -> Self {
         Self {
             printer,
+            patient,
             live: Live::default(),
             last: None,
             turned: None,
@@ -187,11 +199,12 @@ impl<'a> Show<'a> {
         self.tick();
         let (status, _) = self.last.as_ref()?;
         // It may also stand still until a person has decided.
-        if status.ended_ms == 0 && status.exit_code == 0 {
+        let exit = Exit::of_deployment(status.exit_code);
+        let goes_on = exit == Exit::Done || exit == Exit::Approval && self.patient;
+        if status.ended_ms == 0 && goes_on {
             return None;
         }
         printer.line(summary(status));
-        let exit = Exit::of_deployment(status.exit_code);
         if exit != Exit::Done {
             // Where transitions were printed, the failures stand above already.
             let told = if printer.is_live() {
@@ -315,7 +328,7 @@ mod tests {
     #[test]
     fn the_exit_code_is_the_deployment_s() {
         let (printer, kept) = Printer::keeping(Output::Text);
-        let mut show = Show::new(&printer);
+        let mut show = Show::new(&printer, false);
         assert_eq!(show.status(baking()), None);
         show.lost();
         assert_eq!(show.status(rolled_back()), Some(Exit::RolledBack));
@@ -325,9 +338,33 @@ mod tests {
     }
 
     #[test]
+    fn whoever_does_not_wait_for_approval_hears_what_to_type() {
+        let mut waits = baking();
+        waits.state = "waits for approval".into();
+        waits.exit_code = 8;
+        waits.next = "tamer approve 318".into();
+        waits.approval = Some(tamer_proto::v1::ApprovalStatus {
+            needed: 1,
+            waits: true,
+            ..Default::default()
+        });
+        let (printer, kept) = Printer::keeping(Output::Text);
+        let mut show = Show::new(&printer, false);
+        assert_eq!(show.status(waits.clone()), Some(Exit::Approval));
+        let said = kept.lock().unwrap().out.clone();
+        for words in ["waits for approval: 0 of 1 approved", "tamer approve 318"] {
+            assert!(said.contains(words), "{said}");
+        }
+        let (printer, _) = Printer::keeping(Output::Text);
+        let mut show = Show::new(&printer, true);
+        assert_eq!(show.status(waits), None);
+        assert_eq!(show.status(rolled_back()), Some(Exit::RolledBack));
+    }
+
+    #[test]
     fn programs_get_an_object_a_change_and_nothing_else() {
         let (printer, kept) = Printer::keeping(Output::Json);
-        let mut show = Show::new(&printer);
+        let mut show = Show::new(&printer, false);
         show.status(baking());
         show.status(rolled_back());
         let kept = kept.lock().unwrap().clone();

@@ -1,5 +1,6 @@
 //! What each command does: one file a command, or a family of small ones.
 
+mod approve;
 mod attest;
 mod build;
 mod control;
@@ -104,6 +105,7 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
         Command::Plan(args) => plan::run(at, args).await,
         Command::Schema(command) => schema::run(at, command).await,
         Command::Deploy(args) => deploy::run(at, args).await,
+        Command::Approve(args) => approve::run(at, &args).await,
         Command::Status(args) => status::run(at, &args).await,
         Command::Watch(args) => watch::run(at, &args).await,
         Command::Rollback(args) => rollback::run(at, args).await,

@@ -36,5 +36,9 @@ pub(super) async fn run(at: &Context<'_>, args: Rollback) -> Result<Exit> {
             operators.rollback(request).await?.into_inner()
         }
     };
-    deploy::started(at, &session, &answer, args.detach).await
+    let then = deploy::Then {
+        detach: args.detach,
+        patient: false,
+    };
+    deploy::started(at, &session, &answer, then).await
 }

@@ -25,7 +25,7 @@ pub(super) async fn run(at: &Context<'_>, args: &Watch) -> Result<Exit> {
             }
         }
     };
-    follow::run(&session, deployment, at.printer).await
+    follow::run(&session, deployment, true, at.printer).await
 }
 
 /// The only deployment that is under way.

@@ -1,6 +1,7 @@
 //! Screens: pure functions from what the controller says to lines of text, so that every one of
 //! them is tested as a user sees it.
 
+pub mod approval;
 pub mod cause;
 pub mod databases;
 pub mod drift;

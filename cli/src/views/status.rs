@@ -1,5 +1,6 @@
 //! One deployment as a screen: waves, and a row for every host that needs attention.
 
+use super::approval;
 use super::databases;
 use super::failures::needs_attention;
 use super::human::{bytes, count, fit, harmless, span};
@@ -51,6 +52,8 @@ fn size(status: &DeploymentStatus) -> Option<String> {
 /// The whole screen, no line wider than `width`. Times are told from the status's own `now_ms`.
 pub fn render(status: &DeploymentStatus, width: usize) -> Vec<String> {
     let mut lines = vec![header(status)];
+    let approval = status.approval.iter().map(approval::standing);
+    lines.extend(approval.map(|how| format!("  approval   {how}")));
     let many = status.rollouts.len() > 1;
     let databases = databases::lines(&status.databases);
     lines.extend(databases.into_iter().map(|line| format!("  {line}")));
@@ -211,6 +214,11 @@ pub fn summary(status: &DeploymentStatus) -> String {
             format!("{sign} {environment} is back at {what}{but}: {size}{took}")
         }
         ("succeeded", _) => format!("{sign} {what} runs in {environment}{but}: {size}{took}"),
+        ("waits for approval", _) => {
+            let approval = status.approval.as_ref().map(approval::standing);
+            let approval = approval.unwrap_or_default();
+            format!("… {what} → {environment} waits for approval: {approval}")
+        }
         (state, _) => format!("✗ {what} → {environment}: {state} after {took}"),
     }
 }
