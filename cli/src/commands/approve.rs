@@ -7,8 +7,8 @@ use super::Context;
 use crate::args::ApproveDeployment;
 use crate::client::Session;
 use crate::error::{Context as _, Error, Result};
-use crate::evidence;
 use crate::exit::Exit;
+use crate::keys::Keys;
 use crate::repository::Repository;
 use crate::views::approval::{Approved, Component, lines, standing};
 use tamer_core::digest::Digest;
@@ -24,7 +24,7 @@ use tamer_release::attest::bundle::verifying_key;
 use tamer_release::attest::statement::Approved as Said;
 use tamer_release::attest::{Claim, Statement, Subject, judge, seal};
 use tamer_release::trust::names::{environment_target, release_target};
-use tamer_release::trust::{RepositoryName, SigningKey};
+use tamer_release::trust::{RepositoryName, Signer};
 
 /// The longest that an approval may last: longer than anybody remembers what they approved.
 const LONGEST: Span = Span::secs(90 * 86_400);
@@ -56,9 +56,9 @@ pub(super) async fn run(at: &Context<'_>, args: &ApproveDeployment) -> Result<Ex
         at.printer.next(format!("tamer approve {deployment}"));
         return Ok(Exit::Done);
     }
-    let key = evidence::key(&at.home, args.key.key.as_deref())?;
-    let name = listed(&environment, &key, &plan)?;
-    let bundle = sign(&plan, shown.plan, args.expires, &key)?;
+    let key = Keys::of(&at.home).evidence(args.key.key.as_deref())?;
+    let name = listed(&environment, &*key, &plan)?;
+    let bundle = sign(&plan, shown.plan, args.expires, &*key)?;
     let request = ApproveRequest {
         deployment,
         bundle,
@@ -146,7 +146,7 @@ async fn components(
 }
 
 /// The name of the key in the environment's file.
-fn listed(environment: &Environment, key: &SigningKey, plan: &ToApprove) -> Result<KeyName> {
+fn listed(environment: &Environment, key: &dyn Signer, plan: &ToApprove) -> Result<KeyName> {
     let public = verifying_key(key.public())
         .ok_or_else(|| Error::usage("this key cannot approve: it is not one of ECDSA P-256"))?;
     let mut keys = environment.approval.keys.iter();
@@ -163,7 +163,7 @@ fn listed(environment: &Environment, key: &SigningKey, plan: &ToApprove) -> Resu
     })
 }
 
-fn sign(plan: &ToApprove, digest: Digest, lasts: Span, key: &SigningKey) -> Result<Vec<u8>> {
+fn sign(plan: &ToApprove, digest: Digest, lasts: Span, key: &dyn Signer) -> Result<Vec<u8>> {
     let subject = |release: &ReleaseToApprove| Subject::Manifest {
         name: called(plan, release),
         digest: release.to.manifest,

@@ -104,6 +104,7 @@ mod tests {
             until: None,
         };
         let demanded = Approval {
+            four_eyes: false,
             needed: 2,
             keys: [("anna", &anna), ("ben", &ben)]
                 .map(|(name, key)| (name.parse().unwrap(), listed(key)))
