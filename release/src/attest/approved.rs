@@ -106,6 +106,7 @@ mod tests {
         let demanded = Approval {
             four_eyes: false,
             needed: 2,
+            four_eyes: false,
             keys: [("anna", &anna), ("ben", &ben)]
                 .map(|(name, key)| (name.parse().unwrap(), listed(key)))
                 .into(),
