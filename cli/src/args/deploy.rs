@@ -81,8 +81,8 @@ pub struct Deploy {
 /// `tamer approve`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Where an environment demands approval, a deployment is staged and then waits for it. What you approve is shown first:
-signed by you is one plan, for one environment, until a moment.
+Where an environment demands approval, a deployment is staged and then waits for it. What you
+sign is shown first: one plan, for one environment, until a moment.
 
 Examples:
   tamer approve 318
