@@ -104,7 +104,6 @@ mod tests {
             until: None,
         };
         let demanded = Approval {
-            four_eyes: false,
             needed: 2,
             four_eyes: false,
             keys: [("anna", &anna), ("ben", &ben)]
