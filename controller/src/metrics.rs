@@ -287,6 +287,7 @@ fn reason(denied: &Denied) -> &'static str {
         Denied::Stranger => "stranger",
         Denied::NotAHost => "not_a_host",
         Denied::NotAnOperator => "not_an_operator",
+        Denied::NoSuchCall => "no_such_call",
         Denied::Unknown(_) => "unknown",
         Denied::Revoked(_) => "revoked",
         Denied::OldKey(_) => "old_key",

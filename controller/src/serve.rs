@@ -3,6 +3,7 @@
 use crate::api;
 use crate::api::agent::AgentApi;
 use crate::api::artifact::{self, ArtifactApi, Gate, PublishedFiles};
+use crate::api::calls;
 use crate::api::enrolment::EnrolmentApi;
 use crate::api::operator::OperatorApi;
 use crate::artifacts::Blobs;
@@ -197,6 +198,10 @@ pub async fn serve_through(
         .add_service(EnrolmentServer::new(enrolment))
         .add_service(InterceptedService::new(operators, api::operators_only))
         .into_axum_router()
+        .layer(axum::middleware::from_fn_with_state(
+            metrics.clone(),
+            calls::gate,
+        ))
         .merge(artifacts);
     let listener = TcpListener::bind(config.listen)
         .await

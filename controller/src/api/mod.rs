@@ -3,6 +3,7 @@
 pub mod agent;
 mod approving;
 pub mod artifact;
+pub mod calls;
 mod deploying;
 mod drift;
 pub mod enrolment;
@@ -101,6 +102,7 @@ fn stopped(error: Stopped) -> Status {
 fn denied(error: Denied) -> Status {
     match error {
         Denied::Stranger | Denied::Expired(_) => Status::unauthenticated(error.to_string()),
+        Denied::NoSuchCall => Status::unimplemented(error.to_string()),
         _ => Status::permission_denied(error.to_string()),
     }
 }

@@ -98,6 +98,11 @@ pub enum Denied {
     /// Only operators do this.
     #[error("only an operator may do this")]
     NotAnOperator,
+    /// Nobody makes this call.
+    #[error(
+        "this controller has no such call open: is `tamer` or the agent newer than the controller?"
+    )]
+    NoSuchCall,
     /// The name was forgotten.
     #[error(
         "{0} is not in this controller's registry: if that was restored from a backup which is older, join \

@@ -1,0 +1,304 @@
+//! Who may call what: a controller that serves, called with every kind of certificate and with none.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod world;
+
+use rcgen::string::Ia5String;
+use rcgen::{
+    CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use std::path::Path;
+use tamer_controller::api::calls::{Whose, whose};
+use tamer_controller::identity::peer::Peer;
+use tamer_core::moment::{Moment, Span};
+use tamer_kit::tls;
+use tamer_proto::v1;
+use tonic::Code;
+use world::{World, now, request};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+const HOST: &str = "tamer://host/production/web-01?incarnation=1";
+const DAY: Span = Span::secs(24 * 3600);
+
+/// Every call that the descriptors name, as the path that it is called by.
+fn all_calls() -> Vec<String> {
+    let protos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/proto");
+    let files = std::fs::read_dir(protos.join("tamer/v1")).unwrap();
+    let files =
+        files.map(|file| format!("tamer/v1/{}", file.unwrap().file_name().to_str().unwrap()));
+    let descriptors = protox::compile(files.collect::<Vec<_>>(), [protos]).unwrap();
+    let mut calls = Vec::new();
+    for file in &descriptors.file {
+        for service in &file.service {
+            for method in &service.method {
+                calls.push(format!(
+                    "/{}.{}/{}",
+                    file.package(),
+                    service.name(),
+                    method.name()
+                ));
+            }
+        }
+    }
+    assert!(
+        calls.len() >= 26,
+        "the descriptors were not read: {calls:?}"
+    );
+    calls
+}
+
+#[tokio::test]
+async fn without_a_certificate_every_call_but_one_is_refused() {
+    let world = World::start();
+    for call in all_calls() {
+        let (code, said) = world.call(None, &call).await;
+        if call == "/tamer.v1.Enrolment/Join" {
+            // Open, and refused for what was brought: nothing.
+            assert_eq!(code, Code::InvalidArgument, "{said}");
+        } else {
+            assert_eq!(code, Code::Unauthenticated, "{call}: {said}");
+            assert!(said.contains("join with a token first"), "{call}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_on_the_list_is_refused_to_everybody() {
+    let world = World::start();
+    let admin = world.admin().await;
+    let host = world.minted(HOST, now());
+    for call in [
+        "/tamer.v1.Operators/Anything",
+        "/tamer.v1.Anything/Join",
+        "/tamer.v1.Operators/Join",
+    ] {
+        assert_eq!(whose(call), None);
+        assert_eq!(
+            world.call(None, call).await.0,
+            Code::Unauthenticated,
+            "{call}"
+        );
+        for identity in [&admin, &host] {
+            let (code, said) = world.call(Some(identity), call).await;
+            assert_eq!(code, Code::Unimplemented, "{call}");
+            assert!(said.contains("no such call open"), "{call}: {said}");
+        }
+    }
+    // And each that there is was thought of.
+    for call in all_calls() {
+        assert!(
+            whose(&call).is_some(),
+            "{call} is open to nobody: say in api/calls.rs whose it is"
+        );
+    }
+}
+
+#[tokio::test]
+async fn agents_make_no_calls_of_operators_nor_operators_those_of_agents() {
+    let world = World::start();
+    let admin = world.admin().await;
+    let host = world.minted(HOST, now());
+    for call in all_calls() {
+        let (wrong, expected) = match whose(&call).unwrap() {
+            Whose::Operators => (&host, "only an operator may do this"),
+            Whose::Hosts => (&admin, "only a host's agent may do this"),
+            Whose::Nobodys | Whose::Anybodys => continue,
+        };
+        let answer = world.call(Some(wrong), &call).await;
+        assert_eq!(
+            answer,
+            (Code::PermissionDenied, expected.to_owned()),
+            "{call}"
+        );
+    }
+    // The right kind gets further: an admin is never told that it is not theirs.
+    for call in all_calls() {
+        if whose(&call) == Some(Whose::Operators) {
+            let (code, said) = world.call(Some(&admin), &call).await;
+            assert!(
+                !matches!(
+                    code,
+                    Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented
+                ),
+                "{call}: {said}"
+            );
+        }
+    }
+}
+
+/// Whoever has the CA could make one; nobody has joined under it, and that is what counts.
+#[tokio::test]
+async fn a_certificate_that_nobody_joined_for_opens_nothing() {
+    let world = World::start();
+    for name in [HOST, "tamer://operator/ghost"] {
+        let ghost = world.minted(name, now());
+        let (code, said) = world.call(Some(&ghost), "/tamer.v1.Enrolment/Renew").await;
+        assert_ne!(code, Code::Ok, "{said}");
+        let call = match name {
+            HOST => "/tamer.v1.Agents/Connect",
+            _ => "/tamer.v1.Operators/WhoAmI",
+        };
+        let (code, said) = world.call(Some(&ghost), call).await;
+        assert_eq!(code, Code::PermissionDenied);
+        assert!(
+            said.contains("is not in this controller's registry"),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_a_signing_request_asks_for_is_not_given() {
+    let world = World::start();
+    let admin = world.admin().await;
+    let uri = |name: &str| SanType::URI(Ia5String::try_from(name).unwrap());
+    let dns = |name: &str| SanType::DnsName(Ia5String::try_from(name).unwrap());
+    let asks = [
+        vec![uri("tamer://operator/anna")],
+        vec![uri(HOST)],
+        vec![dns("localhost"), uri("tamer://operator/anna")],
+    ];
+    for (n, names) in asks.into_iter().enumerate() {
+        let token = world
+            .invite(&admin, &format!("eve-{n}"), "viewer", "")
+            .await
+            .unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "anna");
+        params.subject_alt_names = names;
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        let certificate = world
+            .offer(&token, "", request(&params, &key))
+            .await
+            .unwrap();
+        let der = tls::first_certificate(&certificate).unwrap();
+        assert_eq!(
+            Peer::from_der(&der).unwrap().identity.to_string(),
+            format!("tamer://operator/eve-{n}")
+        );
+        let (_, read) = X509Certificate::from_der(&der).unwrap();
+        assert!(!read.is_ca());
+        assert!(!read.subject().to_string().contains("anna"));
+        assert!(!read.key_usage().unwrap().unwrap().value.key_cert_sign());
+        let eve = (certificate, key.serialize_pem());
+        let (code, said) = world
+            .call(Some(&eve), "/tamer.v1.Operators/RemoveHost")
+            .await;
+        assert_eq!(code, Code::PermissionDenied, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_signing_request_for_a_ca_makes_none() {
+    let world = World::start();
+    let admin = world.admin().await;
+    let token = world.invite(&admin, "eve", "viewer", "").await.unwrap();
+    let mut params = CertificateParams::default();
+    // basicConstraints, cA TRUE (RFC 5280, 4.2.1.9).
+    let constraints = CustomExtension::from_oid_content(&[2, 5, 29, 19], vec![0x30, 3, 1, 1, 0xff]);
+    params.custom_extensions.push(constraints);
+    let key = KeyPair::generate().unwrap();
+    let certificate = world.offer(&token, "", request(&params, &key)).await;
+    let certificate = certificate.unwrap();
+    let der = tls::first_certificate(&certificate).unwrap();
+    let (_, read) = X509Certificate::from_der(&der).unwrap();
+    assert!(!read.is_ca());
+    assert!(read.basic_constraints().unwrap().is_none());
+    // What she would sign with it opens nothing: it does not even name anybody here.
+    let issuer = Issuer::from_ca_cert_pem(&certificate, key).unwrap();
+    let leaf = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    let name = Ia5String::try_from("tamer://operator/anna").unwrap();
+    params.subject_alt_names = vec![SanType::URI(name)];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let signed = params.signed_by(&leaf, &issuer).unwrap().pem();
+    let forged = (format!("{signed}{certificate}"), leaf.serialize_pem());
+    let call = "/tamer.v1.Operators/WhoAmI";
+    assert!(world.is_shut_out(&forged, call).await);
+    assert!(!world.is_shut_out(&admin, call).await);
+}
+
+#[tokio::test]
+async fn a_clock_a_day_off_on_either_side_opens_nothing() {
+    let world = World::start();
+    let admin = world.admin().await;
+    let call = "/tamer.v1.Agents/Connect";
+    let at = |moment: Moment| world.minted(HOST, moment);
+    // Issued by a clock that was a day ahead: it is good tomorrow, and not before.
+    assert!(world.is_shut_out(&at(now() + DAY), call).await);
+    assert!(!world.is_shut_out(&at(now()), call).await);
+    // And by one that was a day behind: it has expired, and serves to be renewed alone.
+    let late = at(Moment(now().0 - 2 * DAY.0.as_millis() as u64));
+    let (code, said) = world.call(Some(&late), call).await;
+    assert_eq!(code, Code::PermissionDenied, "{said}");
+    // Whoever has the right time is not disturbed by any of that.
+    assert_eq!(
+        world
+            .call(Some(&admin), "/tamer.v1.Operators/WhoAmI")
+            .await
+            .0,
+        Code::Ok
+    );
+}
+
+#[tokio::test]
+async fn a_viewer_deploys_nothing_and_a_deployer_only_at_home() {
+    let world = World::start();
+    let admin = world.admin().await;
+    let viewer = world.operator(&admin, "vera", "viewer", "").await;
+    let deployer = world.operator(&admin, "dora", "deployer", "staging").await;
+    let deploy = |environment: &str| v1::DeployRequest {
+        environment: environment.to_owned(),
+        version: "1.0.0".to_owned(),
+        ..v1::DeployRequest::default()
+    };
+    for environment in ["staging", "production"] {
+        let refused = world
+            .operators(&viewer)
+            .await
+            .deploy(deploy(environment))
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    }
+    let refused = world
+        .operators(&deployer)
+        .await
+        .deploy(deploy("production"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    let back = v1::RollbackRequest {
+        environment: "production".to_owned(),
+        ..v1::RollbackRequest::default()
+    };
+    let refused = world
+        .operators(&deployer)
+        .await
+        .rollback(back)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    // At home she gets as far as the question whether there is such an environment.
+    let refused = world
+        .operators(&deployer)
+        .await
+        .deploy(deploy("staging"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound, "{refused}");
+    // Nor does she let anybody in, not even there.
+    for environment in ["", "staging", "production"] {
+        let refused = world
+            .invite(&deployer, "eve", "deployer", environment)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            refused.code(),
+            Code::PermissionDenied,
+            "{environment}: {refused}"
+        );
+    }
+}
