@@ -229,7 +229,8 @@ fn operators_have_a_role_for_each_environment() {
     let refused = registry.authorise_operator(&caller_a, None, Role::Admin, Moment(1));
     assert_eq!(
         refused.unwrap_err().to_string(),
-        "anna may not do this for the whole fleet: it takes the role Admin"
+        "anna may not do this for the whole fleet: it takes the role admin. anna is viewer everywhere, deployer in \
+         staging; an admin for the whole fleet changes that with a new token: `tamer operator invite anna --role admin`"
     );
     assert_eq!(
         registry.authorise_host(&caller_a, Moment(1)).unwrap_err(),

@@ -238,6 +238,7 @@ pub enum OperatorCommand {
 #[command(after_help = "\
 Examples:
   tamer operator invite anna --role deployer
+  tamer operator invite ben --role deployer --environment staging
   tamer operator invite ci --role deployer --valid 10m")]
 pub struct InviteOperator {
     /// The operator's name, as logs will show it.
@@ -245,6 +246,9 @@ pub struct InviteOperator {
     /// What the operator may do.
     #[arg(long, value_enum, default_value_t = Role::Viewer)]
     pub role: Role,
+    /// The only environment in which the operator may do it; without it, everywhere.
+    #[arg(long, value_name = "NAME")]
+    pub environment: Option<EnvironmentName>,
     /// How long the token may be used.
     #[arg(long, value_name = "TIME", default_value = "1h")]
     pub valid: Span,

@@ -46,6 +46,11 @@ pub(super) async fn operator(at: &Context<'_>, args: &InviteOperator) -> Result<
         valid_ms: millis(args.valid),
         name: args.name.to_string(),
         role: args.role.word().to_owned(),
+        environment: args
+            .environment
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         ..InviteRequest::default()
     };
     let answer = invite(at, request).await?;

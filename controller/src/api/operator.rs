@@ -67,7 +67,7 @@ impl Operators for OperatorApi {
                         .registry
                         .operators
                         .get(&name)
-                        .and_then(|operator| operator.roles.everywhere);
+                        .map(|operator| operator.roles.shortly());
                     (role, fleet.held.is_some())
                 }
             })
@@ -75,7 +75,7 @@ impl Operators for OperatorApi {
             .map_err(stopped)?;
         Ok(Response::new(v1::WhoAmIResponse {
             name: name.to_string(),
-            role: role.map_or_else(String::new, |role| format!("{role:?}").to_lowercase()),
+            role: role.unwrap_or_default(),
             controller_version: env!("CARGO_PKG_VERSION").to_owned(),
             held,
         }))

@@ -4,6 +4,7 @@
 use super::peer::{Caller, Identity, Peer};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use tamer_core::digest::Digest;
 use tamer_core::id::{EnvironmentName, HostName, OperatorName};
 use tamer_core::moment::{Moment, Span};
@@ -125,10 +126,17 @@ pub enum Denied {
     #[error("the new key belongs to {0} already: make another one")]
     KeyTaken(String),
     /// The role is too low.
-    #[error("{operator} may not do this {place}: it takes the role {needed:?}")]
+    #[error(
+        "{operator} may not do this {place}: it takes the role {needed}. {operator} is {roles}; an admin {place} \
+         changes that with a new token: `tamer operator invite {operator} --role {needed}{option}`"
+    )]
     Role {
         /// Who asked.
         operator: OperatorName,
+        /// What they are.
+        roles: Roles,
+        /// The environment as an option of the command; empty for the whole fleet.
+        option: String,
         /// `in production`, or `for the whole fleet`.
         place: String,
         /// The role that it takes.
@@ -137,6 +145,30 @@ pub enum Denied {
 }
 
 // === impl Roles ===
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Viewer => "viewer",
+            Self::Deployer => "deployer",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+/// `viewer everywhere, deployer in staging`.
+impl fmt::Display for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let everywhere = self.everywhere.map(|role| format!("{role} everywhere"));
+        let places = self.environments.iter();
+        let places = places.map(|(environment, role)| format!("{role} in {environment}"));
+        let all: Vec<String> = everywhere.into_iter().chain(places).collect();
+        if all.is_empty() {
+            return f.write_str("nothing");
+        }
+        f.write_str(&all.join(", "))
+    }
+}
 
 impl Roles {
     /// This role in every environment.
@@ -151,6 +183,21 @@ impl Roles {
     pub fn in_environment(&self, environment: Option<&EnvironmentName>) -> Option<Role> {
         let here = environment.and_then(|environment| self.environments.get(environment));
         self.everywhere.max(here.copied())
+    }
+
+    /// Whether this is enough. Whoever has a role anywhere may look at everything, for what one environment does
+    /// concerns the others; what was printed there is hidden by who reads it.
+    pub fn may(&self, environment: Option<&EnvironmentName>, needed: Role) -> bool {
+        let anywhere = self.everywhere.is_some() || !self.environments.is_empty();
+        anywhere && (needed == Role::Viewer || self.in_environment(environment) >= Some(needed))
+    }
+
+    /// In one word where one says it: `deployer`; otherwise `viewer everywhere, deployer in staging`.
+    pub fn shortly(&self) -> String {
+        match self.everywhere {
+            Some(role) if self.environments.is_empty() => role.to_string(),
+            _ => self.to_string(),
+        }
     }
 }
 
@@ -229,9 +276,11 @@ impl Registry {
         if peer.expired(now) {
             return Err(Denied::Expired(name.to_string()));
         }
-        if operator.roles.in_environment(environment) < Some(needed) {
+        if !operator.roles.may(environment, needed) {
             return Err(Denied::Role {
                 operator: name.clone(),
+                roles: operator.roles.clone(),
+                option: environment.map_or_else(String::new, |e| format!(" --environment {e}")),
                 place: environment.map_or("for the whole fleet".to_owned(), |e| format!("in {e}")),
                 needed,
             });

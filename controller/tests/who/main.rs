@@ -270,6 +270,7 @@ async fn a_viewer_deploys_nothing_and_a_deployer_only_at_home() {
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    let told = refused.message().to_owned();
     let back = v1::RollbackRequest {
         environment: "production".to_owned(),
         ..v1::RollbackRequest::default()
@@ -281,6 +282,20 @@ async fn a_viewer_deploys_nothing_and_a_deployer_only_at_home() {
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    // She is told what she is, and who changes it how.
+    for said in [
+        "dora may not do this in production: it takes the role deployer",
+        "dora is deployer in staging; an admin in production changes that",
+        "`tamer operator invite dora --role deployer --environment production`",
+    ] {
+        assert!(told.contains(said), "{told}");
+    }
+    // She may look, and is shown as what she is.
+    let mut hers = world.operators(&deployer).await;
+    let me = hers.who_am_i(v1::WhoAmIRequest {}).await.unwrap();
+    assert_eq!(me.into_inner().role, "deployer in staging");
+    let status = hers.get_status(v1::GetStatusRequest::default()).await;
+    assert!(status.is_ok(), "{status:?}");
     // At home she gets as far as the question whether there is such an environment.
     let refused = world
         .operators(&deployer)
