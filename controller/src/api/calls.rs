@@ -38,8 +38,8 @@ pub fn whose(path: &str) -> Option<Whose> {
             "WhoAmI" | "GetTrust" | "RegisterTeamRoot" | "PublishRoot" | "PublishTargets"
             | "ListReleases" | "ListEnvironments" | "AttachEvidence" | "ListEvidence" | "Invite"
             | "ListHosts" | "RemoveHost" | "InspectDrift" | "SettleDrift" | "Deploy" | "Plan"
-            | "Rollback" | "Control" | "GetStatus" | "Watch" | "History" | "ListSchemas"
-            | "SettleSchema",
+            | "Approve" | "GetApproval" | "Rollback" | "Control" | "GetStatus" | "Watch"
+            | "History" | "ListSchemas" | "SettleSchema",
         ) => Whose::Operators,
         _ => return None,
     })
