@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "agent",
     "cli",
     "controller",
     "core",
     "fuzz",
     "kit",
+    "proto",
     "release",
     "system",
 ];
