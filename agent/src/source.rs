@@ -12,6 +12,7 @@ use tamer_core::evidence::EvidenceKind;
 use tamer_core::id::KeyName;
 use tamer_core::policy::Policy;
 use tamer_core::release::{Manifest, ReleaseRef};
+use tamer_release::unpack::Arrivals;
 
 /// A release's manifest, verified by its signatures and admitted by the environment.
 #[derive(Debug, Clone)]
@@ -91,7 +92,8 @@ pub trait Source: Send + Sync {
     ) -> Result<Proven, Failure>;
 
     /// Fetches frames of a release's archive, given in order, into the file `into`, each to its place in the
-    /// archive. What an earlier try left there is used where it is good. Frames are verified.
+    /// archive. What an earlier try left there is used where it is good. Frames are verified; `arrivals` is told of
+    /// each that is in its place.
     ///
     /// # Errors
     /// [`Failure`] of the kind `Fetch`, `Disk`, or `Trust` for frames that are not the signed ones.
@@ -100,6 +102,7 @@ pub trait Source: Send + Sync {
         manifest: &Manifest,
         wanted: &[usize],
         into: &Path,
+        arrivals: &Arrivals,
     ) -> Result<(), Failure>;
 
     /// The environment's file as last verified, of the version `at_least` or newer. With `at_least`

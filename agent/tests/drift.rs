@@ -495,7 +495,7 @@ fn kill_at_every_step_of_making_a_kept_release_anew() {
         it.components[0].grant = None;
         it.components[0].stage = vec![scenario.good[0].clone()];
     });
-    for step in ["verify", "fetch", "unpack", "link-shared", "exchange"] {
+    for step in ["verify", "unpack", "link-shared", "exchange"] {
         for side in ["before", "after"] {
             let at = format!("{step}:{side}");
             scenario.reset();

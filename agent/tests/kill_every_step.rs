@@ -44,7 +44,7 @@ impl Scenario {
     }
 }
 
-const STAGE: [&str; 4] = ["verify", "fetch", "unpack", "link-shared"];
+const STAGE: [&str; 3] = ["verify", "unpack", "link-shared"];
 const BEFORE: [&str; 2] = ["pre-checks", "pre-activate"];
 const LEAVE: [&str; 2] = ["drain", "stop"];
 const CHANGE: [&str; 5] = ["switch", "start", "validate", "admit", "commit"];

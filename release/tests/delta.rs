@@ -15,7 +15,7 @@ use tamer_release::delta::{Delta, Parts, Source, plan};
 use tamer_release::layout::Layout;
 use tamer_release::manifest;
 use tamer_release::pack::{Packed, pack};
-use tamer_release::unpack::{self, Material, UnpackError, unpack};
+use tamer_release::unpack::{self, Arrivals, Material, UnpackError, unpack};
 
 type Tree = BTreeMap<String, Node>;
 
@@ -75,6 +75,7 @@ impl World {
             delta,
             older: std::slice::from_ref(&self.old.0),
             archive: &archive,
+            arrivals: &Arrivals::default(),
         };
         unpack::make(&material, &self.releases(), "new", None)
     }

@@ -14,7 +14,7 @@ use tamer_kit::durable::{self, FileError};
 use tamer_release::delta::{self, Delta, Search, Spoilt};
 use tamer_release::layout::Layout;
 use tamer_release::manifest;
-use tamer_release::unpack::{self, Material, UnpackError};
+use tamer_release::unpack::{self, Arrivals, Material, UnpackError};
 use tamer_release::verify_tree::Record;
 
 /// The most older releases that files are taken from. More would rarely have anything that these lack.
@@ -79,26 +79,27 @@ impl Plan {
         self.delta.reused
     }
 
-    /// Makes the release as `name` in `parent`, with the frames that are in the file `archive`. Blocks.
+    /// Makes the release as `name` in `parent`, with the frames that are in the file of the archive or come to it.
+    /// Blocks.
     ///
     /// # Errors
     /// What kept it from being made; nothing of it is then left.
     pub(super) fn make(
         &mut self,
         verified: &Verified,
-        archive: &Path,
+        (archive, arrivals): (&File, &Arrivals),
         parent: &Path,
         name: &str,
         group: Option<u32>,
     ) -> Result<Made, UnpackError> {
-        let file = File::open(archive).map_err(FileError::new("open", archive))?;
         let material = Material {
             manifest: &verified.manifest,
             digest: &verified.digest,
             layout: &self.layout,
             delta: &self.delta,
             older: &self.older,
-            archive: &file,
+            archive,
+            arrivals,
         };
         // Root's, and not the component's user's: who runs a release must not be able to edit it. That its group
         // may read it lets a release have files that others may not.
@@ -141,20 +142,23 @@ impl Stager {
         downloads(&self.config.state).join(name)
     }
 
-    /// Plans what the release is made of, and fetches what is not on disk.
-    pub(super) async fn fetch(&self, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
-        let verified = Arc::clone(known(way.verified.as_ref())?);
+    /// Plans what the release is made of, and sees that there is room for it.
+    async fn plan(
+        &self,
+        job: &StageJob,
+        verified: &Arc<Verified>,
+        way: &Way,
+    ) -> Result<Plan, Failure> {
         let root = known(way.place.as_ref())?.root.clone();
-        let older = job.older.clone();
-        let (for_plan, at) = (Arc::clone(&verified), root.clone());
-        let plan = blocking(move || Plan::new(&for_plan.manifest, &at, &older)).await?;
+        let (for_plan, older) = (Arc::clone(verified), job.older.clone());
         let (state, reserve) = (self.config.state.clone(), self.config.disk_reserve);
-        let unpacked = verified.manifest.archive.unpacked;
-        blocking(move || {
+        let plan = blocking(move || {
+            let plan = Plan::new(&for_plan.manifest, &root, &older)?;
             durable::create_dir_all(&downloads(&state), 0o700).map_err(|e| file_failure(&e))?;
-            leave_room(&root, unpacked, reserve)
-        })
-        .await?;
+            leave_room(&root, for_plan.manifest.archive.unpacked, reserve)?;
+            Ok(plan)
+        });
+        let plan = plan.await?;
         tracing::info!(
             release = %job.release,
             frames = plan.frames().len(),
@@ -162,23 +166,7 @@ impl Stager {
             reused = plan.reused(),
             "fetching what is not on disk"
         );
-        self.frames(job, &verified, &plan.frames()).await?;
-        way.plan = Some(plan);
-        Ok(())
-    }
-
-    async fn frames(
-        &self,
-        job: &StageJob,
-        verified: &Verified,
-        wanted: &[usize],
-    ) -> Result<(), Failure> {
-        let frames = &verified.manifest.archive.frames;
-        let bytes = wanted.iter().map(|n| frames[*n].length).sum();
-        let (state, reserve) = (self.config.state.clone(), self.config.disk_reserve);
-        blocking(move || leave_room(&state, bytes, reserve)).await?;
-        let into = self.download(&job.release);
-        self.source.frames(&verified.manifest, wanted, &into).await
+        Ok(plan)
     }
 
     /// Makes the release. What older ones do not give after all is fetched, as often as it takes: each time it is
@@ -196,52 +184,117 @@ impl Stager {
         job: &StageJob,
         way: &mut Way,
     ) -> Result<(), Failure> {
-        let verified = Arc::clone(known(way.verified.as_ref())?);
-        let parent = parent.to_owned();
-        let name = known(way.name.as_ref())?.clone();
-        let mut plan = way.plan.take();
+        let verified = known(way.verified.as_ref())?;
+        let mut plan = self.plan(job, verified, way).await?;
+        let mut wanted = plan.frames();
         loop {
-            let Some(mut this) = plan.take() else {
-                return known::<()>(None).copied();
-            };
-            let archive = self.download(&job.release);
-            let (verified_, parent, name) = (Arc::clone(&verified), parent.clone(), name.clone());
-            let release = job.release.clone();
-            let group = way.owner.map(|(_, group)| group);
-            let made = blocking(move || {
-                let made = this.make(&verified_, &archive, &parent, &name, group);
-                let again = match &made {
-                    Ok(Made::Lacks(_)) => true,
-                    // Whole or refused, it has served; only a full disk is worth a second try with it.
-                    made => made.as_ref().is_err_and(UnpackError::is_disk_full),
-                };
-                if !again {
-                    let _ = fs::remove_file(&archive);
-                }
-                made.map(|made| (made, this)).map_err(|e| {
-                    let kind = match &e {
-                        e if e.is_disk_full() => FailureKind::Disk,
-                        e if e.is_refusal() => FailureKind::Trust,
-                        UnpackError::Read(_) | UnpackError::Truncated { .. } => FailureKind::Fetch,
-                        _ => FailureKind::Host,
-                    };
-                    failure(kind, format!("{release} was not unpacked: {}", chain(&e)))
-                })
-            });
-            let lacking = match made.await? {
+            let made = self.fetch_and_make(parent, job, way, plan, &wanted).await?;
+            (wanted, plan) = match made {
                 (Made::Whole(noted), _) => {
                     way.noted = Some(noted);
                     return Ok(());
                 }
-                (Made::Lacks(frames), this) => {
-                    plan = Some(this);
-                    frames
-                }
+                (Made::Lacks(frames), plan) => (frames, plan),
             };
-            tokio::select! {
-                done = self.frames(job, &verified, &lacking) => done?,
-                () = job.withdrawn.cancelled() => return Ok(()),
+        }
+    }
+
+    /// Fetches the `wanted` frames; meanwhile the release is made of them, of those that came before, and of older
+    /// releases.
+    async fn fetch_and_make(
+        &self,
+        parent: &Path,
+        job: &StageJob,
+        way: &Way,
+        mut plan: Plan,
+        wanted: &[usize],
+    ) -> Result<(Made, Plan), Failure> {
+        let verified = known(way.verified.as_ref())?;
+        let frames = &verified.manifest.archive.frames;
+        let bytes = wanted.iter().map(|n| frames[*n].length).sum();
+        let (state, reserve) = (self.config.state.clone(), self.config.disk_reserve);
+        let into = self.download(&job.release);
+        let (archive, verified_) = (into.clone(), Arc::clone(verified));
+        let (parent, name) = (parent.to_owned(), known(way.name.as_ref())?.clone());
+        let (release, group) = (job.release.clone(), way.owner.map(|(_, group)| group));
+        let arrivals = Arc::new(Arrivals::of(wanted));
+        let coming = Arc::clone(&arrivals);
+
+        let file = blocking(move || {
+            leave_room(&state, bytes, reserve)?;
+            open_archive(&archive)
+                .map_err(|e| file_failure(&e))
+                .map(|file| (archive, file))
+        });
+        let (archive, file) = file.await?;
+        let making = blocking(move || {
+            let made = plan.make(&verified_, (&file, &coming), &parent, &name, group);
+            let again = match &made {
+                Ok(Made::Lacks(_)) => true,
+                // Whole or refused, it has served; what came before a cut, or before the disk was full, has not.
+                Ok(Made::Whole(_)) => false,
+                Err(error) => error.is_cut() || error.is_disk_full(),
+            };
+            if !again {
+                let _ = fs::remove_file(&archive);
+            }
+            made.map(|made| (made, plan)).map_err(|e| {
+                let kind = match &e {
+                    e if e.is_disk_full() => FailureKind::Disk,
+                    e if e.is_refusal() => FailureKind::Trust,
+                    UnpackError::Read(_) | UnpackError::Truncated { .. } | UnpackError::Cut(_) => {
+                        FailureKind::Fetch
+                    }
+                    _ => FailureKind::Host,
+                };
+                failure(kind, format!("{release} was not unpacked: {}", chain(&e)))
+            })
+        });
+        let fetching = async {
+            // However this ends, nobody waits for more.
+            let _over = Over(&arrivals);
+            self.source
+                .frames(&verified.manifest, wanted, &into, &arrivals)
+                .await
+        };
+        tokio::pin!(making, fetching);
+        tokio::select! {
+            made = &mut making => {
+                // Then all came: it only has to say so.
+                if made.is_ok() {
+                    let _ = fetching.await;
+                }
+                made
+            }
+            // Why frames did not come is said by who fetched them.
+            fetched = &mut fetching => match making.await {
+                Err(failure) => Err(fetched.err().unwrap_or(failure)),
+                made => made,
+            },
+            () = job.withdrawn.cancelled() => {
+                arrivals.cut();
+                making.await
             }
         }
     }
+}
+
+/// Ends the waiting for frames with itself.
+struct Over<'a>(&'a Arrivals);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.cut();
+    }
+}
+
+/// Opens the file that frames go to, which may hold some of them.
+fn open_archive(path: &Path) -> Result<File, FileError> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(FileError::new("open", path))
 }

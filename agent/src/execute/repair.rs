@@ -57,12 +57,8 @@ impl Stager {
         };
         let mut way = Way::default();
         fail_at("repair", "before");
-        let made = async {
-            self.verify(&job, &mut way).await?;
-            self.fetch(&job, &mut way).await
-        };
         tokio::select! {
-            made = made => made?,
+            verified = self.verify(&job, &mut way) => verified?,
             () = job.withdrawn.cancelled() => return Err(interrupted()),
         }
         let releases = layout::releases(&repair.root);
@@ -70,10 +66,11 @@ impl Stager {
             blocking(move || put_back::room(&releases).map_err(|e| file_failure(&e))).await?;
         way.name = Some(repair.installed.name.clone());
         let done = async {
-            self.unpack_in(&room, &job, &mut way).await?;
+            let made = self.unpack_in(&room, &job, &mut way).await;
             if job.withdrawn.is_cancelled() {
                 return Err(interrupted());
             }
+            made?;
             fail_at("repair", "unpacked");
             let tree = Tree::new(&self.config, &repair.slot, &repair.root, &repair.installed);
             let (fresh, aside) = (room.join(&repair.installed.name), room.join("aside"));

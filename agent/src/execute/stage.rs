@@ -1,7 +1,6 @@
 //! Makes a release ready on disk, without any grant: verified, fetched, unpacked, linked, and noted in
 //! the acceptance record. What is half done is of no consequence: it is not ready, and done again.
 
-use super::material::Plan;
 use super::user;
 use crate::allowed::{self, Place, failure};
 use crate::config::Config;
@@ -78,7 +77,6 @@ pub struct Staged {
 #[derive(Default)]
 pub(super) struct Way {
     pub(super) verified: Option<Arc<Verified>>,
-    pub(super) plan: Option<Plan>,
     pub(super) place: Option<Place>,
     pub(super) owner: Option<(u32, u32)>,
     pub(super) name: Option<String>,
@@ -113,20 +111,21 @@ impl Stager {
         }
         for &step in &job.steps {
             fail_at(step.name(), "before");
-            match step {
+            let done = match step {
                 // What only waits for the network is dropped; other steps end by themselves, soon.
-                Step::Verify | Step::Fetch | Step::Approve => tokio::select! {
-                    done = self.step(step, job, way) => done?,
-                    () = job.withdrawn.cancelled() => {}
+                Step::Verify | Step::Approve => tokio::select! {
+                    done = self.step(step, job, way) => done,
+                    () = job.withdrawn.cancelled() => Ok(()),
                 },
-                step => self.step(step, job, way).await?,
-            }
+                step => self.step(step, job, way).await,
+            };
             if job.withdrawn.is_cancelled() {
                 return Err(failure(
                     FailureKind::Interrupted,
                     "nobody wants it any more",
                 ));
             }
+            done?;
             fail_at(step.name(), "after");
             // What was edited is left as it is: there is another plan for that.
             if way.drift.is_some() {
@@ -151,7 +150,6 @@ impl Stager {
     async fn step(&self, step: Step, job: &StageJob, way: &mut Way) -> Result<(), Failure> {
         match step {
             Step::Verify => self.verify(job, way).await,
-            Step::Fetch => self.fetch(job, way).await,
             Step::Approve => self.approve(job).await,
             Step::Unpack if job.steps.contains(&Step::Exchange) => {
                 let releases = layout::releases(&known(way.place.as_ref())?.root);

@@ -70,7 +70,6 @@ impl Executor {
             },
             Step::UndoAdmit => self.hook(job, Which::Old, Hook::Admit).await,
             Step::Verify
-            | Step::Fetch
             | Step::Approve
             | Step::Unpack
             | Step::Inspect

@@ -40,9 +40,7 @@ use tamer_core::release::ReleaseRef;
 pub enum Step {
     /// The manifest is verified by its signatures, and the environment admits the release.
     Verify,
-    /// The archive is fetched.
-    Fetch,
-    /// The archive is unpacked; each byte is held against the manifest on the way.
+    /// What is not on disk is fetched, and unpacked as it comes; each byte is held against the manifest on the way.
     Unpack,
     /// Enough people approved a deployment of a release that is ready for it.
     Approve,
@@ -161,7 +159,6 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Self::Verify => "verify",
-            Self::Fetch => "fetch",
             Self::Unpack => "unpack",
             Self::Approve => "approve",
             Self::Inspect => "inspect",

@@ -79,12 +79,7 @@ fn missing(
         return Err(revoked(release));
     }
     let Some(on_disk) = facts.find(&release.manifest) else {
-        return Ok(vec![
-            Step::Verify,
-            Step::Fetch,
-            Step::Unpack,
-            Step::LinkShared,
-        ]);
+        return Ok(vec![Step::Verify, Step::Unpack, Step::LinkShared]);
     };
     let mut steps = Vec::new();
     if !on_disk.accepted {
@@ -105,7 +100,6 @@ fn missing(
         // It goes only when what replaces it is there, whole: until then it may be all there is to go back to.
         return Ok(vec![
             Step::Verify,
-            Step::Fetch,
             Step::Unpack,
             Step::LinkShared,
             Step::Exchange,
@@ -245,7 +239,7 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_done_and_run_comes_first() {
-        let whole = vec!["verify", "fetch", "unpack", "link-shared"];
+        let whole = vec!["verify", "unpack", "link-shared"];
         assert_eq!(
             said(&[2, 1], vec![], Current::Nothing),
             [(2, whole.clone()), (1, whole)]
@@ -265,7 +259,7 @@ mod tests {
         );
         // What was edited is made anew, and not while a switch may have to go back to it.
         let edited = || vec![on_disk(1, Some(false)), on_disk(2, Some(true))];
-        let anew = vec!["verify", "fetch", "unpack", "link-shared", "exchange"];
+        let anew = vec!["verify", "unpack", "link-shared", "exchange"];
         let two = || Current::Release(release(2));
         assert_eq!(said(&[2, 1], edited(), two()), [(1, anew)]);
         assert_eq!(said_in(true, &[2, 1], edited(), two()), []);
@@ -295,10 +289,7 @@ mod tests {
         let edited = || vec![on_disk(1, Some(false))];
         assert_eq!(
             said(&[1], edited(), Current::Nothing),
-            [(
-                1,
-                vec!["verify", "fetch", "unpack", "link-shared", "exchange"]
-            )]
+            [(1, vec!["verify", "unpack", "link-shared", "exchange"])]
         );
         assert_eq!(said(&[1], edited(), Current::Release(release(1))), []);
     }

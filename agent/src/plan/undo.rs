@@ -36,7 +36,6 @@ pub fn on_failure(purpose: Purpose, step: Step) -> Next {
         (
             _,
             Step::Verify
-            | Step::Fetch
             | Step::Approve
             | Step::Unpack
             | Step::Inspect

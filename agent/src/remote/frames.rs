@@ -25,6 +25,7 @@ use tamer_kit::durable::FileError;
 use tamer_kit::http::{GetError, refused};
 use tamer_release::delta::{self, Fetch, Parts};
 use tamer_release::frames::verify;
+use tamer_release::unpack::Arrivals;
 
 /// How many tries of one range in a row may bring nothing.
 const TRIES: u32 = 6;
@@ -46,6 +47,8 @@ pub(super) struct Way<'a> {
     pub(super) http: &'a Http,
     pub(super) metrics: &'a Metrics,
     pub(super) pace: &'a Pace,
+    /// Who unpacks them is told here.
+    pub(super) arrivals: &'a Arrivals,
 }
 
 /// Where the frames go.
@@ -86,6 +89,8 @@ pub(super) async fn fetch(
 ) -> Result<(), Failure> {
     let mut download = Download::open(way, archive, into).await?;
     let missing = download.missing(wanted).await?;
+    let there = |frame: &&usize| missing.binary_search(frame).is_err();
+    way.arrivals.came(wanted.iter().filter(there));
     let bytes =
         |frames: &[usize]| -> u64 { frames.iter().map(|n| archive.frames[*n].length).sum() };
     let (all, bytes) = (bytes(wanted), bytes(&missing));
@@ -405,6 +410,8 @@ impl Taken<'_> {
             Ok((frames.len(), None))
         });
         let (count, wrong) = done.await.map_err(Cut::Final)?;
+        let written = &self.wanted[self.written..self.written + count];
+        download.way.arrivals.came(written);
         self.written += count;
         wrong.map_or(Ok(()), |frame| Err(Cut::Wrong(frame)))
     }

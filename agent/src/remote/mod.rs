@@ -32,6 +32,7 @@ use tamer_release::trust::client::Client;
 use tamer_release::trust::names::{environment_target, release_target};
 use tamer_release::trust::storage::StorageError;
 use tamer_release::trust::{self, RepositoryName, Transport, TrustError, TrustStore};
+use tamer_release::unpack::Arrivals;
 
 /// Releases and the environment's file from the controller.
 pub struct Remote {
@@ -379,11 +380,13 @@ impl Source for Remote {
         manifest: &Manifest,
         wanted: &[usize],
         into: &Path,
+        arrivals: &Arrivals,
     ) -> Result<(), Failure> {
         let way = frames::Way {
             http: &self.http,
             metrics: &self.metrics,
             pace: &self.pace,
+            arrivals,
         };
         self.counted(frames::fetch(&way, &manifest.archive, wanted, into).await)
     }

@@ -13,6 +13,7 @@ use tamer_core::desired::{FailureKind, Slot};
 use tamer_core::release::{Manifest, ReleaseRef};
 use tamer_release::delta::Parts;
 use tamer_release::manifest::to_bytes;
+use tamer_release::unpack::Arrivals;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -284,7 +285,10 @@ async fn only_frames_that_are_wanted_and_missing_are_fetched() {
         (parts.bytes(n).start, parts.bytes(n).end)
     });
     let get = async |wanted: &[usize]| {
-        let got = site.remote.frames(&manifest, wanted, &frames.into).await;
+        let got = site
+            .remote
+            .frames(&manifest, wanted, &frames.into, &Arrivals::default())
+            .await;
         got.unwrap();
         asked(&site)
     };
@@ -325,7 +329,10 @@ async fn a_transfer_that_is_cut_off_goes_on_with_the_first_frame_that_did_not_co
         }
         site.team.served.cut.notify_one();
     };
-    let fetch = site.remote.frames(&manifest, &frames.all, &frames.into);
+    let arrivals = Arrivals::default();
+    let fetch = site
+        .remote
+        .frames(&manifest, &frames.all, &frames.into, &arrivals);
     let (fetched, ()) = tokio::join!(fetch, some_came);
     fetched.unwrap();
     frames.whole();
@@ -363,7 +370,10 @@ async fn where_a_blob_lies_is_asked_once_until_the_store_refuses_it() {
         for _ in 0..2 {
             files += 1;
             let into = frames.into.with_extension(files.to_string());
-            site.remote.frames(&manifest, &[1], &into).await.unwrap();
+            site.remote
+                .frames(&manifest, &[1], &into, &Arrivals::default())
+                .await
+                .unwrap();
         }
         (
             site.team.served.take_asked().len(),
@@ -387,7 +397,7 @@ async fn a_server_that_knows_no_ranges_is_read_through() {
     site.team.served.fault(frames.path.clone(), Fault::NoRanges);
     let last = frames.all.len() - 1;
     site.remote
-        .frames(&manifest, &[1, last], &frames.into)
+        .frames(&manifest, &[1, last], &frames.into, &Arrivals::default())
         .await
         .unwrap();
     let parts = Parts::of(&manifest.archive.frames);
@@ -413,7 +423,7 @@ async fn frames_that_are_not_the_signed_ones_are_never_written() {
         .served
         .fault(frames.path.clone(), Fault::DamagedOnce(at));
     site.remote
-        .frames(&manifest, &frames.all, &frames.into)
+        .frames(&manifest, &frames.all, &frames.into, &Arrivals::default())
         .await
         .unwrap();
     frames.whole();
@@ -423,7 +433,7 @@ async fn frames_that_are_not_the_signed_ones_are_never_written() {
         .fault(frames.path.clone(), Fault::Damaged(at));
     let got = site
         .remote
-        .frames(&manifest, &frames.all, &frames.into)
+        .frames(&manifest, &frames.all, &frames.into, &Arrivals::default())
         .await;
     let failure = got.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Trust, "{failure}");
@@ -435,7 +445,10 @@ async fn frames_that_are_not_the_signed_ones_are_never_written() {
     );
     let mut wrong = manifest.clone();
     wrong.archive.sha256 = tamer_core::digest::Digest::new([3; 32]);
-    let got = site.remote.frames(&wrong, &frames.all, &frames.into).await;
+    let got = site
+        .remote
+        .frames(&wrong, &frames.all, &frames.into, &Arrivals::default())
+        .await;
     let failure = got.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Fetch, "{failure}");
     assert!(failure.message.contains("404"), "{failure}");

@@ -31,6 +31,7 @@ use tamer_core::generation::Generation;
 use tamer_core::moment::Moment;
 use tamer_core::release::{Manifest, ReleaseRef};
 use tamer_release::delta::Parts;
+use tamer_release::unpack::Arrivals;
 use tamer_release::{manifest, pack, verify_tree};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -326,6 +327,7 @@ impl Source for Store {
         manifest: &Manifest,
         wanted: &[usize],
         into: &Path,
+        arrivals: &Arrivals,
     ) -> Result<(), Failure> {
         let digest = manifest::digest(manifest);
         let archive = fetch(&self.0.join(format!("{digest}.tar.zst")))?;
@@ -343,6 +345,7 @@ impl Source for Store {
             file.write_all_at(part, bytes.start).unwrap();
             given += part.len();
         }
+        arrivals.came(wanted);
         let note = fs::File::options()
             .create(true)
             .append(true)

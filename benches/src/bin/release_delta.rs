@@ -14,7 +14,7 @@ use tamer_core::application::Application;
 use tamer_release::delta::{self, Delta, MAX_GAP, MAX_RANGE, Parts, Search, plan_with};
 use tamer_release::pack::{PackSpec, Packed, pack};
 use tamer_release::tree::remove_release;
-use tamer_release::unpack::{self, Material, unpack};
+use tamer_release::unpack::{self, Arrivals, Material, unpack};
 use tamer_release::{manifest, patch};
 
 const RUNS: usize = 9;
@@ -54,6 +54,7 @@ fn make(old: &str, new: &str, archive: &str, parent: &Path, name: &str) -> anyho
         delta: &plan_with(&layout, &search),
         older: &places,
         archive: &File::open(archive)?,
+        arrivals: &Arrivals::default(),
     };
     unpack::make(&material, parent, name, None)?;
     Ok(())

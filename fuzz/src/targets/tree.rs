@@ -12,7 +12,7 @@ use tamer_core::path::TreePath;
 use tamer_core::release::{Entry, EntryKind, Manifest};
 use tamer_release::delta::{self, Delta};
 use tamer_release::layout::Layout;
-use tamer_release::unpack::{self, Material, UnpackError};
+use tamer_release::unpack::{self, Arrivals, Material, UnpackError};
 use tamer_release::{manifest, verify_tree};
 
 thread_local! {
@@ -231,6 +231,7 @@ fn make(
         delta,
         older: &[old.to_owned()],
         archive: &held(&fetched).unwrap(),
+        arrivals: &Arrivals::default(),
     };
     let at = unpack::make(&material, &site.releases(), "new", None)?;
     assert_eq!(verify_tree::verify(&at, manifest).unwrap(), []);

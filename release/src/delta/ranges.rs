@@ -8,9 +8,9 @@ use std::ops::Range;
 /// costs in headers, and in work on both sides.
 pub const MAX_GAP: u64 = 1 << 10;
 
-/// A range is not longer than so many bytes, unless one frame is: a cut line costs no more, and several can
-/// come at a time.
-pub const MAX_RANGE: u64 = 4 << 20;
+/// A range is not longer than so many bytes, unless one frame is: a cut line costs no more, several can come at a
+/// time, and together they bring the frames nearly in order, for whoever unpacks them meanwhile.
+pub const MAX_RANGE: u64 = 1 << 20;
 
 /// One range of bytes to ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]

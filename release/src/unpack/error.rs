@@ -43,6 +43,9 @@ pub enum UnpackError {
         /// How many there should be.
         frames: usize,
     },
+    /// So many frames of the archive are lacking, and do not come any more.
+    #[error("{0} frames of the archive did not come")]
+    Cut(usize),
     /// Older releases do not have what they should: it must come from frames.
     #[error("{} files of older releases are not what they were", .0.len())]
     Spoilt(Vec<Spoilt>),
@@ -87,6 +90,11 @@ impl UnpackError {
         }
     }
 
+    /// Whether frames did not come: what did come is good for the next try.
+    pub fn is_cut(&self) -> bool {
+        matches!(self, Self::Cut(_))
+    }
+
     /// Whether the bytes were refused: fetching the same ones again, from the same place, will not help.
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -96,6 +104,7 @@ impl UnpackError {
             | Self::Room { .. }
             | Self::Read(_)
             | Self::Truncated { .. }
+            | Self::Cut(_)
             | Self::Spoilt(_)
             | Self::Start(_)
             | Self::File(_) => false,

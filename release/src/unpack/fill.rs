@@ -2,9 +2,9 @@
 //! then what closes the tree. Chooses nothing: the plan has.
 
 use super::work::{Task, Tree, Worker};
-use super::{MANIFEST_PATH, UnpackError};
+use super::{Arrivals, MANIFEST_PATH, UnpackError};
 use crate::beneath::Beneath;
-use crate::delta::{Delta, Source};
+use crate::delta::{Delta, Piece, Source};
 use crate::layout::Layout;
 use crate::manifest::{self, ManifestError, RESERVED};
 use crate::verify_tree::Record;
@@ -25,17 +25,20 @@ const MAX_WORKERS: usize = 4;
 pub(super) struct Job<'a> {
     pub(super) place: &'a Path,
     pub(super) manifest: &'a Manifest,
+    /// The digest that was signed.
+    pub(super) digest: &'a Digest,
     pub(super) layout: &'a Layout,
     pub(super) delta: &'a Delta,
     /// The older releases that the delta names by number.
     pub(super) older: &'a [PathBuf],
     /// Holds the delta's frames, each where it stands in the archive.
     pub(super) archive: &'a File,
+    pub(super) arrivals: &'a Arrivals,
     pub(super) owner: Option<(u32, u32)>,
 }
 
 /// Fills the directory, closes it for writing, and syncs it. Gives what is known of what is in it.
-pub(super) fn fill(job: &Job<'_>, signed: &Digest) -> Result<Record, UnpackError> {
+pub(super) fn fill(job: &Job<'_>) -> Result<Record, UnpackError> {
     let tree = Tree::new(Beneath::open(job.place)?, job);
     let files = &job.manifest.files;
     let is_dir = |n: &usize| matches!(files[*n].kind, EntryKind::Directory { .. });
@@ -49,7 +52,6 @@ pub(super) fn fill(job: &Job<'_>, signed: &Digest) -> Result<Record, UnpackError
                 .link(entry.path.as_bytes(), target.as_bytes())?;
         }
     }
-    keep_manifest(&tree.beneath, job.manifest, signed)?;
     // In any order: what is done to a directory does not touch the one that it is in.
     several(dirs.len(), |next| {
         while let Some(n) = next() {
@@ -65,7 +67,7 @@ pub(super) fn fill(job: &Job<'_>, signed: &Digest) -> Result<Record, UnpackError
     close(&tree.beneath, tree.beneath.root(), b"", 0o555, job)?;
     rustix::fs::syncfs(tree.beneath.root())
         .map_err(tree.beneath.failed("sync the file system of", b""))?;
-    Ok(tree.fresh.record(job.manifest, *signed))
+    Ok(tree.fresh.record(job.manifest, *job.digest))
 }
 
 /// Writes all files. What older releases do not give is collected over all of them, so that it can be fetched
@@ -75,7 +77,9 @@ fn contents(tree: &Tree<'_>) -> Result<(), UnpackError> {
     let done = several(tasks.len(), |next| {
         let mut worker = Worker::new(tree)?;
         while let Some(n) = next() {
-            worker.take(&tasks[n])?;
+            let taken = worker.take(&tasks[n]);
+            // Another thread may wait for a frame that is of no use any more.
+            taken.inspect_err(|_| tree.job.arrivals.cut())?;
         }
         Ok(worker.spoilt)
     })?;
@@ -115,12 +119,22 @@ fn several<T: Send>(
         }
         done
     });
-    done.into_iter().collect()
+    let (mut all, mut cut) = (Vec::new(), None);
+    for done in done {
+        match done {
+            Ok(done) => all.push(done),
+            // Whoever waited in vain may have done so because of what happened to another one.
+            Err(error) if error.is_cut() => cut = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    cut.map_or(Ok(all), Err)
 }
 
-/// What is to be done, in the order of the archive.
+/// What is to be done: what needs no frame, then the rest in the order of the frames, in which they come.
 fn tasks(job: &Job<'_>) -> Vec<Task> {
-    let mut tasks: Vec<Task> = Vec::new();
+    // Each with the first frame that it needs.
+    let mut tasks = vec![(None, Task::Manifest)];
     for (n, (entry, source)) in job
         .manifest
         .files
@@ -128,20 +142,23 @@ fn tasks(job: &Job<'_>) -> Vec<Task> {
         .zip(&job.delta.sources)
         .enumerate()
     {
-        let by_itself = match source {
-            Source::Nothing => matches!(entry.kind, EntryKind::File { .. }),
-            Source::Copy(_) | Source::Pieces(_) => true,
-            Source::Frame { .. } => false,
+        let first = match source {
+            Source::Nothing if !matches!(entry.kind, EntryKind::File { .. }) => continue,
+            Source::Frame { .. } => continue,
+            Source::Nothing | Source::Copy(_) => None,
+            Source::Pieces(pieces) => pieces.iter().find_map(|piece| match piece {
+                Piece::Frame(frame) => Some(*frame),
+                Piece::Old { .. } => None,
+            }),
         };
-        if by_itself {
-            tasks.push(Task::Entry(n));
-        }
+        tasks.push((first, Task::Entry(n)));
     }
     let frames = &job.manifest.archive.frames;
     let shared = |n: &&usize| frames[**n].content.is_none();
     let shared = job.delta.frames.iter().filter(shared);
-    tasks.extend(shared.map(|n| Task::Frame(*n)));
-    tasks
+    tasks.extend(shared.map(|n| (Some(*n), Task::Frame(*n))));
+    tasks.sort_by_key(|(first, _)| *first);
+    tasks.into_iter().map(|(_, task)| task).collect()
 }
 
 /// Gives a finished file or directory its owner, its mode and its time.
@@ -174,19 +191,16 @@ pub(super) fn close(
 }
 
 /// Keeps the manifest in the release; what is written must be what was signed.
-fn keep_manifest(
-    beneath: &Beneath,
-    manifest: &Manifest,
-    signed: &Digest,
-) -> Result<(), UnpackError> {
+pub(super) fn keep_manifest(tree: &Tree<'_>) -> Result<(), UnpackError> {
+    let (beneath, job) = (&tree.beneath, tree.job);
     let path = MANIFEST_PATH.as_bytes();
     beneath.create_dir(RESERVED.as_bytes(), 0o700)?;
     let file = beneath.create(path, 0o600)?;
-    let written = manifest::write(manifest, &file).map_err(|e| {
+    let written = manifest::write(job.manifest, &file).map_err(|e| {
         let errno = rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::IO);
         beneath.failed("write", path)(errno)
     })?;
-    if written != *signed {
+    if written != *job.digest {
         return Err(ManifestError::Spelling.into());
     }
     let mode = |fd: &dyn AsFd, path: &[u8], mode| {

@@ -10,12 +10,14 @@
 //!
 //! Memory is bounded by a few frames, each of at most [`frames::MAX_UNPACKED`](crate::frames::MAX_UNPACKED).
 
+mod arrivals;
 mod error;
 mod fill;
 mod frame;
 mod room;
 mod work;
 
+pub use arrivals::Arrivals;
 pub use error::UnpackError;
 
 use crate::delta::Delta;
@@ -47,6 +49,8 @@ pub struct Material<'a> {
     pub older: &'a [PathBuf],
     /// Holds the frames of `delta`, each where it stands in the archive. What else is in it is not read.
     pub archive: &'a File,
+    /// Which of these frames are still on their way into it.
+    pub arrivals: &'a Arrivals,
 }
 
 /// Unpacks the whole archive as the directory `name` in `parent`, owned by `owner`; see [`make`].
@@ -68,6 +72,7 @@ pub fn unpack(
         delta: &Delta::whole(manifest, &layout),
         older: &[],
         archive,
+        arrivals: &Arrivals::default(),
     };
     make(&material, parent, name, owner)
 }
@@ -75,7 +80,8 @@ pub fn unpack(
 /// Makes the directory `name` in `parent`, owned by `owner` (user and group id; without it, by whoever runs
 /// this), from older releases and frames as the delta says, and gives its path.
 ///
-/// A leftover of an earlier try that crashed is removed first. One caller at a time may make one name.
+/// Frames may still be coming: directories are made meanwhile, and what a frame gives as soon as it is there. A
+/// leftover of an earlier try that crashed is removed first. One caller at a time may make one name.
 ///
 /// # Errors
 /// [`UnpackError`]; nothing of the release is then left in `parent`. After [`UnpackError::Spoilt`] it is tried
@@ -115,13 +121,15 @@ pub fn make_and_record(
         let job = fill::Job {
             place: &temp,
             manifest: from.manifest,
+            digest: from.digest,
             layout: from.layout,
             delta: from.delta,
             older: from.older,
             archive: from.archive,
+            arrivals: from.arrivals,
             owner,
         };
-        fill::fill(&job, from.digest)
+        fill::fill(&job)
     });
     let mut left = &temp;
     let done = made.and_then(|record| {

@@ -2,7 +2,7 @@
 //! pieces, or writes what a frame holds. Every byte is hashed on its way.
 
 use super::UnpackError;
-use super::fill::{Job, close};
+use super::fill::{Job, close, keep_manifest};
 use super::frame::differs;
 use crate::beneath::Beneath;
 use crate::capabilities;
@@ -51,6 +51,8 @@ pub(super) enum Task {
     Entry(usize),
     /// This frame, and all that it gives.
     Frame(usize),
+    /// The manifest that is kept in the release.
+    Manifest,
 }
 
 /// One thread's tools, and what it found out.
@@ -169,6 +171,7 @@ impl<'a> Worker<'a> {
                 self.tree.place(n, &raw)
             }
             Task::Entry(n) => self.entry(n),
+            Task::Manifest => keep_manifest(self.tree),
         }
     }
 
@@ -193,8 +196,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// A frame's part of the tar stream, verified.
+    /// A frame's part of the tar stream, verified, once it is there.
     fn frame(&mut self, n: usize) -> Result<Vec<u8>, UnpackError> {
+        self.tree.job.arrivals.wait(n)?;
         let bytes = self.tree.parts.bytes(n);
         let frame = &self.tree.parts.frames()[n];
         // A frame's length was judged: it is bounded by what it unpacks to, and that by a constant.

@@ -11,7 +11,7 @@ use tamer_core::moment::Moment;
 use tamer_release::delta::Delta;
 use tamer_release::manifest;
 use tamer_release::pack::{PackSpec, pack};
-use tamer_release::unpack::{Material, make_and_record};
+use tamer_release::unpack::{Arrivals, Material, make_and_record};
 use tamer_release::verify_tree::{Depth, Look, Outcome, Owners, Record, look};
 
 /// A release on disk, and how it is looked at.
@@ -62,6 +62,7 @@ impl Site {
             delta: &Delta::whole(&packed.manifest, &layout),
             older: &[],
             archive: &file,
+            arrivals: &Arrivals::default(),
         };
         let (at, noted) = make_and_record(&from, dir.path(), "r", None).unwrap();
         Self {
