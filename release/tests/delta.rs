@@ -62,20 +62,33 @@ impl World {
     /// Makes the release from a file that holds these frames and nothing else.
     fn make_with(&self, delta: &Delta, frames: &[usize]) -> Result<PathBuf, UnpackError> {
         let archive = tempfile::tempfile().unwrap();
-        let parts = Parts::of(&self.new.manifest.archive.frames);
         for frame in frames {
-            let bytes = parts.bytes(*frame);
-            let part = &self.archive[bytes.start as usize..bytes.end as usize];
-            archive.write_all_at(part, bytes.start).unwrap();
+            self.put(&archive, *frame);
         }
+        self.make_of(delta, &archive, &Arrivals::default())
+    }
+
+    /// Puts a frame to its place in the file.
+    fn put(&self, archive: &File, frame: usize) {
+        let bytes = Parts::of(&self.new.manifest.archive.frames).bytes(frame);
+        let part = &self.archive[bytes.start as usize..bytes.end as usize];
+        archive.write_all_at(part, bytes.start).unwrap();
+    }
+
+    fn make_of(
+        &self,
+        delta: &Delta,
+        archive: &File,
+        arrivals: &Arrivals,
+    ) -> Result<PathBuf, UnpackError> {
         let material = Material {
             manifest: &self.new.manifest,
             digest: &self.new.digest,
             layout: &self.layout,
             delta,
             older: std::slice::from_ref(&self.old.0),
-            archive: &archive,
-            arrivals: &Arrivals::default(),
+            archive,
+            arrivals,
         };
         unpack::make(&material, &self.releases(), "new", None)
     }
@@ -123,6 +136,64 @@ impl World {
         let at = self.make(&delta).unwrap();
         (delta, more, at)
     }
+}
+
+/// Begins to make the release before any frame is there, and lets them come meanwhile.
+fn make_while(
+    world: &World,
+    come: impl FnOnce(&[usize], &File, &Arrivals),
+) -> Result<PathBuf, UnpackError> {
+    let delta = Delta::whole(&world.new.manifest, &world.layout);
+    let frames: Vec<usize> = delta.frames.iter().copied().collect();
+    let archive = tempfile::tempfile().unwrap();
+    let arrivals = Arrivals::of(&frames);
+    std::thread::scope(|scope| {
+        let making = scope.spawn(|| world.make_of(&delta, &archive, &arrivals));
+        // It has begun, and can do nothing more than wait.
+        let begun = world.releases().join(".new.tmp/.tamer");
+        while !begun.exists() && !making.is_finished() {
+            std::thread::yield_now();
+        }
+        come(&frames, &archive, &arrivals);
+        making.join().unwrap()
+    })
+}
+
+#[test]
+fn frames_are_unpacked_as_they_come_in_any_order() {
+    let mut after = sample();
+    after.insert("large".to_owned(), file(noise(600_000, 7)));
+    let world = World::new(sample(), after);
+    let at = make_while(&world, |frames, archive, arrivals| {
+        for frame in frames.iter().rev() {
+            world.put(archive, *frame);
+            arrivals.came([frame]);
+        }
+    });
+    world.right(&at.unwrap());
+}
+
+#[test]
+fn what_does_not_come_or_is_another_ends_the_waiting_and_leaves_nothing() {
+    let world = World::new(sample(), sample());
+    let cut = make_while(&world, |frames, archive, arrivals| {
+        world.put(archive, frames[0]);
+        arrivals.came([&frames[0]]);
+        arrivals.cut();
+    });
+    assert!(matches!(cut, Err(UnpackError::Cut(_))), "{cut:?}");
+    assert_eq!(names(&world.releases()), ["old"], "nothing is left");
+
+    // Whoever waits for another frame learns of it, although nobody says that the others do not come.
+    let wrong = make_while(&world, |frames, archive, arrivals| {
+        archive.write_all_at(&[0; 1 << 16], 0).unwrap();
+        arrivals.came([&frames[0]]);
+    });
+    assert!(
+        matches!(wrong, Err(UnpackError::Frame { frame: 0, .. })),
+        "{wrong:?}"
+    );
+    assert_eq!(names(&world.releases()), ["old"], "nothing is left");
 }
 
 fn noise(length: u32, seed: u32) -> Vec<u8> {
