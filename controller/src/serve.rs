@@ -1,6 +1,5 @@
 //! Everything put together: open what is on disk, start the driver, serve the one port, stop in order.
 
-use crate::api;
 use crate::api::agent::AgentApi;
 use crate::api::artifact::{self, ArtifactApi, Gate, PublishedFiles};
 use crate::api::calls;
@@ -44,7 +43,6 @@ use tamer_release::trust::{RepositoryName, SigningKey};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::service::interceptor::InterceptedService;
 
 /// How often snapshots and timestamps are looked at: they are signed anew at half of their life.
 const RESIGN_EVERY: Duration = Duration::from_secs(3600);
@@ -190,13 +188,11 @@ pub async fn serve_through(
         inspections,
         closing: port.clone(),
     };
-    // Whoever has the wrong kind of certificate, or none, is heard by none of these calls: what each call asks of its
-    // caller comes on top of that.
     let agents = AgentsServer::new(agents).max_decoding_message_size(MAX_MESSAGE);
     let operators = OperatorsServer::new(operators).max_decoding_message_size(MAX_MESSAGE);
-    let router = Routes::new(InterceptedService::new(agents, api::hosts_only))
+    let router = Routes::new(agents)
         .add_service(EnrolmentServer::new(enrolment))
-        .add_service(InterceptedService::new(operators, api::operators_only))
+        .add_service(operators)
         .into_axum_router()
         .layer(axum::middleware::from_fn_with_state(
             metrics.clone(),

@@ -18,7 +18,7 @@ use crate::catalog::NotFound;
 use crate::driver::{Driver, Stopped};
 use crate::fleet::Fleet;
 use crate::fleet::deploy::Refused;
-use crate::identity::peer::{Caller, Identity};
+use crate::identity::peer::Caller;
 use crate::identity::registry::{Denied, Role};
 use tamer_core::id::{EnvironmentName, OperatorName};
 use tonic::Status;
@@ -30,40 +30,6 @@ fn caller<T>(request: &tonic::Request<T>) -> Caller {
         .get::<Caller>()
         .cloned()
         .unwrap_or(Caller::Stranger)
-}
-
-/// Lets hosts' certificates pass.
-///
-/// # Errors
-/// The caller has none.
-pub fn hosts_only(request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
-    only(request, |it| matches!(it, Identity::Host { .. }), "hosts")
-}
-
-/// Lets operators' certificates pass.
-///
-/// # Errors
-/// The caller has none.
-pub fn operators_only(request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
-    only(
-        request,
-        |it| matches!(it, Identity::Operator { .. }),
-        "operators",
-    )
-}
-
-fn only(
-    request: tonic::Request<()>,
-    may: impl FnOnce(&Identity) -> bool,
-    who: &str,
-) -> Result<tonic::Request<()>, Status> {
-    match caller(&request).peer() {
-        None => Err(denied(Denied::Stranger)),
-        Some(peer) if may(&peer.identity) => Ok(request),
-        Some(_) => Err(Status::permission_denied(format!(
-            "this is for {who} alone"
-        ))),
-    }
 }
 
 /// The operator who calls, if they may do this.
