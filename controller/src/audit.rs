@@ -2,36 +2,27 @@
 
 use crate::chain;
 pub use crate::chain::{Broken, Chain, ChainError, Head, MAX_LINE};
-use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tamer_core::moment::Moment;
+pub use tamer_kit::audit::{Entry, Outcome, Proven, Request};
 
-/// The most bytes of each text of an entry. Two of them fit into a line however they are escaped: a byte takes at
-/// most six there.
+/// The most bytes of a reason.
 pub const MAX_TEXT: usize = 4 << 10;
 
-const _: () = assert!(2 * 6 * MAX_TEXT < MAX_LINE);
+/// The most bytes of what is said of an object, and of why something was refused.
+pub const MAX_SAID: usize = 1 << 10;
+
+/// The most releases whose evidence is named, and the most bytes of each one's.
+pub const MAX_PROVEN: usize = 32;
+const MAX_KINDS: usize = 128;
+
+// They fit into a line however they are escaped: a byte takes at most six there. The rest are names and digests.
+const _: () = assert!(
+    6 * (MAX_TEXT + 2 * MAX_SAID + 1024) + MAX_PROVEN * (6 * MAX_KINDS / 4 + 256) < MAX_LINE
+);
 
 /// The open audit log.
 pub type AuditLog = Chain<Entry>;
-
-/// One action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Entry {
-    /// When it was done.
-    pub at: Moment,
-    /// Who did it: an operator, or the controller itself.
-    pub who: String,
-    /// What was done: `deploy`, `host.invite` …
-    pub action: String,
-    /// To what: `production shop@1.4.2`.
-    pub object: String,
-    /// Why, where a reason was given or demanded.
-    pub reason: Option<String>,
-    /// Whatever else belongs to it.
-    pub details: serde_json::Value,
-}
 
 /// What a whole log holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,47 +1,18 @@
-//! A log of lines that hang together: append-only, hash-chained, durable before it is believed.
+//! A file of lines that hang together ([`tamer_kit::chain`]): append-only, durable before it is believed.
 //!
-//! A file of JSON lines outside the database. Each line begins with its own hash, which is the
-//! SHA-256 of the line's bytes behind it, and these hold the hash of the line before. So a line that
-//! was changed, removed, inserted or moved breaks the chain. Lines cut off at the *end* can be told
-//! only by whoever kept a [`Head`]: see [`read`]. The audit log and the revocations are such logs.
+//! It lies outside the database. The audit log, the revocations and the record of migrations are such logs.
 
 use nix::fcntl::{Flock, FlockArg};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::marker::PhantomData;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use tamer_core::digest::Digest;
+pub use tamer_kit::chain::{Broken, Head, MAX_LINE, START};
+use tamer_kit::chain::{Follower, line, read_line};
 use tamer_kit::durable::{self, FileError};
-use tamer_kit::hash;
-
-/// The longest line, in bytes.
-pub const MAX_LINE: usize = 64 << 10;
-
-/// A place in the chain. Kept elsewhere, it proves later that nothing up to it was taken away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
-    /// The number of the line, from 1; 0 in an empty log.
-    pub line: u64,
-    /// The line's hash; zeros in an empty log.
-    pub hash: Digest,
-}
-
-const START: Head = Head {
-    line: 0,
-    hash: Digest::new([0; 32]),
-};
-
-/// What a line holds behind its hash.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Link<T> {
-    line: u64,
-    prev: Digest,
-    entry: T,
-}
 
 /// Why such a log can't be opened or written.
 #[derive(Debug, thiserror::Error)]
@@ -67,16 +38,6 @@ pub enum ChainError {
     /// A write failed earlier; what is on disk is known only after opening it again.
     #[error("the log stopped after a failed write")]
     Stopped,
-}
-
-/// Where a chain breaks.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {why}")]
-pub struct Broken {
-    /// The line, from 1.
-    pub line: u64,
-    /// What is wrong with it.
-    pub why: String,
 }
 
 /// An open log of entries `T`; one a file.
@@ -209,12 +170,11 @@ fn recover<T: DeserializeOwned>(file: &File, path: &Path) -> Result<(Head, u64),
         return Ok((START, kept));
     }
     let last = &tail[last_start(whole)..whole - 1];
-    let (hash, link) = parse::<T>(last).map_err(|why| ChainError::Broken {
+    let (head, _) = read_line::<T>(last).map_err(|why| ChainError::Broken {
         path: path.to_owned(),
         source: Broken { line: 0, why },
     })?;
-    let line = link.line;
-    Ok((Head { line, hash }, kept))
+    Ok((head, kept))
 }
 
 fn set_aside(path: &Path, torn: &[u8]) -> Result<PathBuf, FileError> {
@@ -231,39 +191,6 @@ fn set_aside(path: &Path, torn: &[u8]) -> Result<PathBuf, FileError> {
     }
 }
 
-/// The line of an entry that follows `head`, with its newline.
-pub(crate) fn line<T: Serialize>(head: Head, entry: &T) -> (Vec<u8>, Head) {
-    let link = serde_json::json!({ "line": head.line + 1, "prev": head.hash, "entry": entry });
-    // `{"entry":…}`: everything behind the brace is hashed as it stands in the file.
-    let text = link.to_string();
-    let rest = &text[1..];
-    let hash = hash::sha256(rest.as_bytes());
-    let next = Head {
-        line: head.line + 1,
-        hash,
-    };
-    (format!("{{\"hash\":\"{hash}\",{rest}\n").into_bytes(), next)
-}
-
-/// Reads a line without its newline, and checks its own hash.
-fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<(Digest, Link<T>), String> {
-    let not_one = || "it is not a line of this log".to_owned();
-    let behind = line.strip_prefix(b"{\"hash\":\"").ok_or_else(not_one)?;
-    let (hash, behind) = behind.split_at_checked(64).ok_or_else(not_one)?;
-    let rest = behind.strip_prefix(b"\",").ok_or_else(not_one)?;
-    let hash: Digest = std::str::from_utf8(hash)
-        .ok()
-        .and_then(|hash| hash.parse().ok())
-        .ok_or_else(not_one)?;
-    if hash::sha256(rest) != hash {
-        return Err("it was changed: its hash does not agree".to_owned());
-    }
-    let mut text = vec![b'{'];
-    text.extend_from_slice(rest);
-    let link = serde_json::from_slice(&text).map_err(|_| not_one())?;
-    Ok((hash, link))
-}
-
 /// Reads a whole log, checks every link and shows every entry to `each`; with `known`, a head that was
 /// kept elsewhere, also that nothing was cut off or rewritten up to there.
 ///
@@ -274,14 +201,13 @@ pub fn read<T: DeserializeOwned>(
     known: Option<Head>,
     each: &mut dyn FnMut(T),
 ) -> Result<Head, ChainError> {
-    let broken = |line, why: String| ChainError::Broken {
+    let broken = |source| ChainError::Broken {
         path: path.to_owned(),
-        source: Broken { line, why },
+        source,
     };
     let file = File::open(path).map_err(FileError::new("open", path))?;
     let mut input = BufReader::new(file);
-    let mut head = START;
-    let mut seen = known.is_none_or(|known| known == START);
+    let mut follower = Follower::new(known);
     loop {
         let mut bytes = Vec::new();
         let n = (&mut input)
@@ -291,24 +217,12 @@ pub fn read<T: DeserializeOwned>(
         if n == 0 {
             break;
         }
-        let number = head.line + 1;
         if bytes.pop() != Some(b'\n') {
-            return Err(broken(number, "it is cut short or too long".to_owned()));
+            let (line, why) = (follower.head().line + 1, "it is cut short or too long");
+            let why = why.to_owned();
+            return Err(broken(Broken { line, why }));
         }
-        let (hash, link) = parse::<T>(&bytes).map_err(|why| broken(number, why))?;
-        if link.prev != head.hash || link.line != number {
-            let why =
-                "it does not follow the line before it: a line was removed, inserted or moved";
-            return Err(broken(number, why.to_owned()));
-        }
-        head = Head { line: number, hash };
-        seen |= known == Some(head);
-        each(link.entry);
+        each(follower.next(&bytes).map_err(broken)?);
     }
-    if !seen {
-        let line = known.map_or(0, |known| known.line);
-        let why = "the log that was known to hold this line does not: it was cut off or rewritten";
-        return Err(broken(line, why.to_owned()));
-    }
-    Ok(head)
+    follower.end().map_err(broken)
 }

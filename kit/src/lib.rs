@@ -1,11 +1,13 @@
 //! Small things that more than one binary needs, and that belong to no room of the house:
-//! durable files, hashing, configuration files, TLS set-up, HTTP, backoff, telemetry, metrics,
+//! durable files, hashing, chained logs, configuration files, TLS set-up, HTTP, backoff, telemetry, metrics,
 //! what a service tells systemd, manual pages and completions.
 //!
 //! Nothing here decides anything about deploying.
 
 pub mod address;
+pub mod audit;
 pub mod backoff;
+pub mod chain;
 pub mod channel;
 pub mod clock;
 pub mod config;

@@ -1,21 +1,19 @@
 //! The audit log against every kind of tampering, and against torn writes.
 
 use super::*;
-use crate::chain::line;
 use proptest::prelude::*;
 use std::path::PathBuf;
+use tamer_kit::chain::line;
 use tamer_kit::hash;
 
 fn entry(n: u64) -> Entry {
+    let object = format!("production shop@1.{n}.0");
     Entry {
-        at: Moment(n),
-        who: "anna".to_owned(),
-        action: "deploy".to_owned(),
-        object: format!("production shop@1.{n}.0"),
         reason: n
             .is_multiple_of(2)
             .then(|| "a \"quoted\"\nreason".to_owned()),
-        details: serde_json::json!({ "rollout": n, "hosts": ["web-01"] }),
+        source: Some("192.0.2.7".parse().unwrap()),
+        ..Entry::done(Moment(n), "anna".to_owned(), "deploy".to_owned(), object)
     }
 }
 

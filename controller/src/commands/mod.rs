@@ -189,13 +189,10 @@ fn exe() -> anyhow::Result<PathBuf> {
 /// one: a mirror that can't be written does not keep anybody from it.
 fn note(config: &Config, action: &str, object: &str, reason: Option<String>) -> anyhow::Result<()> {
     let paths = config.paths();
+    let who = format!("{} at the controller", handover::given_by());
     let entry = Entry {
-        at: clock::now(),
-        who: format!("{} at the controller", handover::given_by()),
-        action: action.to_owned(),
-        object: object.to_owned(),
         reason,
-        details: serde_json::Value::Null,
+        ..Entry::done(clock::now(), who, action.to_owned(), object.to_owned())
     };
     AuditLog::open(&paths.audit)?.append(&[entry])?;
     if paths.mirror.exists()

@@ -202,13 +202,10 @@ impl Fleet {
         object: impl ToString,
         reason: &str,
     ) {
+        let object = cut(object.to_string());
         self.audit.push(crate::audit::Entry {
-            at,
-            who: who.to_owned(),
-            action: action.to_owned(),
-            object: cut(object.to_string()),
             reason: Some(cut(reason.to_owned())).filter(|reason| !reason.is_empty()),
-            details: serde_json::Value::Null,
+            ..crate::audit::Entry::done(at, who.to_owned(), action.to_owned(), object)
         });
     }
 }
