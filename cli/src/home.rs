@@ -6,6 +6,7 @@
 //!     controller.toml            its address, your name, the pinned trust root
 //!     ca.pem                     its CA
 //!     identity.pem               your key and certificate, 0600; one file, so that they always fit
+//!     audit-head                 the last line of the audit log that was seen, so that a rewritten log is found out
 //!     trust/                     the newest signed metadata seen, so that nothing older is believed
 //! keys/                          root.pem, release.pem, environment.pem, 0600 each
 //! drafts/                        changes that wait for signatures, or that were cut off
@@ -18,11 +19,15 @@ use std::path::{Path, PathBuf};
 use tamer_core::digest::Digest;
 use tamer_core::text;
 use tamer_kit::address::Address;
+use tamer_kit::chain::Head;
 use tamer_kit::durable;
 use tamer_release::trust::TrustStore;
 
 /// The largest file of these that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
+
+/// Where it is remembered how far the audit log was seen.
+const AUDIT_HEAD: &str = "audit-head";
 
 /// The folder.
 #[derive(Debug, Clone)]
@@ -221,6 +226,37 @@ impl Login {
                 self.save_known()
             }
         }
+    }
+
+    /// The last line of the controller's audit log that this machine has seen.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn audit_head(&self) -> Result<Option<Head>> {
+        let path = self.dir.join(AUDIT_HEAD);
+        let doing = || {
+            format!(
+                "cannot tell what was seen of the audit log: {}",
+                path.display()
+            )
+        };
+        let Some(bytes) = durable::read_capped(&path, MAX_FILE).doing(Exit::Internal, doing)?
+        else {
+            return Ok(None);
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        text.trim().parse().map(Some).doing(Exit::Usage, doing)
+    }
+
+    /// Remembers the last line of the audit log.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep_audit_head(&self, head: Head) -> Result<()> {
+        let path = self.dir.join(AUDIT_HEAD);
+        durable::replace(&path, format!("{head}\n").as_bytes(), 0o600).doing(Exit::Internal, || {
+            "cannot remember the audit log".to_owned()
+        })
     }
 
     /// What is trusted under the pinned root.

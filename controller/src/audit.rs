@@ -12,17 +12,26 @@ pub const MAX_TEXT: usize = 4 << 10;
 /// The most bytes of what is said of an object, and of why something was refused.
 pub const MAX_SAID: usize = 1 << 10;
 
-/// The most releases whose evidence is named, and the most bytes of each one's.
-pub const MAX_PROVEN: usize = 32;
-const MAX_KINDS: usize = 128;
+/// The most releases whose evidence is named.
+pub const MAX_PROVEN: usize = 16;
+
+/// The most bytes of what is said of each one's.
+pub const MAX_BY: usize = 192;
 
 // They fit into a line however they are escaped: a byte takes at most six there. The rest are names and digests.
-const _: () = assert!(
-    6 * (MAX_TEXT + 2 * MAX_SAID + 1024) + MAX_PROVEN * (6 * MAX_KINDS / 4 + 256) < MAX_LINE
-);
+const _: () =
+    assert!(6 * (MAX_TEXT + 2 * MAX_SAID + 1024) + MAX_PROVEN * (6 * MAX_BY + 128) < MAX_LINE);
 
 /// The open audit log.
 pub type AuditLog = Chain<Entry>;
+
+/// The beginning of a text that is too long.
+pub(crate) fn cut(mut text: String, most: usize) -> String {
+    let most = most.min(text.len());
+    let end = (0..=most).rev().find(|n| text.is_char_boundary(*n));
+    text.truncate(end.unwrap_or(0));
+    text
+}
 
 /// What a whole log holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

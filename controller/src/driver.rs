@@ -5,6 +5,7 @@
 //! change ─▶ fleet ─▶ what follows ─▶ commit ─▶ dispatch, answers, reads
 //! ```
 
+use crate::acting;
 use crate::audit::AuditLog;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
@@ -43,6 +44,7 @@ enum Command {
 pub struct Driver {
     commands: mpsc::Sender<Command>,
     changed: watch::Receiver<u64>,
+    audited: watch::Receiver<u64>,
 }
 
 /// The driver has stopped: the controller is going down, or could not make a change durable.
@@ -85,10 +87,13 @@ impl Driver {
     ) -> (Self, impl Future<Output = anyhow::Result<()>>) {
         let (commands, queue) = mpsc::channel(QUEUE);
         let (revision, changed) = watch::channel(0);
-        (
-            Self { commands, changed },
-            run(parts, queue, revision, stop),
-        )
+        let (length, audited) = watch::channel(parts.audit.length());
+        let way = Self {
+            commands,
+            changed,
+            audited,
+        };
+        (way, run(parts, queue, (revision, length), stop))
     }
 
     /// Changes the fleet, and answers when the change is durable.
@@ -100,8 +105,11 @@ impl Driver {
         change: impl FnOnce(&mut Fleet, Moment) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         let (answer, answered) = oneshot::channel();
+        let acting = acting::current();
         let change: Change = Box::new(move |fleet, now| {
+            fleet.acts(acting);
             let result = change(fleet, now);
+            fleet.acts(None);
             // Nobody may be waiting any more.
             Box::new(move || drop(answer.send(result)))
         });
@@ -151,12 +159,17 @@ impl Driver {
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.clone()
     }
+
+    /// The length of the audit log, in bytes, as far as it is durable.
+    pub fn audited(&self) -> watch::Receiver<u64> {
+        self.audited.clone()
+    }
 }
 
 async fn run(
     mut parts: Parts,
     mut queue: mpsc::Receiver<Command>,
-    changed: watch::Sender<u64>,
+    (changed, audited): (watch::Sender<u64>, watch::Sender<u64>),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut commands = Vec::with_capacity(GROUP);
@@ -191,6 +204,10 @@ async fn run(
         let dirty = parts.fleet.is_dirty();
         let shut_out = parts.fleet.take_shut_out();
         parts.commit(&shut_out).await?;
+        audited.send_if_modified(|length| {
+            let now = parts.audit.length();
+            std::mem::replace(length, now) != now
+        });
         for (host, desired) in messages {
             parts.metrics.desired_sent();
             parts.sessions.send(&host, desired);

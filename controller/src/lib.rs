@@ -15,11 +15,13 @@
 //! | [`status`], [`notes`] | the fleet as people see it, and what they should know |
 //! | [`sessions`], [`server`] | who is connected; the one port |
 //! | [`identity`] | the CA, join tokens, who may do what |
+//! | [`acting`] | who asks for what, from where: noted beside the deed |
 //! | [`publications`], [`artifacts`], [`catalog`] | signed metadata, blobs, and looking things up in both |
 //! | [`store`], [`audit`], [`revocations`], [`migrations`] | what must not be forgotten; logs that are [`chain`]s |
 //! | [`backups`], [`mirror`] | copies of all of it |
 //! | [`config`], [`metrics`] | |
 
+pub mod acting;
 pub mod api;
 pub mod artifacts;
 pub mod audit;

@@ -186,6 +186,7 @@ pub async fn serve_through(
         online_keys,
         mirror: mirror.clone(),
         inspections,
+        audit: paths.audit.clone(),
         closing: port.clone(),
     };
     let agents = AgentsServer::new(agents).max_decoding_message_size(MAX_MESSAGE);

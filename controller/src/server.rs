@@ -10,6 +10,7 @@
 
 mod doorway;
 
+use crate::acting::Source;
 use crate::identity::peer::{Caller, Peer};
 use axum::Router;
 use doorway::{Crowd, Doorway, Place};
@@ -294,8 +295,13 @@ async fn serve_listed(shared: &Shared, stream: TlsStream<TcpStream>, caller: Cal
 
 async fn serve_http(shared: &Shared, stream: TlsStream<TcpStream>, caller: Caller) {
     let router = shared.router.clone();
+    let source = stream.get_ref().0.peer_addr().ok();
+    let source = source.map(|it| Source(it.ip().to_canonical()));
     let service = hyper::service::service_fn(move |mut request: http::Request<_>| {
         request.extensions_mut().insert(caller.clone());
+        if let Some(source) = source {
+            request.extensions_mut().insert(source);
+        }
         router.clone().oneshot(request)
     });
     let builder = builder();

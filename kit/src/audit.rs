@@ -58,8 +58,8 @@ pub struct Request {
 pub struct Proven {
     /// SHA-256 of its manifest.
     pub manifest: Digest,
-    /// The kinds of evidence that counted, and by whose key: `build by ci`.
-    pub proven: Vec<String>,
+    /// The kinds of evidence that counted, and by which keys: `build by ci, review by anna`.
+    pub proven: String,
 }
 
 /// What came of an action.
@@ -70,6 +70,8 @@ pub enum Outcome {
     Done,
     /// Nothing has changed, and why.
     Refused(String),
+    /// The controller broke off, and why; what had been done by then is not known.
+    Failed(String),
 }
 
 impl Entry {

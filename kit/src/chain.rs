@@ -52,15 +52,16 @@ pub struct Broken {
 
 /// A text is no [`Head`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("write it as LINE:HASH, as `audit verify` prints it")]
+#[error("write it as LINE:HASH, as `audit verify` and `audit head` print it")]
 pub struct BadHead;
 
-/// Follows a chain from its first line, and says where it breaks.
+/// Follows a chain, and says where it breaks.
 #[derive(Debug, Clone)]
 pub struct Follower {
-    head: Head,
-    known: Option<Head>,
-    seen: bool,
+    /// The place reached; `None` before the first line where that may be any.
+    head: Option<Head>,
+    /// Heads that were kept elsewhere and did not come by yet.
+    known: Vec<Head>,
 }
 
 // === impl Head ===
@@ -98,13 +99,20 @@ impl From<Head> for String {
 // === impl Follower ===
 
 impl Follower {
-    /// From the first line on; with `known`, a head that was kept elsewhere, [`Follower::end`] also demands
-    /// that nothing was cut off or rewritten up to there.
-    pub fn new(known: Option<Head>) -> Self {
+    /// From the first line on; with heads that were kept elsewhere, also that nothing was cut off or rewritten up to
+    /// each of them.
+    pub fn new(known: impl IntoIterator<Item = Head>) -> Self {
         Self {
-            head: START,
-            known,
-            seen: known.is_none_or(|known| known == START),
+            head: Some(START),
+            known: known.into_iter().filter(|known| *known != START).collect(),
+        }
+    }
+
+    /// From any line on. Of heads that lie before it nothing can be said.
+    pub fn midway(known: impl IntoIterator<Item = Head>) -> Self {
+        Self {
+            head: None,
+            ..Self::new(known)
         }
     }
 
@@ -113,41 +121,55 @@ impl Follower {
     /// # Errors
     /// [`Broken`]; the chain cannot be followed further.
     pub fn next<T: DeserializeOwned>(&mut self, bytes: &[u8]) -> Result<T, Broken> {
-        let number = self.head.line + 1;
-        let broken = |why| Broken { line: number, why };
+        let expected = self.head.map_or(0, |head| head.line + 1);
+        let broken = |line, why: &str| Broken {
+            line,
+            why: why.to_owned(),
+        };
         if bytes.len() >= MAX_LINE {
-            return Err(broken("it is too long".to_owned()));
+            return Err(broken(expected, "it is too long"));
         }
-        let (hash, prev, line, entry) = parse(bytes).map_err(broken)?;
-        if prev != self.head.hash || line != number {
+        let (hash, prev, line, entry) = parse(bytes).map_err(|why| broken(expected, &why))?;
+        if let Some(head) = self.head
+            && (prev != head.hash || line != expected)
+        {
             let why =
                 "it does not follow the line before it: a line was removed, inserted or moved";
-            return Err(broken(why.to_owned()));
+            return Err(broken(expected, why));
         }
-        self.head = Head { line, hash };
-        self.seen |= self.known == Some(self.head);
+        let head = Head { line, hash };
+        if self
+            .known
+            .iter()
+            .any(|known| known.line == line && *known != head)
+        {
+            let why = "it was known to be another one: the log was rewritten, up to here or before";
+            return Err(broken(line, why));
+        }
+        self.known.retain(|known| known.line > line);
+        self.head = Some(head);
         Ok(entry)
     }
 
     /// The place reached so far.
     pub fn head(&self) -> Head {
-        self.head
+        self.head.unwrap_or(START)
     }
 
     /// There are no more lines: the last one's place.
     ///
     /// # Errors
-    /// [`Broken`]: the known line did not come by.
+    /// [`Broken`]: a known line did not come by.
     pub fn end(self) -> Result<Head, Broken> {
-        if self.seen {
-            return Ok(self.head);
+        match self.known.first() {
+            None => Ok(self.head()),
+            Some(known) => Err(Broken {
+                line: known.line,
+                why:
+                    "the log that was known to hold this line does not: it was cut off or rewritten"
+                        .to_owned(),
+            }),
         }
-        let line = self.known.map_or(0, |known| known.line);
-        let why = "the log that was known to hold this line does not: it was cut off or rewritten";
-        Err(Broken {
-            line,
-            why: why.to_owned(),
-        })
     }
 }
 
@@ -261,13 +283,35 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_log_is_followed_from_where_it_begins() {
+        let (lines, head) = log(6);
+        let follow = |lines: &[Vec<u8>], known| {
+            let mut follower = Follower::midway(known);
+            for line in lines {
+                follower.next::<String>(line)?;
+            }
+            follower.end()
+        };
+        assert_eq!(follow(&lines[3..], Some(head)), Ok(head));
+        // It was known before this part, so nothing can be said of it.
+        let second = Head { line: 2, ..head };
+        assert_eq!(follow(&lines[3..], Some(second)), Ok(head));
+        let mut torn = lines[3..].to_vec();
+        torn.remove(1);
+        assert_eq!(follow(&torn, None).unwrap_err().line, 5);
+        let cut = follow(&lines[3..5], Some(head)).unwrap_err();
+        assert_eq!(cut.line, 6);
+    }
+
+    #[test]
     fn a_log_that_was_written_anew_is_not_the_known_one() {
         let (lines, _) = log(3);
         let (_, longer) = log(4);
         let other = Head { line: 2, ..longer };
         for known in [longer, other] {
             let why = follow(&lines, Some(known)).unwrap_err().to_string();
-            assert!(why.contains("cut off or rewritten"), "{why}");
+            assert!(why.contains("rewritten"), "{why}");
+            assert!(why.starts_with(&format!("line {}:", known.line)), "{why}");
         }
     }
 }

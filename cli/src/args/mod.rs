@@ -1,6 +1,7 @@
 //! What can be typed. Each group of commands has a file; what they mean is in `commands`.
 
 mod access;
+mod audit;
 mod deploy;
 mod evidence;
 mod fleet;
@@ -11,6 +12,7 @@ pub use access::{
     HostCommand, InviteHost, InviteOperator, KeyRoleName, Login, OfRole, OperatorCommand, Role,
     TrustCommand,
 };
+pub use audit::{Audit, AuditCommand};
 pub use deploy::{ApproveDeployment, Control, Deploy, History, Rollback, Status, Watch, What};
 pub use evidence::{
     Approve, AttestBuild, AttestCommand, AttestKey, AttestRun, AttestSend, Build, EvidenceKeyFile,
@@ -157,6 +159,8 @@ pub enum Command {
     Schema(SchemaCommand),
     /// Lists past deployments.
     History(History),
+    /// Shows who did what, or tried to.
+    Audit(Audit),
     /// Prints a completion script for your shell.
     #[command(
         after_help = "Examples:\n  tamer completions bash > ~/.local/share/bash-completion/completions/tamer"

@@ -2,6 +2,7 @@
 
 mod approve;
 mod attest;
+mod audit;
 mod build;
 mod control;
 mod deploy;
@@ -113,6 +114,7 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
         Command::Resume(args) => control::run(at, args, control::Action::Resume).await,
         Command::Abort(args) => control::run(at, args, control::Action::Abort).await,
         Command::History(args) => history::run(at, &args).await,
+        Command::Audit(args) => audit::run(at, &args).await,
         // Run above, before a home was looked for.
         Command::Init(_) | Command::Pack(_) | Command::Completions { .. } => Ok(Exit::Done),
     }

@@ -2,6 +2,7 @@
 //! them is tested as a user sees it.
 
 pub mod approval;
+pub mod audit;
 pub mod cause;
 pub mod databases;
 pub mod drift;

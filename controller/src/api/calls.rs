@@ -37,8 +37,8 @@ pub fn whose(path: &str) -> Option<Whose> {
             "Operators",
             "WhoAmI" | "GetTrust" | "RegisterTeamRoot" | "PublishRoot" | "PublishTargets"
             | "ListReleases" | "ListEnvironments" | "AttachEvidence" | "ListEvidence" | "Invite"
-            | "ListHosts" | "RemoveHost" | "InspectDrift" | "SettleDrift" | "Deploy" | "Plan"
-            | "Approve" | "GetApproval" | "Rollback" | "Control" | "GetStatus" | "Watch"
+            | "Audit" | "ListHosts" | "RemoveHost" | "InspectDrift" | "SettleDrift" | "Deploy"
+            | "Plan" | "Approve" | "GetApproval" | "Rollback" | "Control" | "GetStatus" | "Watch"
             | "History" | "ListSchemas" | "SettleSchema",
         ) => Whose::Operators,
         _ => return None,

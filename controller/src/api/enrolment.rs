@@ -1,6 +1,7 @@
 //! How hosts and operators get their certificates.
 
 use super::{caller, denied, stopped};
+use crate::acting::Acting;
 use crate::driver::Driver;
 use crate::identity::ca::Ca;
 use crate::identity::csr::ProvenKey;
@@ -30,7 +31,37 @@ pub struct EnrolmentApi {
 #[tonic::async_trait]
 impl Enrolment for EnrolmentApi {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
-        let request = request.into_inner();
+        let acting = Acting::of(&request);
+        let work = self.let_in(request.into_inner());
+        acting.watch(&self.driver, true, work).await
+    }
+
+    async fn renew(
+        &self,
+        request: Request<RenewRequest>,
+    ) -> Result<Response<RenewResponse>, Status> {
+        let caller = caller(&request);
+        if caller.peer().is_none() {
+            return Err(denied(Denied::Stranger));
+        }
+        let key = proven(&request.into_inner().csr)?;
+        let fingerprint = key.fingerprint();
+        let identity = self
+            .driver
+            .change(move |fleet, now| fleet.renew(&caller, fingerprint, now))
+            .await
+            .map_err(stopped)?
+            .map_err(denied)?;
+        Ok(Response::new(RenewResponse {
+            certificate_pem: self.sign(&identity, &key)?,
+            ca_pem: self.ca.certificate_pem().to_owned(),
+        }))
+    }
+}
+
+impl EnrolmentApi {
+    /// A newcomer with a token.
+    async fn let_in(&self, request: JoinRequest) -> Result<Response<JoinResponse>, Status> {
         let key = proven(&request.csr)?;
         let secret = sha256(&request.secret);
         let fingerprint = key.fingerprint();
@@ -65,30 +96,6 @@ impl Enrolment for EnrolmentApi {
         }))
     }
 
-    async fn renew(
-        &self,
-        request: Request<RenewRequest>,
-    ) -> Result<Response<RenewResponse>, Status> {
-        let caller = caller(&request);
-        if caller.peer().is_none() {
-            return Err(denied(Denied::Stranger));
-        }
-        let key = proven(&request.into_inner().csr)?;
-        let fingerprint = key.fingerprint();
-        let identity = self
-            .driver
-            .change(move |fleet, now| fleet.renew(&caller, fingerprint, now))
-            .await
-            .map_err(stopped)?
-            .map_err(denied)?;
-        Ok(Response::new(RenewResponse {
-            certificate_pem: self.sign(&identity, &key)?,
-            ca_pem: self.ca.certificate_pem().to_owned(),
-        }))
-    }
-}
-
-impl EnrolmentApi {
     fn sign(&self, identity: &Identity, key: &ProvenKey) -> Result<String, Status> {
         self.ca
             .issue(identity, key, tamer_kit::clock::now())

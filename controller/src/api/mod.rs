@@ -3,6 +3,7 @@
 pub mod agent;
 mod approving;
 pub mod artifact;
+mod auditing;
 pub mod calls;
 mod deploying;
 mod drift;
@@ -14,6 +15,7 @@ pub mod operator;
 mod publishing;
 mod schemas;
 
+use crate::acting::in_role;
 use crate::catalog::NotFound;
 use crate::driver::{Driver, Stopped};
 use crate::fleet::Fleet;
@@ -42,19 +44,23 @@ async fn operator(
     let asked = caller.clone();
     let now = tamer_kit::clock::now();
     let ask = move |fleet: &Fleet| {
-        fleet
-            .registry
+        let registry = &fleet.registry;
+        let answer = registry
             .authorise_operator(&asked, environment.as_ref(), needed, now)
-            .map(|(name, _)| name.clone())
+            .map(|(name, _)| name.clone());
+        (answer, registry.role_of(&asked, environment.as_ref()))
     };
-    let answer = driver.read(ask.clone()).await.map_err(stopped)?;
+    let (answer, role) = driver.read(ask.clone()).await.map_err(stopped)?;
+    in_role(role);
     let answer = match answer {
         Err(Denied::OldKey(_)) => {
             // Renewed after the backup that this controller was restored from, perhaps.
             let asked = caller.clone();
             let change = driver.change(move |fleet, _| fleet.catch_up(&asked));
             change.await.map_err(stopped)?;
-            driver.read(ask).await.map_err(stopped)?
+            let (answer, role) = driver.read(ask).await.map_err(stopped)?;
+            in_role(role);
+            answer
         }
         answer => answer,
     };

@@ -1,8 +1,10 @@
 //! What operators ask. Deployments are in `deploying`, what is published in `publishing`, tokens in
 //! `inviting`; the rest is short enough to stand here.
 
+use super::auditing::Lines;
 use super::deploying::by_whom;
 use super::{caller, operator, parse, parse_option, stopped};
+use crate::acting::Acting;
 use crate::catalog::Catalog;
 use crate::driver::Driver;
 use crate::fleet::Fleet;
@@ -12,6 +14,7 @@ use crate::mirror::Mirror;
 use crate::notes;
 use crate::publications::Publications;
 use crate::status::{self, Sight};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use tamer_core::digest::Digest;
@@ -41,6 +44,8 @@ pub struct OperatorApi {
     pub mirror: Mirror,
     /// Who waits to hear what differs.
     pub inspections: Arc<Inspections>,
+    /// Where the audit log lies.
+    pub audit: PathBuf,
     /// Set when the controller goes down: watchers come back when it is up again.
     pub closing: CancellationToken,
 }
@@ -54,6 +59,7 @@ pub(super) type Statuses = Pin<Box<dyn Stream<Item = Result<v1::DeploymentStatus
 impl Operators for OperatorApi {
     type WatchStream = Statuses;
     type InspectDriftStream = super::inspecting::Hosts;
+    type AuditStream = Lines;
 
     async fn who_am_i(&self, request: Request<v1::WhoAmIRequest>) -> Answer<v1::WhoAmIResponse> {
         let caller = caller(&request);
@@ -93,30 +99,42 @@ impl Operators for OperatorApi {
         &self,
         request: Request<v1::RegisterTeamRootRequest>,
     ) -> Answer<v1::RegisterTeamRootResponse> {
-        let name = operator(&self.driver, &caller(&request), None, Role::Admin).await?;
-        self.register_team(name, request.into_inner())
-            .await
-            .map(Response::new)
+        let acting = Acting::of(&request);
+        let work = async {
+            let name = operator(&self.driver, &caller(&request), None, Role::Admin).await?;
+            self.register_team(name, request.into_inner())
+                .await
+                .map(Response::new)
+        };
+        acting.watch(&self.driver, false, work).await
     }
 
     async fn publish_root(
         &self,
         request: Request<v1::PublishRootRequest>,
     ) -> Answer<v1::PublishRootResponse> {
-        let name = operator(&self.driver, &caller(&request), None, Role::Deployer).await?;
-        self.publish_new_root(name, request.into_inner())
-            .await
-            .map(Response::new)
+        let acting = Acting::of(&request);
+        let work = async {
+            let name = operator(&self.driver, &caller(&request), None, Role::Deployer).await?;
+            self.publish_new_root(name, request.into_inner())
+                .await
+                .map(Response::new)
+        };
+        acting.watch(&self.driver, false, work).await
     }
 
     async fn publish_targets(
         &self,
         request: Request<v1::PublishTargetsRequest>,
     ) -> Answer<v1::PublishTargetsResponse> {
-        let name = operator(&self.driver, &caller(&request), None, Role::Deployer).await?;
-        self.publish_new_targets(name, request.into_inner())
-            .await
-            .map(Response::new)
+        let acting = Acting::of(&request);
+        let work = async {
+            let name = operator(&self.driver, &caller(&request), None, Role::Deployer).await?;
+            self.publish_new_targets(name, request.into_inner())
+                .await
+                .map(Response::new)
+        };
+        acting.watch(&self.driver, false, work).await
     }
 
     async fn list_releases(
@@ -148,7 +166,10 @@ impl Operators for OperatorApi {
         &self,
         request: Request<v1::AttachEvidenceRequest>,
     ) -> Answer<v1::AttachEvidenceResponse> {
-        self.attach(request).await
+        let acting = Acting::of(&request);
+        acting
+            .watch(&self.driver, false, self.attach(request))
+            .await
     }
 
     async fn list_evidence(
@@ -159,7 +180,10 @@ impl Operators for OperatorApi {
     }
 
     async fn invite(&self, request: Request<v1::InviteRequest>) -> Answer<v1::InviteResponse> {
-        self.give_out(request).await
+        let acting = Acting::of(&request);
+        acting
+            .watch(&self.driver, false, self.give_out(request))
+            .await
     }
 
     async fn list_hosts(
@@ -194,18 +218,22 @@ impl Operators for OperatorApi {
         &self,
         request: Request<v1::RemoveHostRequest>,
     ) -> Answer<v1::RemoveHostResponse> {
-        let by = operator(&self.driver, &caller(&request), None, Role::Admin).await?;
-        let request = request.into_inner();
-        let name: HostName = parse(&request.name)?;
-        let reason = by_whom(&by, &request.reason)?.reason;
-        let change = self
-            .driver
-            .change(move |fleet, now| fleet.remove_host(&name, &by, &reason, now));
-        change
-            .await
-            .map_err(stopped)?
-            .map_err(|error| Status::not_found(error.to_string()))?;
-        Ok(Response::new(v1::RemoveHostResponse {}))
+        let acting = Acting::of(&request);
+        let work = async {
+            let by = operator(&self.driver, &caller(&request), None, Role::Admin).await?;
+            let request = request.into_inner();
+            let name: HostName = parse(&request.name)?;
+            let reason = by_whom(&by, &request.reason)?.reason;
+            let change = self
+                .driver
+                .change(move |fleet, now| fleet.remove_host(&name, &by, &reason, now));
+            change
+                .await
+                .map_err(stopped)?
+                .map_err(|error| Status::not_found(error.to_string()))?;
+            Ok(Response::new(v1::RemoveHostResponse {}))
+        };
+        acting.watch(&self.driver, false, work).await
     }
 
     async fn inspect_drift(
@@ -219,19 +247,27 @@ impl Operators for OperatorApi {
         &self,
         request: Request<v1::SettleDriftRequest>,
     ) -> Answer<v1::SettleDriftResponse> {
-        self.say_of_drift(request).await
+        let acting = Acting::of(&request);
+        acting
+            .watch(&self.driver, false, self.say_of_drift(request))
+            .await
     }
 
     async fn deploy(&self, request: Request<v1::DeployRequest>) -> Answer<v1::DeployResponse> {
-        self.start(request).await
+        let acting = Acting::of(&request);
+        acting.watch(&self.driver, false, self.start(request)).await
     }
 
     async fn rollback(&self, request: Request<v1::RollbackRequest>) -> Answer<v1::DeployResponse> {
-        self.take_back(request).await
+        let acting = Acting::of(&request);
+        acting
+            .watch(&self.driver, false, self.take_back(request))
+            .await
     }
 
     async fn control(&self, request: Request<v1::ControlRequest>) -> Answer<v1::ControlResponse> {
-        self.steer(request).await
+        let acting = Acting::of(&request);
+        acting.watch(&self.driver, false, self.steer(request)).await
     }
 
     async fn get_approval(
@@ -242,7 +278,10 @@ impl Operators for OperatorApi {
     }
 
     async fn approve(&self, request: Request<v1::ApproveRequest>) -> Answer<v1::ApproveResponse> {
-        self.take_approval(request).await
+        let acting = Acting::of(&request);
+        acting
+            .watch(&self.driver, false, self.take_approval(request))
+            .await
     }
 
     async fn get_status(
@@ -271,10 +310,17 @@ impl Operators for OperatorApi {
         &self,
         request: Request<v1::SettleSchemaRequest>,
     ) -> Answer<v1::SettleSchemaResponse> {
-        self.settle(request).await
+        let acting = Acting::of(&request);
+        acting
+            .watch(&self.driver, false, self.settle(request))
+            .await
     }
 
     async fn history(&self, request: Request<v1::HistoryRequest>) -> Answer<v1::HistoryResponse> {
         self.past(request).await
+    }
+
+    async fn audit(&self, request: Request<v1::AuditRequest>) -> Answer<Self::AuditStream> {
+        self.audit_lines(request).await
     }
 }

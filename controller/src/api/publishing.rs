@@ -219,9 +219,9 @@ impl OperatorApi {
         action: &'static str,
         object: String,
     ) -> Result<(), Status> {
-        let change = self
-            .driver
-            .change(move |fleet, now| fleet.note(now, by.as_str(), action, object, ""));
+        let change = self.driver.change(move |fleet, now| {
+            fleet.note(now, by.as_str(), action, object, "");
+        });
         change.await.map_err(stopped)
     }
 }

@@ -116,6 +116,8 @@ impl Fleet {
                 approval: None,
                 ended: None,
             },
+            // What this environment has accepted before needs none.
+            Vec::new(),
             now,
         )))
     }

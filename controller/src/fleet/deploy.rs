@@ -4,6 +4,7 @@ use super::Fleet;
 use super::persist::Object;
 pub use super::refused::Refused;
 pub use super::steer::Control;
+use crate::audit::{MAX_BY, MAX_PROVEN, Proven, cut};
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_core::desired::Purpose;
 use tamer_core::digest::Digest;
@@ -46,6 +47,8 @@ pub struct Wanted {
 pub struct Evidence {
     /// What is proven.
     pub proven: BTreeSet<EvidenceKind>,
+    /// By which key each is, for the audit log: `build by ci`.
+    pub by: Vec<String>,
     /// Why the rest does not count, a sentence each.
     pub aside: Vec<String>,
 }
@@ -106,6 +109,7 @@ impl Fleet {
                 approval: approved.then(Default::default),
                 ended: None,
             },
+            wanted.shown(),
             now,
         )))
     }
@@ -274,7 +278,12 @@ impl Fleet {
         }
     }
 
-    pub(super) fn begin(&mut self, deployment: Deployment, now: Moment) -> DeploymentId {
+    pub(super) fn begin(
+        &mut self,
+        deployment: Deployment,
+        evidence: Vec<Proven>,
+        now: Moment,
+    ) -> DeploymentId {
         self.numbers.deployment += 1;
         let id = DeploymentId(self.numbers.deployment);
         let version = deployment
@@ -291,8 +300,12 @@ impl Fleet {
             "rollback"
         };
         let (by, reason) = (deployment.by.clone(), deployment.reason.clone());
-        self.note(now, &by, action, object, &reason);
-        self.deployments.insert(id, Deployment { id, ..deployment });
+        let deployment = Deployment { id, ..deployment };
+        let plan = plan(&deployment);
+        let entry = self.note(now, &by, action, object, &reason);
+        entry.plan = Some(plan);
+        entry.evidence = evidence;
+        self.deployments.insert(id, deployment);
         self.dirty.insert(Object::Deployment(id));
         let ended: Vec<DeploymentId> = self
             .deployments
@@ -348,6 +361,23 @@ impl Fleet {
     }
 }
 
+/// SHA-256 of what a deployment is going to do: where, what, in which order, from what, and to which databases.
+fn plan(deployment: &Deployment) -> Digest {
+    let steps = deployment
+        .steps
+        .iter()
+        .map(|step| (&step.target, &step.from, &step.release, &step.purpose));
+    let steps: Vec<_> = steps.collect();
+    let whole = (
+        &deployment.environment,
+        &deployment.application,
+        steps,
+        &deployment.migrations,
+    );
+    let text = serde_json::json!(whole).to_string();
+    tamer_kit::hash::sha256(text.as_bytes())
+}
+
 /// How many bundles that do not count a message names.
 const NAMED: usize = 3;
 
@@ -379,6 +409,23 @@ fn proven(
     })
 }
 
+// === impl Wanted ===
+
+impl Wanted {
+    /// What is proven of each release, as the audit log has it.
+    fn shown(&self) -> Vec<Proven> {
+        let releases = self.releases.iter().take(MAX_PROVEN);
+        let of = releases.filter_map(|(_, release)| {
+            let evidence = self.evidence.get(&release.manifest)?;
+            Some(Proven {
+                manifest: release.manifest,
+                proven: cut(evidence.by.join(", "), MAX_BY),
+            })
+        });
+        of.filter(|it| !it.proven.is_empty()).collect()
+    }
+}
+
 // === impl Evidence ===
 
 impl From<&Judged> for Evidence {
@@ -389,6 +436,11 @@ impl From<&Judged> for Evidence {
         };
         Self {
             proven: judged.kinds(),
+            by: judged
+                .proven
+                .iter()
+                .map(|(kind, proof)| format!("{kind} by {}", proof.key))
+                .collect(),
             aside: judged.set_aside.iter().map(said).collect(),
         }
     }

@@ -36,6 +36,8 @@ pub mod restored;
 mod settle;
 mod steer;
 
+use crate::acting::{Acting, Refusals};
+use crate::audit::{Entry, MAX_SAID, MAX_TEXT, Outcome, cut};
 use crate::identity::peer::Identity;
 use crate::identity::registry::Registry;
 use crate::identity::tokens::Tokens;
@@ -97,7 +99,11 @@ pub struct Fleet {
     /// What happened since the last commit, for the history.
     happened: Vec<persist::HistoryEntry>,
     /// What people did since the last commit, for the audit log.
-    audit: Vec<crate::audit::Entry>,
+    audit: Vec<Entry>,
+    /// The request that is changing something just now.
+    acting: Option<Acting>,
+    /// How many refusals of each caller were written down lately; never stored.
+    refusals: BTreeMap<String, Refusals>,
     /// What happened to databases since the last commit, for the record.
     records: Vec<Record>,
     /// Keys that were revoked since the last commit: their connections must be closed.
@@ -164,7 +170,7 @@ impl Fleet {
     }
 
     /// What people did since the last call, for the audit log.
-    pub fn take_audit(&mut self) -> Vec<crate::audit::Entry> {
+    pub fn take_audit(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.audit)
     }
 
@@ -192,8 +198,13 @@ impl Fleet {
         self.wakes.values().copied().chain(patience).min()
     }
 
-    /// Notes who did what, for the audit log. Its end is cut off what is too long for that: what people say was
-    /// refused before.
+    /// What is changed from here on is changed by this request; with `None`, by nobody's.
+    pub(crate) fn acts(&mut self, acting: Option<Acting>) {
+        self.acting = acting;
+    }
+
+    /// Notes who did what, for the audit log; where it comes from is added by itself. The entry may be added to.
+    /// Its end is cut off what is too long for that: what people say was refused before.
     pub(crate) fn note(
         &mut self,
         at: Moment,
@@ -201,19 +212,41 @@ impl Fleet {
         action: &str,
         object: impl ToString,
         reason: &str,
-    ) {
-        let object = cut(object.to_string());
-        self.audit.push(crate::audit::Entry {
-            reason: Some(cut(reason.to_owned())).filter(|reason| !reason.is_empty()),
-            ..crate::audit::Entry::done(at, who.to_owned(), action.to_owned(), object)
-        });
+    ) -> &mut Entry {
+        let object = cut(object.to_string(), MAX_SAID);
+        let mut entry = Entry::done(at, who.to_owned(), action.to_owned(), object);
+        entry.reason = Some(cut(reason.to_owned(), MAX_TEXT)).filter(|reason| !reason.is_empty());
+        if let Some(acting) = &self.acting {
+            entry.role = acting.role();
+            entry.source = acting.source;
+            entry.request = Some(acting.request.clone());
+        }
+        let place = self.audit.len();
+        self.audit.push(entry);
+        &mut self.audit[place]
     }
-}
 
-/// The beginning of a text that is too long for the audit log.
-fn cut(mut text: String) -> String {
-    let most = crate::audit::MAX_TEXT.min(text.len());
-    let end = (0..=most).rev().find(|n| text.is_char_boundary(*n));
-    text.truncate(end.unwrap_or(0));
-    text
+    /// Notes that something was refused, or with `true` broken off, and why: no more than
+    /// [`crate::acting::REFUSALS`] of a caller at once, for whoever is refused has not to be trusted.
+    pub(crate) fn note_refused(
+        &mut self,
+        at: Moment,
+        who: &str,
+        action: &str,
+        object: String,
+        (why, failed): (String, bool),
+    ) {
+        let refusals = self.refusals.entry(who.to_owned()).or_default();
+        let Some(unwritten) = refusals.take(at) else {
+            return;
+        };
+        let why = cut(why, MAX_SAID);
+        let entry = self.note(at, who, action, object, "");
+        entry.unwritten = unwritten;
+        entry.result = if failed {
+            Outcome::Failed(why)
+        } else {
+            Outcome::Refused(why)
+        };
+    }
 }

@@ -288,6 +288,13 @@ impl Registry {
         Ok((name, operator))
     }
 
+    /// The role of an operator who calls, whether they may act or not: for the audit log. Nobody else has one, and
+    /// nobody who shows another key than theirs.
+    pub fn role_of(&self, caller: &Caller, environment: Option<&EnvironmentName>) -> Option<Role> {
+        let (_, operator) = self.operator_of(caller.peer()?).ok()?;
+        operator.roles.in_environment(environment)
+    }
+
     /// Whether this operator, or root on the controller for `None`, may give an operator's name to whoever comes with
     /// a token. A name that somebody has is taken away by that, with all that it may do: only who may do everything
     /// everywhere gives it to somebody else.

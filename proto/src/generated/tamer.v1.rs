@@ -2079,6 +2079,26 @@ pub struct ListEvidenceResponse {
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub bundles: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditRequest {
+    /// only entries from the first one of this time on; 0: all
+    #[prost(uint64, tag = "1")]
+    pub since_ms: u64,
+    /// of these the last so many; 0: all
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+    /// and then each one as it is written
+    #[prost(bool, tag = "3")]
+    pub follow: bool,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditLines {
+    /// raw, in order, without their newlines; none: there is nothing yet
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub lines: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
 /// Generated client implementations.
 pub mod operators_client {
     #![allow(
@@ -2747,6 +2767,28 @@ pub mod operators_client {
                 .insert(GrpcMethod::new("tamer.v1.Operators", "SettleSchema"));
             self.inner.unary(req, path, codec).await
         }
+        /// The audit log as it stands, line by line: whoever asks verifies the chain themselves.
+        pub async fn audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuditLines>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/tamer.v1.Operators/Audit");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("tamer.v1.Operators", "Audit"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2934,6 +2976,17 @@ pub mod operators_server {
             tonic::Response<super::SettleSchemaResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the Audit method.
+        type AuditStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuditLines, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The audit log as it stands, line by line: whoever asks verifies the chain themselves.
+        async fn audit(
+            &self,
+            request: tonic::Request<super::AuditRequest>,
+        ) -> std::result::Result<tonic::Response<Self::AuditStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct OperatorsServer<T> {
@@ -4120,6 +4173,52 @@ pub mod operators_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tamer.v1.Operators/Audit" => {
+                    #[allow(non_camel_case_types)]
+                    struct AuditSvc<T: Operators>(pub Arc<T>);
+                    impl<
+                        T: Operators,
+                    > tonic::server::ServerStreamingService<super::AuditRequest>
+                    for AuditSvc<T> {
+                        type Response = super::AuditLines;
+                        type ResponseStream = T::AuditStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -257,6 +257,7 @@ impl Operators for Controller {
     }
 
     type WatchStream = Iter<std::vec::IntoIter<Result<DeploymentStatus, Status>>>;
+    type AuditStream = Iter<std::vec::IntoIter<Result<AuditLines, Status>>>;
     type InspectDriftStream = Iter<std::vec::IntoIter<Result<InspectedHost, Status>>>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
@@ -300,5 +301,9 @@ impl Operators for Controller {
 
     async fn history(&self, _: Request<HistoryRequest>) -> Answer<HistoryResponse> {
         Ok(Response::new(HistoryResponse::default()))
+    }
+
+    async fn audit(&self, _: Request<AuditRequest>) -> Answer<Self::AuditStream> {
+        not_here()
     }
 }
