@@ -20,6 +20,7 @@ use tamer_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_stream::{Stream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 /// How long a new connection has to greet.
@@ -85,8 +86,10 @@ impl Agents for AgentApi {
         }
         tracing::info!(%host, "connected");
         self.metrics.agents.set(self.sessions.count() as i64);
+        let gone = CancellationToken::new();
+        let until_gone = gone.clone().drop_guard();
         tokio::spawn(listen(
-            incoming,
+            (incoming, gone),
             self.driver.clone(),
             Arc::clone(&self.sessions),
             Arc::clone(&self.inspections),
@@ -102,7 +105,12 @@ impl Agents for AgentApi {
         let welcome = tokio_stream::once(Ok(ControllerMessage {
             kind: Some(Answer::Welcome(welcome)),
         }));
-        Ok(Response::new(Box::pin(welcome.chain(states(outgoing)))))
+        // Dropped with the answer: when the line is gone, or the session is over.
+        let answers = welcome.chain(states(outgoing)).map(move |answer| {
+            let _ = &until_gone;
+            answer
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 }
 
@@ -186,7 +194,7 @@ impl Pace {
 }
 
 async fn listen(
-    mut incoming: Streaming<AgentMessage>,
+    (mut incoming, gone): (Streaming<AgentMessage>, CancellationToken),
     driver: Driver,
     sessions: Arc<Sessions>,
     inspections: Arc<Inspections>,
@@ -198,7 +206,11 @@ async fn listen(
     while let Some(Ok(message)) = incoming.next().await {
         if let Some(until) = pace.wait(Instant::now()) {
             // What is not read is not sent either, once the windows are full.
-            tokio::time::sleep_until(until).await;
+            let waits = tokio::time::sleep_until(until);
+            if gone.run_until_cancelled(waits).await.is_none() {
+                // Nobody is there who could send more: what is left is not worth the wait.
+                break;
+            }
         }
         let Some(Said::Report(wire)) = message.kind else {
             continue;

@@ -29,6 +29,8 @@ struct Credit {
 struct Left {
     connection: i64,
     stream: i64,
+    /// What the other side's settings add to the stream's; they hold once they are acknowledged.
+    settings: Option<i64>,
     closed: bool,
 }
 
@@ -37,6 +39,7 @@ impl Default for Left {
         Self {
             connection: 65_535,
             stream: 65_535,
+            settings: None,
             closed: false,
         }
     }
@@ -52,7 +55,7 @@ impl Credit {
             (8, 1) => left.stream += number(payload),
             (4, _) if flags & 1 == 0 => {
                 let window = payload.chunks(6).find(|it| it.starts_with(&[0, 4]));
-                left.stream += window.map_or(0, |it| number(&it[2..]) - 65_535);
+                left.settings = Some(window.map_or(0, |it| number(&it[2..]) - 65_535));
             }
             // The stream's end, or the connection's.
             (3, 1) | (7, _) => left.closed = true,
@@ -99,6 +102,15 @@ impl Line {
         loop {
             if left.closed || over.load(Ordering::Relaxed) {
                 return false;
+            }
+            if let Some(more) = left.settings.take() {
+                left.stream += more;
+                drop(left);
+                if !self.sends(&frame(4, 1, 0, &[])) {
+                    return false;
+                }
+                left = credit.left.lock().unwrap();
+                continue;
             }
             if left.connection.min(left.stream) >= length {
                 break;
