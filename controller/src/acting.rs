@@ -232,6 +232,12 @@ action!(
     it.name.clone()
 );
 action!(
+    RemoveOperatorRequest,
+    "RemoveOperator",
+    |it| "operator.remove",
+    it.name.clone()
+);
+action!(
     SettleDriftRequest,
     "SettleDrift",
     |it| format!("drift.{}", it.way),

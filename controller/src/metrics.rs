@@ -291,6 +291,7 @@ fn reason(denied: &Denied) -> &'static str {
         Denied::Unknown(_) => "unknown",
         Denied::Revoked(_) => "revoked",
         Denied::OldKey(_) => "old_key",
+        Denied::LastAdmin(_) => "last_admin",
         Denied::Expired(_) => "expired",
         Denied::TooLate(_) => "too_late",
         Denied::KeyTaken(_) => "key_taken",

@@ -29,7 +29,7 @@ pub struct Entry {
     /// What was asked, as it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Request>,
-    /// SHA-256 of the plan that it began: what rolls out where, in which order, and what it replaces.
+    /// SHA-256 of the plan that it began, which approvals name: what goes forward where, and what it replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Digest>,
     /// What was proven of each release that it concerns.

@@ -71,7 +71,10 @@ fn the_log_says_who_did_what_from_where_and_who_was_kept_from_it() {
     assert_eq!(begun["plan"].as_str().unwrap().len(), 64);
     let viewer = find(&|it| it["who"] == "vera" && it["action"] == "deploy");
     assert_eq!(viewer["role"], "viewer");
-    assert!(refused(&viewer).contains("Deployer"), "{viewer}");
+    assert!(
+        refused(&viewer).contains("takes the role deployer"),
+        "{viewer}"
+    );
     let unknown = find(&|it| it["who"] == "anna" && refused(it).contains("9.9.9"));
     assert_eq!(unknown["object"], "production@9.9.9");
     let used = find(&|it| it["who"] == "a stranger" && it["action"] == "join");

@@ -103,6 +103,36 @@ fn shuts_out_an_agent_with_another_fleet_s_certificate() {
 }
 
 #[test]
+fn who_is_removed_is_out_at_once_and_the_last_admin_stays() {
+    let fleet = Fleet::with_hosts(1);
+    let said = fleet
+        .tamer(&["operator", "invite", "ben", "--role", "deployer"])
+        .ends(0);
+    let token = said.out.trim().rsplit(' ').next().unwrap();
+    let home = fleet.desk("ben");
+    let home = home.to_str().unwrap();
+    fleet.tamer(&["login", token, "--home", home]).ends(0);
+    let held = "[ -e \"$TAMER_SHARED/run/go\" ] || exit 75";
+    fleet.publish(&App::version("1.1.0").and_then(held));
+    let watches = fleet.begins(&["deploy", "production", "1.1.0", "--home", home]);
+    fleet.component_says(1, "/state", "working: start");
+    let left = ["operator", "remove", "ben", "--reason", "left the team"];
+    fleet.tamer(&left).ends(0);
+    watches.end().says(&["ben has been revoked"]);
+    fleet
+        .tamer(&["abort", "1", "--home", home])
+        .ends(3)
+        .says(&["ben has been revoked"]);
+    let listed = fleet.tamer(&["operator", "list"]).ends(0);
+    listed.says(&["nothing: removed", "admin"]);
+    fleet
+        .tamer(&["operator", "remove", "anna"])
+        .ends(3)
+        .says(&["anna is the last admin"]);
+    fleet.tamer(&["operator", "remove", "nobody"]).ends(2);
+}
+
+#[test]
 fn says_who_is_in_the_way_and_waits_if_it_is_told_to() {
     let fleet = Fleet::with_hosts(1);
     fleet.publish(&App::version("1.1.0"));

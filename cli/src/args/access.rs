@@ -231,6 +231,23 @@ pub struct InviteHost {
 pub enum OperatorCommand {
     /// Prints the token for a person or a CI job.
     Invite(InviteOperator),
+    /// Lists people and CI jobs, and what they may do.
+    #[command(after_help = "Examples:\n  tamer operator list")]
+    List,
+    /// Shuts somebody out: what runs for them ends, and their certificate is worth nothing from then on.
+    #[command(after_help = "Examples:\n  tamer operator remove ben --reason 'left the team'")]
+    Remove {
+        /// The operator.
+        name: OperatorName,
+        /// Why, for the log.
+        #[arg(
+            long,
+            value_name = "TEXT",
+            default_value = "",
+            hide_default_value = true
+        )]
+        reason: String,
+    },
 }
 
 /// `tamer operator invite`

@@ -15,6 +15,7 @@ mod init;
 mod invite;
 mod live;
 mod login;
+mod operators;
 mod pack;
 mod plan;
 mod project;
@@ -97,6 +98,10 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
         Command::Hosts(args) => hosts::run(at, &args).await,
         Command::Drift(args) => drift::run(at, &args).await,
         Command::Operator(OperatorCommand::Invite(args)) => invite::operator(at, &args).await,
+        Command::Operator(OperatorCommand::List) => operators::list(at).await,
+        Command::Operator(OperatorCommand::Remove { name, reason }) => {
+            operators::remove(at, &name, reason).await
+        }
         Command::Build(args) => build::run(at, &args).await,
         Command::Attest(command) => attest::run(at, &command).await,
         Command::Review(command) => review::run(at, &command).await,

@@ -11,6 +11,7 @@ pub mod failures;
 pub mod hosts;
 pub mod human;
 pub mod notes;
+pub mod operators;
 pub mod plan;
 pub mod releases;
 #[cfg(test)]

@@ -37,9 +37,10 @@ pub fn whose(path: &str) -> Option<Whose> {
             "Operators",
             "WhoAmI" | "GetTrust" | "RegisterTeamRoot" | "PublishRoot" | "PublishTargets"
             | "ListReleases" | "ListEnvironments" | "AttachEvidence" | "ListEvidence" | "Invite"
-            | "Audit" | "ListHosts" | "RemoveHost" | "InspectDrift" | "SettleDrift" | "Deploy"
-            | "Plan" | "Approve" | "GetApproval" | "Rollback" | "Control" | "GetStatus" | "Watch"
-            | "History" | "ListSchemas" | "SettleSchema",
+            | "Audit" | "ListHosts" | "ListOperators" | "RemoveHost" | "RemoveOperator"
+            | "InspectDrift" | "SettleDrift" | "Deploy" | "Plan" | "Approve" | "GetApproval"
+            | "Rollback" | "Control" | "GetStatus" | "Watch" | "History" | "ListSchemas"
+            | "SettleSchema",
         ) => Whose::Operators,
         _ => return None,
     })

@@ -12,6 +12,7 @@ mod evidence;
 mod inspecting;
 mod inviting;
 pub mod operator;
+mod people;
 mod publishing;
 mod schemas;
 

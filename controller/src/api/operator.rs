@@ -236,6 +236,23 @@ impl Operators for OperatorApi {
         acting.watch(&self.driver, false, work).await
     }
 
+    async fn list_operators(
+        &self,
+        request: Request<v1::ListOperatorsRequest>,
+    ) -> Answer<v1::ListOperatorsResponse> {
+        self.operators(request).await
+    }
+
+    async fn remove_operator(
+        &self,
+        request: Request<v1::RemoveOperatorRequest>,
+    ) -> Answer<v1::RemoveOperatorResponse> {
+        let acting = Acting::of(&request);
+        acting
+            .watch(&self.driver, false, self.remove_person(request))
+            .await
+    }
+
     async fn inspect_drift(
         &self,
         request: Request<v1::InspectDriftRequest>,

@@ -14,6 +14,7 @@ use tamer_core::id::{
 };
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::approval::ToApprove;
 use tamer_core::rollout::deployment::{Deployment, DeploymentId, Step, StepStatus};
 use tamer_core::rollout::{RolloutId, Target};
 use tamer_core::schema::Declared;
@@ -361,21 +362,9 @@ impl Fleet {
     }
 }
 
-/// SHA-256 of what a deployment is going to do: where, what, in which order, from what, and to which databases.
+/// SHA-256 of a deployment's plan, the one that approvals name.
 fn plan(deployment: &Deployment) -> Digest {
-    let steps = deployment
-        .steps
-        .iter()
-        .map(|step| (&step.target, &step.from, &step.release, &step.purpose));
-    let steps: Vec<_> = steps.collect();
-    let whole = (
-        &deployment.environment,
-        &deployment.application,
-        steps,
-        &deployment.migrations,
-    );
-    let text = serde_json::json!(whole).to_string();
-    tamer_kit::hash::sha256(text.as_bytes())
+    tamer_kit::hash::sha256(&ToApprove::from(deployment).to_json())
 }
 
 /// How many bundles that do not count a message names.

@@ -150,6 +150,25 @@ impl Fleet {
         Ok(())
     }
 
+    /// Revokes an operator: whatever runs for them ends at once. A new invitation lets them in again.
+    ///
+    /// # Errors
+    /// [`Denied::Unknown`], [`Denied::LastAdmin`].
+    pub fn remove_operator(
+        &mut self,
+        name: &OperatorName,
+        by: &OperatorName,
+        reason: &str,
+        now: Moment,
+    ) -> Result<(), Denied> {
+        let keys = self.registry.revoke_operator(name)?;
+        let whose = Identity::Operator { name: name.clone() };
+        self.shut_out(&keys, &whose, "removed", now);
+        self.dirty.insert(Object::Operator(name.clone()));
+        self.note(now, by.as_str(), "operator.remove", name, reason);
+        Ok(())
+    }
+
     /// A machine was rebuilt under its old name: it knows nothing of what it was granted.
     fn reset_host(&mut self, name: &HostName, now: Moment) {
         for key in self.targets_of(name) {

@@ -113,6 +113,11 @@ pub enum Denied {
     /// Shut out.
     #[error("{0} has been revoked")]
     Revoked(String),
+    /// Nobody would be left who may do everything.
+    #[error(
+        "{0} is the last admin: invite another one first (`tamer operator invite NAME --role admin`)"
+    )]
+    LastAdmin(String),
     /// The name belongs to another key by now: a rebuilt machine, a new login.
     #[error("{0} has a newer key than the one used here")]
     OldKey(String),
@@ -445,10 +450,16 @@ impl Registry {
     /// Shuts an operator out and gives the keys whose connections are to be closed.
     ///
     /// # Errors
-    /// [`Denied::Unknown`].
+    /// [`Denied::Unknown`], [`Denied::LastAdmin`].
     pub fn revoke_operator(&mut self, name: &OperatorName) -> Result<Vec<Digest>, Denied> {
+        let admin = |it: &Operator| !it.revoked && it.roles.everywhere == Some(Role::Admin);
+        let others = self.operators.iter().filter(|(other, _)| *other != name);
+        let others = others.filter(|(_, it)| admin(it)).count();
         let operator = self.operators.get_mut(name);
         let operator = operator.ok_or_else(|| Denied::Unknown(name.to_string()))?;
+        if others == 0 && admin(operator) {
+            return Err(Denied::LastAdmin(name.to_string()));
+        }
         operator.revoked = true;
         Ok(operator.keys.all().collect())
     }

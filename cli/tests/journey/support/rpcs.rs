@@ -227,6 +227,20 @@ impl Operators for Controller {
         not_here()
     }
 
+    async fn list_operators(
+        &self,
+        _: Request<ListOperatorsRequest>,
+    ) -> Answer<ListOperatorsResponse> {
+        not_here()
+    }
+
+    async fn remove_operator(
+        &self,
+        _: Request<RemoveOperatorRequest>,
+    ) -> Answer<RemoveOperatorResponse> {
+        not_here()
+    }
+
     async fn deploy(&self, request: Request<DeployRequest>) -> Answer<DeployResponse> {
         let request = request.into_inner();
         if request.version == "9.9.9" {
