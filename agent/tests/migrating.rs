@@ -4,17 +4,14 @@
 
 mod site;
 
-use async_trait::async_trait;
+use site::restarts::Restarts;
 use site::{Agent, DATABASE, QUICK, Site, a_site, granted, noted};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::time::Duration;
 use tamer_agent::allowed::AGENT_UNIT;
-use tamer_agent::host::services::Services;
-use tamer_agent::host::unit::Observation;
 use tamer_agent::own::Own;
-use tamer_core::desired::{Desired, Failure, HostReport, Purpose};
+use tamer_core::desired::{Desired, HostReport, Purpose};
 use tamer_core::drift::Inspect;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
@@ -71,35 +68,6 @@ async fn what_a_migration_prints_is_told_to_people_and_goes_into_no_log() {
     let text = noted::text();
     assert!(text.contains("migration ended"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
-}
-
-/// Notes that the agent's unit is to be restarted.
-struct Restarts(watch::Sender<bool>);
-
-#[async_trait]
-impl Services for Restarts {
-    async fn restart(&self, unit: &str, _: Duration) -> Result<(), Failure> {
-        panic!("{unit} must not be restarted")
-    }
-    async fn reload(&self, unit: &str, _: Duration) -> Result<(), Failure> {
-        panic!("{unit} must not be reloaded")
-    }
-    async fn stop(&self, unit: &str) -> Result<(), Failure> {
-        panic!("{unit} must not be stopped")
-    }
-    async fn look(&self, _: &str) -> Result<Observation, Failure> {
-        Ok(Observation::parse(
-            "LoadState=loaded\nActiveState=active\nSubState=running\nInvocationID=1\n",
-        ))
-    }
-    async fn hand_over(&self, unit: &str) -> Result<(), Failure> {
-        assert_eq!(unit, AGENT_UNIT);
-        self.0.send_replace(true);
-        Ok(())
-    }
-    async fn log(&self, _: &str, _: &str) -> String {
-        String::new()
-    }
 }
 
 /// Waits for a report of the whole host.

@@ -4,54 +4,22 @@
 
 mod site;
 
-use async_trait::async_trait;
+use site::restarts::Restarts;
 use site::{Agent, Site, failure, granted, status};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 use tamer_agent::allowed::AGENT_UNIT;
 use tamer_agent::config::Allowed;
-use tamer_agent::host::services::Services;
-use tamer_agent::host::unit::Observation;
 use tamer_agent::own::Own;
-use tamer_core::desired::{ActivationStatus, ComponentReport, Failure, FailureKind, Purpose};
+use tamer_core::desired::{ActivationStatus, ComponentReport, FailureKind, Purpose};
 use tamer_core::release::ReleaseRef;
 use tokio::sync::watch;
 
 use ActivationStatus::{Done, Refused, Undone, Working};
 use Purpose::{Back, Forward};
-
-/// Notes that the unit is to be restarted. Everything else is systemd's own, and not looked at here.
-struct Restarts(watch::Sender<bool>);
-
-#[async_trait]
-impl Services for Restarts {
-    async fn restart(&self, unit: &str, _: Duration) -> Result<(), Failure> {
-        panic!("{unit} must not be restarted by the agent that runs as it")
-    }
-    async fn reload(&self, unit: &str, _: Duration) -> Result<(), Failure> {
-        panic!("{unit} must not be reloaded by the agent that runs as it")
-    }
-    async fn stop(&self, unit: &str) -> Result<(), Failure> {
-        panic!("{unit} must not be stopped by the agent that runs as it")
-    }
-    async fn look(&self, _: &str) -> Result<Observation, Failure> {
-        Ok(Observation::parse(
-            "LoadState=loaded\nActiveState=active\nSubState=running\nInvocationID=1\n",
-        ))
-    }
-    async fn hand_over(&self, unit: &str) -> Result<(), Failure> {
-        assert_eq!(unit, AGENT_UNIT);
-        self.0.send_replace(true);
-        Ok(())
-    }
-    async fn log(&self, _: &str, _: &str) -> String {
-        "its last words".to_owned()
-    }
-}
 
 /// A host whose agent is a component of its own.
 struct Host {

@@ -176,6 +176,7 @@ pub async fn serve_through(
         ca: Arc::clone(&ca),
         publications: publications.clone(),
         metrics: metrics.clone(),
+        attempts: Default::default(),
     };
     let operators = OperatorApi {
         driver: driver.clone(),

@@ -8,7 +8,7 @@
 //! Memory is counted per connected agent, so buffers and windows are small and TLS keeps nothing
 //! for a resumption.
 
-mod doorway;
+pub(crate) mod doorway;
 
 use crate::acting::Source;
 use crate::identity::peer::{Caller, Peer};

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tamer_controller::identity::join::{JoinError, Joined, join_host, join_operator};
 use tamer_controller::identity::peer::{Caller, Identity, Peer};
-use tamer_controller::identity::registry::{Denied, Registry, Role, Roles};
+use tamer_controller::identity::registry::{Denied, Keys, Registry, Role, Roles};
 use tamer_controller::identity::tokens::{Grant, Token, TokenError, Tokens};
 use tamer_core::digest::Digest;
 use tamer_core::id::{EnvironmentName, HostName};
@@ -248,6 +248,13 @@ fn operators_have_a_role_for_each_environment() {
     let Identity::Operator { name } = &again.identity else {
         panic!("an operator joined")
     };
+    // Somebody has to be left who may do everything.
+    let last = registry.revoke_operator(name);
+    assert_eq!(last, Err(Denied::LastAdmin("anna".to_owned())));
+    assert!(may(registry, &caller_b, None, Role::Admin));
+    let mut other = registry.operators[name].clone();
+    other.keys = Keys::new(digest(12));
+    registry.operators.insert("ben".parse().unwrap(), other);
     assert_eq!(registry.revoke_operator(name).unwrap(), [digest(11)]);
     assert!(!may(registry, &caller_b, None, Role::Viewer));
 }
@@ -301,6 +308,8 @@ fn a_name_that_somebody_has_is_given_away_only_by_who_may_do_everything() {
     by(&mut controller, "root", 6, operator("ben", None, &staging));
     by(&mut controller, "root", 7, operator("ben", None, &staging));
     assert_eq!(join(&mut controller, 6, 15).unwrap().replaced, [digest(13)]);
+    controller.invite(8, operator("ruth", Some(Role::Admin), &[]));
+    join(&mut controller, 8, 17).unwrap();
     controller
         .registry
         .revoke_operator(&"root".parse().unwrap())

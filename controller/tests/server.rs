@@ -194,13 +194,9 @@ async fn a_stranger_and_an_expired_host_may_not_stay() {
     );
 }
 
-#[tokio::test]
-async fn strangers_are_few_and_known_peers_do_not_count() {
+/// With these limits there is room for one stranger, and for hosts beside him.
+async fn there_is_room_for_one_stranger(limits: Limits) {
     let fleet = Fleet::new();
-    let limits = Limits {
-        strangers: 1,
-        ..Limits::default()
-    };
     let server = Server::start_with(&fleet, &fleet.server_identity("127.0.0.1"), limits).await;
     let first = server.endless(None).await;
     assert!(server.who(None).await.is_err());
@@ -214,6 +210,15 @@ async fn strangers_are_few_and_known_peers_do_not_count() {
     })
     .await
     .expect("the place is free again");
+}
+
+#[tokio::test]
+async fn strangers_are_few_and_known_peers_do_not_count() {
+    let limits = Limits {
+        strangers: 1,
+        ..Limits::default()
+    };
+    there_is_room_for_one_stranger(limits).await;
 }
 
 #[tokio::test]
@@ -259,24 +264,11 @@ async fn those_who_say_nothing_make_room_for_those_who_do() {
 
 #[tokio::test]
 async fn strangers_of_one_address_are_fewer_than_all() {
-    let fleet = Fleet::new();
     let limits = Limits {
         strangers_of_one_address: 1,
         ..Limits::default()
     };
-    let server = Server::start_with(&fleet, &fleet.server_identity("127.0.0.1"), limits).await;
-    let first = server.endless(None).await;
-    assert!(server.who(None).await.is_err());
-    let host = fleet.identity(HOST, now());
-    assert_eq!(server.who(Some(&host)).await.unwrap(), format!("{HOST} h2"));
-    drop(first);
-    timeout(PATIENCE, async {
-        while server.who(None).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .expect("the place is free again");
+    there_is_room_for_one_stranger(limits).await;
 }
 
 #[tokio::test]

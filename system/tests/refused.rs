@@ -74,6 +74,12 @@ fn refuses_used_expired_and_foreign_tokens() {
     let token = said.out.trim().rsplit(' ').next().unwrap().to_owned();
     second.enroll(&token).ends(2).says(&["tamer login"]);
     second.enroll(&fleet.invite(&[])).ends(0);
+    let third = fleet.stranger("web-3", &options);
+    // Who guesses on is not listened to for a while, whatever comes then: that is not used up either.
+    let guesses = |token: &str| third.enroll(token).ends(1).all();
+    let heard = (0..20).find(|_| guesses(&expired).contains("try again in"));
+    assert!(heard.is_some());
+    assert!(guesses(&fleet.invite(&[])).contains("try again in"));
 }
 
 #[test]

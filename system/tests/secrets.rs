@@ -173,7 +173,8 @@ fn no_secret_is_logged_shown_listed_or_readable_by_others() {
         fs::write(&file, format!("PASSWORD={PASSWORD}\n")).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         secrets.add("a join token", &token);
-        // Once more: it is used.
+        // Once more, while the agent runs: both want the directory, and one at a time has it.
+        fleet.all_connected();
         let again = fleet.host(1).enroll_with_variable(&token, &["--force"]);
         keep(&mut told, &again);
     }

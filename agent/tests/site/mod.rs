@@ -5,6 +5,7 @@
 
 pub(crate) mod edited;
 pub(crate) mod noted;
+pub(crate) mod restarts;
 pub(crate) mod scenario;
 
 use async_trait::async_trait;

@@ -3,13 +3,16 @@
 use super::{caller, denied, stopped};
 use crate::acting::Acting;
 use crate::driver::Driver;
+use crate::identity::attempts::Attempts;
 use crate::identity::ca::Ca;
 use crate::identity::csr::ProvenKey;
 use crate::identity::join::JoinError;
 use crate::identity::peer::Identity;
 use crate::identity::registry::Denied;
 use crate::publications::Publications;
-use std::sync::Arc;
+use crate::server::doorway::one_address;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use tamer_core::id::HostName;
 use tamer_kit::hash::sha256;
 use tamer_proto::v1::enrolment_server::Enrolment;
@@ -26,13 +29,15 @@ pub struct EnrolmentApi {
     pub publications: Publications,
     /// What to count.
     pub metrics: crate::metrics::Metrics,
+    /// Who has offered tokens of no use.
+    pub attempts: Mutex<Attempts>,
 }
 
 #[tonic::async_trait]
 impl Enrolment for EnrolmentApi {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         let acting = Acting::of(&request);
-        let work = self.let_in(request.into_inner());
+        let work = self.let_in(acting.source, request.into_inner());
         acting.watch(&self.driver, true, work).await
     }
 
@@ -61,7 +66,21 @@ impl Enrolment for EnrolmentApi {
 
 impl EnrolmentApi {
     /// A newcomer with a token.
-    async fn let_in(&self, request: JoinRequest) -> Result<Response<JoinResponse>, Status> {
+    async fn let_in(
+        &self,
+        from: Option<IpAddr>,
+        request: JoinRequest,
+    ) -> Result<Response<JoinResponse>, Status> {
+        let from = from.map(one_address);
+        let attempts = || self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(from) = from {
+            let may = attempts().may(from, tamer_kit::clock::now());
+            may.map_err(|wait| {
+                Status::resource_exhausted(format!(
+                    "too many tokens of no use came from {from}: try again in {wait}"
+                ))
+            })?;
+        }
         let key = proven(&request.csr)?;
         let secret = sha256(&request.secret);
         let fingerprint = key.fingerprint();
@@ -72,7 +91,12 @@ impl EnrolmentApi {
             .await
             .map_err(stopped)?
             .map_err(|error| match error {
-                JoinError::Token(_) => Status::permission_denied(error.to_string()),
+                JoinError::Token(_) => {
+                    if let Some(from) = from {
+                        attempts().failed(from, tamer_kit::clock::now());
+                    }
+                    Status::permission_denied(error.to_string())
+                }
                 _ => Status::failed_precondition(error.to_string()),
             })?;
         self.metrics.joins.inc();

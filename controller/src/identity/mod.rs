@@ -7,6 +7,7 @@
 //!
 //! Everything but the CA's files is pure: time and randomness are arguments, the driver stores.
 
+pub mod attempts;
 pub mod ca;
 pub mod csr;
 pub mod join;

@@ -66,7 +66,7 @@ pub(super) struct Counted {
 }
 
 /// What is counted as one address: of IPv6 the network, since whoever has one address there has 2^64.
-pub(super) fn one_address(address: IpAddr) -> IpAddr {
+pub(crate) fn one_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(it) => {
             let [a, b, c, d, ..] = it.segments();
