@@ -126,6 +126,37 @@ async fn a_host_that_cannot_do_what_its_environment_demands_is_refused_untouched
     agent.stop().await;
 }
 
+/// Without that, the next agent would take up again what was undone.
+#[tokio::test]
+async fn what_was_undone_has_not_ended_before_the_journal_says_so() {
+    let (_dir, site) = a_site();
+    let one = site.publish("1.0.0", &[]);
+    let in_the_way = site.config.state.join(".journal.new");
+    let start = format!("#!/bin/sh\nmkdir {}\nexit 3\n", in_the_way.display());
+    let broken = site.publish("2.0.0", &[("bin/start", &start)]);
+    let mut agent = Agent::start(site.hands()).await;
+    agent.grant(1, Some(&one), Forward).await;
+    let desired = granted(2, Some(&broken), Forward);
+    agent.desired.send_replace(Some(desired.clone()));
+    let unwritten = ActivationStatus::Working("end: the journal cannot be written".to_owned());
+    let said = |it: &tamer_core::desired::ComponentReport| {
+        (it.activation.as_ref()).is_some_and(|it| it.status == unwritten)
+    };
+    agent.until("unwritten", said).await;
+    assert_eq!(site.running().as_deref(), Some("1.0.0"), "it is back");
+    fs::remove_dir(&in_the_way).unwrap();
+    // Whatever makes the agent look again.
+    agent.desired.send_modify(|_| ());
+    assert!(matches!(status(&agent.ended(2).await), Undone(_)));
+    agent.stop().await;
+    log(&site);
+    let mut agent = Agent::start(site.hands()).await;
+    agent.desired.send_replace(Some(desired));
+    assert!(matches!(status(&agent.ended(2).await), Undone(_)));
+    assert_eq!(log(&site), [""; 0], "nothing is done again");
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn a_failed_release_is_undone_once_and_for_all() {
     let (_dir, site) = a_site();

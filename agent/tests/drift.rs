@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use tamer_core::desired::ActivationStatus::{Done, Refused};
-use tamer_core::desired::{ComponentReport, FailureKind, Purpose};
+use tamer_core::desired::{ComponentReport, Desired, FailureKind, Purpose};
 use tamer_core::digest::Digest;
 use tamer_core::drift::{CURRENT, Change, Inspect, NAMED};
 
@@ -506,7 +506,7 @@ fn kill_at_every_step_of_making_a_kept_release_anew() {
             let there = fs::read(kept()).unwrap();
             assert_eq!(there == deployed, exchanged, "{at}");
             assert!(exchanged || there == b"by hand", "{at}");
-            made_by_a_start(site, &|| fs::read(kept()).unwrap() == deployed);
+            made_by_a_start(site, &desired, &|| fs::read(kept()).unwrap() == deployed);
         }
     }
 }
@@ -519,10 +519,12 @@ fn on_this_thread<T>(work: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(work)
 }
 
-/// Starts an agent, until something is made.
-fn made_by_a_start(site: &Site, made: &dyn Fn() -> bool) {
+/// Starts an agent, and tells it again what is desired, as a controller does: it is written with what is written next,
+/// so one that was killed soon may not have it. Until something is made.
+fn made_by_a_start(site: &Site, desired: &Desired, made: &dyn Fn() -> bool) {
     on_this_thread(async {
         let mut agent = Agent::start(site.hands()).await;
+        agent.desired.send_replace(Some(desired.clone()));
         agent.until("looked", |it| it.compared).await;
         // Not blocking: the agent works on this thread.
         let mut looks = tokio::time::interval(Duration::from_millis(20));

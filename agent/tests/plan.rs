@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use tamer_agent::journal::{Activation, Journal, SlotJournal};
 use tamer_agent::plan::{
-    Current, Decision, Facts, Go, OnDisk, Refused, Shape, Step, activation, on_failure, prune,
-    stage, take_in, undo,
+    Current, Decision, Facts, Foreign, Go, OnDisk, Refused, Shape, Step, activation, on_failure,
+    prune, stage, take_in, undo,
 };
 use tamer_agent::plan::{Next, activate};
 use tamer_core::application::Hook;
@@ -85,7 +85,7 @@ prop_compose! {
         let on_disk: Vec<OnDisk> = disk.into_iter().filter(|it| seen.insert(it.release.manifest)).collect();
         let current = match on_disk.get(current) {
             Some(it) => Current::Release(it.release.clone()),
-            None if current == 8 => Current::Foreign("a link to /tmp".into()),
+            None if current == 8 => Current::Foreign(Foreign::Link("/tmp".into())),
             None => Current::Nothing,
         };
         Facts { on_disk, current, revoked, environment_version, staging_failure: failed.map(failure), switching }

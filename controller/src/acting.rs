@@ -86,9 +86,7 @@ impl Acting {
 
     /// The role in which it is done, once that is known.
     pub fn role(&self) -> Option<String> {
-        self.role
-            .get()
-            .map(|role| format!("{role:?}").to_lowercase())
+        self.role.get().map(Role::to_string)
     }
 
     /// Does the work. A refusal is written down before it is answered; that of a stranger only where `strangers`.

@@ -8,10 +8,11 @@
 use crate::acting;
 use crate::audit::AuditLog;
 use crate::fleet::Fleet;
+use crate::fleet::turn::Turn;
 use crate::metrics::Metrics;
 use crate::migrations::Migrations;
 use crate::mirror::Mirror;
-use crate::revocations::{Revocation, Revocations};
+use crate::revocations::Revocations;
 use crate::server::Connections;
 use crate::sessions::Sessions;
 use crate::store::{Store, epoch};
@@ -29,6 +30,9 @@ const GROUP: usize = 4096;
 
 /// How many changes may wait; who has more waits itself.
 const QUEUE: usize = 16 * 1024;
+
+/// How far the wall clock may move against the one that nobody sets before agents are told the time anew.
+const STEP: Duration = Duration::from_secs(5);
 
 type After = Box<dyn FnOnce() + Send>;
 type Change = Box<dyn FnOnce(&mut Fleet, Moment) -> After + Send>;
@@ -173,6 +177,7 @@ async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut commands = Vec::with_capacity(GROUP);
+    let mut clock_since = (clock::now(), Instant::now());
     loop {
         let now = clock::now();
         let pause = parts
@@ -186,6 +191,12 @@ async fn run(
             () = tokio::time::sleep(pause) => {}
         }
         let now = clock::now();
+        if was_set(clock_since, (now, Instant::now())) {
+            // Agents hold their grants against this clock as it was when they greeted: they greet again.
+            tracing::warn!("the clock of this machine was set: agents are asked to connect anew");
+            parts.sessions.close_all();
+            clock_since = (now, Instant::now());
+        }
         let mut after: Vec<After> = Vec::new();
         let mut reads: Vec<Read> = Vec::new();
         for command in commands.drain(..) {
@@ -194,25 +205,21 @@ async fn run(
                 Command::Read(read) => reads.push(read),
             }
         }
-        parts.fleet.advance(now);
-        let held = parts.fleet.held.is_some();
-        let messages = if held {
-            Vec::new()
-        } else {
-            parts.fleet.dispatch()
-        };
-        let dirty = parts.fleet.is_dirty();
-        let shut_out = parts.fleet.take_shut_out();
-        parts.commit(&shut_out).await?;
+        let mut turn = parts
+            .fleet
+            .turn(now)
+            .context("cannot store what has changed")?;
+        let dirty = !turn.batches.is_empty();
+        parts.commit(&mut turn).await?;
         audited.send_if_modified(|length| {
             let now = parts.audit.length();
             std::mem::replace(length, now) != now
         });
-        for (host, desired) in messages {
+        for (host, desired) in turn.messages {
             parts.metrics.desired_sent();
             parts.sessions.send(&host, desired);
         }
-        for revocation in shut_out {
+        for revocation in turn.shut_out {
             parts.connections.close(revocation.key);
         }
         for answer in after {
@@ -228,50 +235,53 @@ async fn run(
     }
 }
 
+/// Whether the wall clock was set between two moments, each also by the clock that nobody sets.
+fn was_set(before: (Moment, Instant), after: (Moment, Instant)) -> bool {
+    let really = after.1.saturating_duration_since(before.1);
+    let shown = after.0.since(before.0);
+    let back = before.0.since(after.0);
+    back > STEP || shown.abs_diff(really) > STEP
+}
+
 // === impl Parts ===
 
 impl Parts {
     /// Makes everything durable: revoked keys and what people did in their logs, the rest in the store.
-    async fn commit(&mut self, shut_out: &[Revocation]) -> anyhow::Result<()> {
-        let entries = self.fleet.take_audit();
-        let records = self.fleet.take_records();
-        let risen = self.fleet.epoch > self.epoch.1;
+    async fn commit(&mut self, turn: &mut Turn) -> anyhow::Result<()> {
+        let risen = turn.epoch > self.epoch.1;
         // A few lines and one fsync, seldom: people are slow.
-        if !shut_out.is_empty() {
+        if !turn.shut_out.is_empty() {
             self.revocations
-                .append(shut_out)
+                .append(&turn.shut_out)
                 .context("cannot write down what was revoked")?;
         }
         // Before the order is sent that it speaks of, and before the deployment knows of it.
-        if !records.is_empty() {
+        if !turn.records.is_empty() {
             self.migrations
-                .append(&records)
+                .append(&turn.records)
                 .context("cannot write down what is done to a database")?;
-            self.metrics.recorded(&records);
+            self.metrics.recorded(&turn.records);
         }
-        if !entries.is_empty() {
+        if !turn.audit.is_empty() {
             self.audit
-                .append(&entries)
+                .append(&turn.audit)
                 .context("cannot write the audit log")?;
         }
         if risen {
-            epoch::raise(&self.epoch.0, self.fleet.epoch).context("cannot note the epoch")?;
-            self.epoch.1 = self.fleet.epoch;
+            epoch::raise(&self.epoch.0, turn.epoch).context("cannot note the epoch")?;
+            self.epoch.1 = turn.epoch;
         }
-        if risen || !shut_out.is_empty() || !entries.is_empty() || !records.is_empty() {
+        let quiet = turn.shut_out.is_empty() && turn.audit.is_empty() && turn.records.is_empty();
+        if risen || !quiet {
             self.mirror.records().await;
         }
         self.fleet.mirror_trouble = self.mirror.trouble();
-        if !self.fleet.is_dirty() {
+        if turn.batches.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
-        let batches = self
-            .fleet
-            .drain()
-            .context("cannot store what has changed")?;
-        let mut tickets = Vec::with_capacity(batches.len());
-        for (revision, batch) in (self.store.revision()..).zip(batches) {
+        let mut tickets = Vec::with_capacity(turn.batches.len());
+        for (revision, batch) in (self.store.revision()..).zip(turn.batches.drain(..)) {
             tickets.push(self.store.submit(revision, batch));
         }
         for ticket in tickets {
@@ -279,5 +289,29 @@ impl Parts {
         }
         self.metrics.committed(started.elapsed());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_is_told_from_one_that_runs() {
+        let begun = Instant::now();
+        let at = |shown: u64, really: u64| (Moment(shown), begun + Duration::from_millis(really));
+        let since = at(1_000_000, 0);
+        for (shown, really, set) in [
+            (1_000_000, 0, false),
+            (1_000_000 + 86_400_000, 86_400_000, false),
+            (1_004_000, 0, false),
+            (996_000, 0, false),
+            (1_006_000, 0, true),
+            (994_000, 0, true),
+            (1_000_000, 10_000, true),
+            (900_000, 10_000, true),
+        ] {
+            assert_eq!(was_set(since, at(shown, really)), set, "{shown} {really}");
+        }
     }
 }

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail that way")]
 
+#[path = "rollout/astray.rs"]
+mod astray;
 #[path = "rollout/back.rs"]
 mod back;
 #[path = "rollout/desired.rs"]

@@ -48,6 +48,7 @@ check_arrows() {
         arrows tamer-agent tamer-core tamer-kit tamer-release tamer-proto tamer-system &&
         arrows tamer tamer-core tamer-kit tamer-release tamer-proto &&
         arrows tamer-fuzz tamer-core tamer-kit tamer-release &&
+        arrows tamer-simulator tamer-core tamer-agent tamer-controller &&
         arrows tamer-system
 }
 

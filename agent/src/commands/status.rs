@@ -140,7 +140,9 @@ fn running(root: &Path, slot: &SlotJournal) -> String {
     match layout::current(root, &found) {
         Current::Nothing => nothing(),
         Current::Release(release) => release.to_string(),
-        Current::Foreign(what) => format!("what Tamer did not put there: {}", plain(&what)),
+        Current::Foreign(what) => {
+            format!("what Tamer did not put there: {}", plain(&what.to_string()))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::brake::Brake;
 use crate::execute::{End, Executor, Job};
 use crate::host::layout;
 use crate::journal::Activation;
-use crate::plan::{Go, Resume};
+use crate::plan::{Ended, Go, Resume};
 use crate::source::EnvironmentView;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,37 +52,49 @@ impl Converge {
             withdrawn: withdrawn.clone(),
             repair,
         };
-        let (grant, release) = (go.grant, go.to.clone());
-        let own = go.exchanges_agent();
-        let task = tokio::spawn(task.run(go, ends, interrupted));
-        self.state(&slot).working = Some(Working {
-            grant,
-            release,
+        let task = tokio::spawn(task.run(go.clone(), ends, interrupted));
+        let state = self.state(&slot);
+        // What begins now says all that the journal needs to know.
+        state.owed = None;
+        state.working = Some(Working {
+            go,
             step: None,
-            own,
             withdrawn,
             _task: AbortOnDropHandle::new(task),
         });
     }
 
+    /// Tells the journal what it is still owed of switches that have ended.
+    pub(super) async fn settle_ends(&mut self) {
+        for (slot, state) in &mut self.slots {
+            if let Some((go, entry)) = state.owed.take()
+                && self.executor.enter(slot, &go, &entry).await.is_err()
+            {
+                state.owed = Some((go, entry));
+            }
+        }
+    }
+
     /// An activation ended: what is there is looked at anew, and its checks are tried at once.
-    pub(super) async fn activated(&mut self, slot: &Slot, status: ActivationStatus) {
+    pub(super) async fn activated(&mut self, slot: &Slot, ended: Ended) {
+        let Ended { status, owed } = ended;
         tracing::info!(%slot, %status, "activation ended");
         self.rescan(slot).await;
         let state = self.state(slot);
         if let Some(working) = state.working.take() {
             // It may be refused because it is not what it was when it was staged: so it is compared again.
-            if let (ActivationStatus::Refused(_), Some(to)) = (&status, &working.release)
+            if let (ActivationStatus::Refused(_), Some(to)) = (&status, &working.go.to)
                 && let Some(installed) = state.find(to)
             {
                 let name = installed.name.clone();
                 state.drift.remove(&name);
             }
-            state.ended = working.grant.map(|grant| ActivationReport {
+            state.ended = working.go.grant.map(|grant| ActivationReport {
                 grant,
-                release: working.release,
+                release: working.go.to.clone(),
                 status,
             });
+            state.owed = owed.map(|entry| (working.go, entry));
         }
         state.checks.clear();
         self.checks.forget(Some(slot));
@@ -109,8 +121,8 @@ impl Task {
         if let Some(repair) = &self.repair {
             repair.at_rest().await;
         }
-        let status = self.activate(go, ends, interrupted).await;
-        let _ = event.send(Event::Activated(slot, status));
+        let ended = self.activate(go, ends, interrupted).await;
+        let _ = event.send(Event::Activated(slot, ended));
     }
 
     async fn activate(
@@ -118,7 +130,7 @@ impl Task {
         go: Go,
         ends: (Found, Found),
         interrupted: Option<(Activation, Resume)>,
-    ) -> ActivationStatus {
+    ) -> Ended {
         let executor = &self.executor;
         let end = async |installed: Found| match installed {
             None => Ok(None),
@@ -130,22 +142,14 @@ impl Task {
             (Ok(from), Ok(to)) => Ok((from, to)),
             (Err(failure), _) | (_, Err(failure)) => Err(failure),
         };
-        let (from, to) = match (both, &interrupted) {
-            (Ok(both), _) => both,
-            (Err(failure), Some((activation, _))) => {
-                return executor.give_up(&self.slot, activation, failure).await;
-            }
-            (Err(failure), None) => {
-                let status = ActivationStatus::Refused(failure);
-                if let Some(grant) = go.grant {
-                    let report = ActivationReport {
-                        grant,
-                        release: go.to.clone(),
-                        status: status.clone(),
-                    };
-                    executor.end_grant(&self.slot, &report).await;
-                }
-                return status;
+        let (from, to) = match both {
+            Ok(both) => both,
+            Err(failure) => {
+                let status = match &interrupted {
+                    Some(_) => ActivationStatus::Stuck(failure),
+                    None => ActivationStatus::Refused(failure),
+                };
+                return executor.conclude(&self.slot, &go, status).await;
             }
         };
         let (event, slot) = (self.event, self.slot.clone());

@@ -162,14 +162,6 @@ impl Converge {
                 Resume::Undo(_) => gone(&activation.from),
                 Resume::Again => gone(&activation.from) || gone(&activation.to),
             };
-            if lost {
-                let why = failure(
-                    FailureKind::Interrupted,
-                    "it was interrupted, and a release that it needs is not on disk any more",
-                );
-                self.executor.give_up(slot, activation, why).await;
-                continue;
-            }
             let shape = |release: &Option<_>| {
                 let installed = release.as_ref().and_then(|it| state.find(it));
                 installed.map(|it| Shape::from(&it.spec))
@@ -185,6 +177,15 @@ impl Converge {
                 change,
                 adopted: None,
             };
+            if lost {
+                let why = ActivationStatus::Stuck(failure(
+                    FailureKind::Interrupted,
+                    "it was interrupted, and a release that it needs is not on disk any more",
+                ));
+                let ended = self.executor.conclude(slot, &go, why).await;
+                self.state(slot).owed = ended.owed.map(|entry| (go, entry));
+                continue;
+            }
             self.launch(Launch {
                 slot: slot.clone(),
                 root: root.clone(),
@@ -222,8 +223,8 @@ pub async fn rollback_locally(hands: Hands, slot: &Slot, reason: String) -> Resu
     let (mut converge, _reports, _requests) = opened.map_err(|e: JournalError| chain(&e))?;
     let said = converge.go_back(slot, reason).await?;
     while let Some(event) = converge.events.recv().await {
-        if let Event::Activated(_, status) = event {
-            return match status {
+        if let Event::Activated(_, ended) = event {
+            return match ended.status {
                 ActivationStatus::Done => Ok(said),
                 ActivationStatus::Refused(why)
                 | ActivationStatus::Undone(why)

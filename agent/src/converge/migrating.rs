@@ -74,7 +74,7 @@ impl Converge {
         let facts = state.facts(None, view.as_ref());
         // The agent is about to be started again, which would end the program in the middle.
         let exchange = self.slots.values().filter_map(|it| it.working.as_ref());
-        if exchange.into_iter().any(|it| it.own) {
+        if exchange.into_iter().any(|it| it.go.exchanges_agent()) {
             return false;
         }
         match plan::migrate(order, &facts, known, journal.void_through, now) {

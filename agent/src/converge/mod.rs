@@ -28,14 +28,14 @@ use crate::host::services::Services;
 use crate::host::{chain, layout};
 use crate::journal::{Acceptance, JournalError, JournalFile, StateLock};
 use crate::own::Own;
-use crate::plan::{self, Step};
+use crate::plan::{self, Ended, Step};
 use crate::source::{EnvironmentView, Probe, Source};
 use looking::Due;
 use slot::SlotState;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tamer_core::check::Results;
-use tamer_core::desired::{ActivationStatus, Desired, Failure, FailureKind, HostReport, Slot};
+use tamer_core::desired::{Desired, Failure, FailureKind, HostReport, Slot};
 use tamer_core::digest::Digest;
 use tamer_core::generation::Generation;
 use tamer_core::moment::Moment;
@@ -70,7 +70,7 @@ enum Event {
     /// An activation is at a step.
     At(Slot, Step),
     /// An activation ended.
-    Activated(Slot, ActivationStatus),
+    Activated(Slot, Ended),
     /// An order to migrate a database ended.
     Migrated(Slot, Generation, MigrationStatus),
     /// A staging ended.
@@ -329,7 +329,7 @@ impl Converge {
                     working.step = Some(step);
                 }
             }
-            Event::Activated(slot, status) => self.activated(&slot, status).await,
+            Event::Activated(slot, ended) => self.activated(&slot, ended).await,
             Event::Migrated(slot, id, status) => self.note_migration(&slot, id, status),
             Event::Staged(slot, release, outcome) => {
                 self.staging = None;

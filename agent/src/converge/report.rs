@@ -1,8 +1,11 @@
 //! What the host says of itself.
 
 use super::Converge;
-use crate::plan::{self, Current, OnDisk};
+use crate::plan::{self, Current, Entry, OnDisk};
 use tamer_core::desired::{ActivationReport, ActivationStatus, ComponentReport, HostReport, Slot};
+
+/// The step that an activation is at that has ended and that the journal could not be told of.
+const UNWRITTEN: &str = "end: the journal cannot be written";
 
 impl Converge {
     /// Publishes the report if anything in it is new.
@@ -43,13 +46,23 @@ impl Converge {
         let facts = state.facts(None, None);
         let working = state.working.as_ref().and_then(|working| {
             Some(ActivationReport {
-                grant: working.grant?,
-                release: working.release.clone(),
+                grant: working.go.grant?,
+                release: working.go.to.clone(),
                 status: ActivationStatus::Working(
                     working.step.map_or("begin", |step| step.name()).to_owned(),
                 ),
             })
         });
+        // What was undone and is not in the journal yet would be taken up again by the next agent: it has not ended.
+        let owed = state.owed.as_ref().and_then(|(go, entry)| {
+            let undone = !matches!(entry, Entry::Ended(ActivationStatus::Refused(_)));
+            Some(ActivationReport {
+                grant: go.grant.filter(|_| undone)?,
+                release: go.to.clone(),
+                status: ActivationStatus::Working(UNWRITTEN.to_owned()),
+            })
+        });
+        let working = working.or(owed);
         let last = known.and_then(|it| it.last.clone());
         let named = wanted.iter().flat_map(|it| it.run.iter().chain(&it.stage));
         let staging_failure = named

@@ -26,6 +26,7 @@ impl Converge {
             self.watch_at_rest();
             return;
         };
+        self.settle_ends().await;
         self.ask_for_environment(&desired);
         let mut written_soon = false;
         for wanted in &desired.components {
@@ -84,7 +85,7 @@ impl Converge {
         }
         if let Some(working) = &state.working {
             // Only another wish ends it: one that merely says nothing of the grant any more does not.
-            if working.grant.is_some() && wanted.run != working.release {
+            if working.go.grant.is_some() && wanted.run != working.go.to {
                 working.withdrawn.cancel();
             }
             return false;
@@ -124,7 +125,7 @@ impl Converge {
                 // Nor does the agent's restart interrupt what is being done to a database.
                 let migrations = self.slots.values().map(|it| &it.migration.working);
                 let migrations = migrations.filter(|it| it.is_some()).map(|_| false);
-                if !go.may_begin(switches.map(|it| it.own).chain(migrations)) {
+                if !go.may_begin(switches.map(|it| it.go.exchanges_agent()).chain(migrations)) {
                     tracing::debug!(%slot, "waits for another component's switch");
                     return false;
                 }

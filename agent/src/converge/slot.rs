@@ -6,7 +6,7 @@ use super::migrating::Migration;
 use crate::execute::stage::Staged;
 use crate::host::layout::Installed;
 use crate::journal::Acceptance;
-use crate::plan::{Current, Facts, OnDisk, Shape, Step};
+use crate::plan::{Current, Entry, Facts, Go, OnDisk, Shape, Step};
 use crate::source::EnvironmentView;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,7 +15,6 @@ use tamer_core::check::Results;
 use tamer_core::desired::{ActivationReport, DesiredComponent, Failure, Slot};
 use tamer_core::digest::Digest;
 use tamer_core::drift::Drift;
-use tamer_core::generation::Generation;
 use tamer_core::id::EnvironmentName;
 use tamer_core::release::ReleaseRef;
 use tokio::time::Instant;
@@ -46,6 +45,8 @@ pub(super) struct SlotState {
     pub(super) migration: Migration,
     /// How an activation ended that the journal could not be told of.
     pub(super) ended: Option<ActivationReport>,
+    /// What the journal could not be told of that.
+    pub(super) owed: Option<(Go, Entry)>,
     /// Why releases could not be staged, and when it is tried again.
     pub(super) failed: BTreeMap<Digest, (Failure, Retry)>,
     /// Directories that are being removed.
@@ -58,11 +59,8 @@ pub(super) struct SlotState {
 
 /// An activation under way.
 pub(super) struct Working {
-    pub(super) grant: Option<Generation>,
-    pub(super) release: Option<ReleaseRef>,
+    pub(super) go: Go,
     pub(super) step: Option<Step>,
-    /// Whether it exchanges the agent itself.
-    pub(super) own: bool,
     pub(super) withdrawn: CancellationToken,
     pub(super) _task: AbortOnDropHandle<()>,
 }
@@ -81,6 +79,7 @@ impl Default for SlotState {
             working: None,
             migration: Migration::default(),
             ended: None,
+            owed: None,
             failed: BTreeMap::new(),
             pruning: BTreeSet::new(),
             not_pruned: None,

@@ -8,7 +8,7 @@
 
 use super::file_failure;
 use crate::allowed::{Place, failure};
-use crate::plan::Current;
+use crate::plan::{Current, Foreign};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -111,7 +111,7 @@ pub fn current(root: &Path, on_disk: &BTreeMap<String, Arc<Installed>>) -> Curre
     let target = match fs::read_link(&link) {
         Ok(target) => target,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Current::Nothing,
-        Err(_) => return Current::Foreign("not a link".to_owned()),
+        Err(_) => return Current::Foreign(Foreign::NoLink),
     };
     let name = match target.components().collect::<Vec<_>>()[..] {
         [Component::Normal(dir), Component::Normal(name)] if dir == "releases" => name.to_str(),
@@ -119,7 +119,7 @@ pub fn current(root: &Path, on_disk: &BTreeMap<String, Arc<Installed>>) -> Curre
     };
     match name.and_then(|name| on_disk.get(name)) {
         Some(installed) => Current::Release(installed.release.clone()),
-        None => Current::Foreign(format!("a link to {}", target.display())),
+        None => Current::Foreign(Foreign::Link(target.display().to_string())),
     }
 }
 

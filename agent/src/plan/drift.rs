@@ -1,6 +1,6 @@
 //! What a release that was changed by hand means for what is to be done.
 
-use super::{Current, Facts};
+use super::{Current, Facts, Foreign};
 use tamer_core::desired::DesiredComponent;
 use tamer_core::digest::Digest;
 use tamer_core::drift::{CURRENT, Change, Difference, Drift};
@@ -29,10 +29,10 @@ pub fn edited(drift: &Drift, adopted: Option<&Digest>, policy: OnDrift) -> Edite
 }
 
 /// A `current` that Tamer did not put there, as a drift: `what` is there instead.
-pub fn foreign(what: &str) -> Drift {
-    let change = match what.starts_with("a link") {
-        true => Change::Target,
-        false => Change::Kind,
+pub fn foreign(what: &Foreign) -> Drift {
+    let change = match what {
+        Foreign::Link(_) => Change::Target,
+        Foreign::NoLink => Change::Kind,
     };
     Drift {
         digest: sha256(format!("{CURRENT} is {what}").as_bytes()),
@@ -45,7 +45,7 @@ pub fn foreign(what: &str) -> Drift {
 }
 
 /// What is said of such a `current`.
-pub fn foreign_said(what: &str) -> String {
+pub fn foreign_said(what: &Foreign) -> String {
     format!("edited on the server: `current` is {what}, which no deployment put there")
 }
 
@@ -154,14 +154,14 @@ mod tests {
             let name = repair(&wanted(asked), &facts, seen.as_ref(), before);
             assert_eq!(name, due.then_some("1-1.0.0-07"), "{asked:?} {seen:?}");
         }
-        facts.current = Current::Foreign("a link to /tmp".to_owned());
+        facts.current = Current::Foreign(Foreign::Link("/tmp".to_owned()));
         assert_eq!(
             repair(&wanted(Some(1)), &facts, Some(&drift(1)), None),
             None
         );
         // What leads elsewhere is led back where that very drift is named.
-        let seen = foreign("a link to /tmp").digest;
-        assert_ne!(seen, foreign("a link to /srv").digest);
+        let seen = foreign(&Foreign::Link("/tmp".to_owned())).digest;
+        assert_ne!(seen, foreign(&Foreign::Link("/srv".to_owned())).digest);
         let back = |asked, ran: Option<u8>, failed| {
             let mut wanted = wanted(None);
             wanted.repair = asked;

@@ -4,6 +4,7 @@
 //! | module | what it decides |
 //! |---|---|
 //! | [`activate`] | whether a component may be switched now, and by which steps |
+//! | [`course`] | the course of a switch, step by step, and back where one fails |
 //! | [`mod@drift`] | what a release that was changed by hand means |
 //! | [`mod@migrate`] | whether an order to migrate a database is begun |
 //! | [`mod@stage`] | what is fetched, verified and unpacked ahead |
@@ -11,6 +12,7 @@
 //! | [`mod@prune`] | what leaves the disk |
 
 pub mod activate;
+pub mod course;
 pub mod drift;
 pub mod migrate;
 pub mod prune;
@@ -18,6 +20,7 @@ pub mod stage;
 pub mod undo;
 
 pub use activate::{Decision, Go, Waiting, activation};
+pub use course::{Act, Course, Ended, Entry};
 pub use drift::{Edited, edited, foreign, foreign_said, lead_back, repair};
 pub use migrate::{Migrate, interrupted, interrupted_before, migrate};
 pub use prune::prune;
@@ -148,8 +151,26 @@ pub enum Current {
     Nothing,
     /// A release on disk.
     Release(ReleaseRef),
-    /// Something that Tamer did not put there, or that is not whole: what was found, for people.
-    Foreign(String),
+    /// Something that Tamer did not put there, or that is not whole.
+    Foreign(Foreign),
+}
+
+/// What was found in the place of `current`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Foreign {
+    /// A link that leads there.
+    Link(String),
+    /// No link at all.
+    NoLink,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(target) => write!(f, "a link to {target}"),
+            Self::NoLink => f.write_str("not a link"),
+        }
+    }
 }
 
 // === impl Step ===

@@ -1,5 +1,6 @@
 //! Logging in, keys, invitations.
 
+use super::deploy::Why;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use tamer_core::id::{EnvironmentName, HostName, OperatorName};
@@ -191,14 +192,9 @@ pub enum HostCommand {
     Remove {
         /// The host.
         name: HostName,
-        /// Why, for the log.
-        #[arg(
-            long,
-            value_name = "TEXT",
-            default_value = "",
-            hide_default_value = true
-        )]
-        reason: String,
+        /// Why.
+        #[command(flatten)]
+        why: Why,
     },
 }
 
@@ -239,14 +235,9 @@ pub enum OperatorCommand {
     Remove {
         /// The operator.
         name: OperatorName,
-        /// Why, for the log.
-        #[arg(
-            long,
-            value_name = "TEXT",
-            default_value = "",
-            hide_default_value = true
-        )]
-        reason: String,
+        /// Why.
+        #[command(flatten)]
+        why: Why,
     },
 }
 

@@ -41,6 +41,19 @@ impl FromStr for What {
     }
 }
 
+/// Why something is done.
+#[derive(Debug, Clone, Args)]
+pub struct Why {
+    /// Why, for the log.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub reason: String,
+}
+
 /// `tamer deploy`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -68,14 +81,9 @@ pub struct Deploy {
     /// Brings the database to where what runs does not work with it: nothing leads back then.
     #[arg(long, requires = "reason")]
     pub no_way_back: bool,
-    /// Why, for the log.
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub reason: String,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
 }
 
 /// `tamer approve`
@@ -97,14 +105,9 @@ pub struct ApproveDeployment {
     /// Shows what would be approved, and approves nothing.
     #[arg(long)]
     pub check: bool,
-    /// Why, for the log.
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub reason: String,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
     /// The key that signs.
     #[command(flatten)]
     pub key: EvidenceKeyFile,
@@ -142,14 +145,9 @@ pub struct Rollback {
     /// Starts going back and does not watch it.
     #[arg(long)]
     pub detach: bool,
-    /// Why, for the log.
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub reason: String,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
 }
 
 /// `tamer pause`, `tamer resume`, `tamer abort`
@@ -169,14 +167,9 @@ pub struct Control {
     /// The environment whose deployment is meant.
     #[arg(long, short, value_name = "NAME")]
     pub environment: Option<EnvironmentName>,
-    /// Why, for the log.
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub reason: String,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
 }
 
 /// `tamer status`

@@ -13,7 +13,7 @@ pub use access::{
     TrustCommand,
 };
 pub use audit::{Audit, AuditCommand};
-pub use deploy::{ApproveDeployment, Control, Deploy, History, Rollback, Status, Watch, What};
+pub use deploy::{ApproveDeployment, Control, Deploy, History, Rollback, Status, Watch, What, Why};
 pub use evidence::{
     Approve, AttestBuild, AttestCommand, AttestKey, AttestRun, AttestSend, Build, EvidenceKeyFile,
     ReviewCommand, Verify,

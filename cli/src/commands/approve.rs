@@ -62,7 +62,7 @@ pub(super) async fn run(at: &Context<'_>, args: &ApproveDeployment) -> Result<Ex
     let request = ApproveRequest {
         deployment,
         bundle,
-        reason: args.reason.clone(),
+        reason: args.why.reason.clone(),
     };
     let answer = session.operators().approve(request).await?.into_inner();
     let approval = answer.approval.unwrap_or_default();

@@ -48,7 +48,7 @@ pub(super) async fn run(at: &Context<'_>, args: Control, action: Action) -> Resu
         deployment: args.deployment.unwrap_or_default(),
         environment: args.environment.map(String::from).unwrap_or_default(),
         action: action.word().to_owned(),
-        reason: args.reason,
+        reason: args.why.reason,
         with_down: false,
     };
     let answer = session.operators().control(request).await?.into_inner();

@@ -14,7 +14,7 @@ pub(super) async fn run(at: &Context<'_>, args: Deploy) -> Result<Exit> {
         application: args.application.map(String::from).unwrap_or_default(),
         component: args.what.component.map(String::from).unwrap_or_default(),
         version: args.what.version.to_string(),
-        reason: args.reason,
+        reason: args.why.reason,
         wait: args.wait,
         no_way_back: args.no_way_back,
     };

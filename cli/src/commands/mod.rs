@@ -92,15 +92,15 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
         Command::Trust(command) => trust::run(at, &command).await,
         Command::Env(command) => env::run(at, &command).await,
         Command::Host(HostCommand::Invite(args)) => invite::host(at, &args).await,
-        Command::Host(HostCommand::Remove { name, reason }) => {
-            hosts::remove(at, &name, reason).await
+        Command::Host(HostCommand::Remove { name, why }) => {
+            hosts::remove(at, &name, why.reason).await
         }
         Command::Hosts(args) => hosts::run(at, &args).await,
         Command::Drift(args) => drift::run(at, &args).await,
         Command::Operator(OperatorCommand::Invite(args)) => invite::operator(at, &args).await,
         Command::Operator(OperatorCommand::List) => operators::list(at).await,
-        Command::Operator(OperatorCommand::Remove { name, reason }) => {
-            operators::remove(at, &name, reason).await
+        Command::Operator(OperatorCommand::Remove { name, why }) => {
+            operators::remove(at, &name, why.reason).await
         }
         Command::Build(args) => build::run(at, &args).await,
         Command::Attest(command) => attest::run(at, &command).await,

@@ -15,7 +15,7 @@ pub(super) async fn run(at: &Context<'_>, args: Rollback) -> Result<Exit> {
                 deployment,
                 environment: String::new(),
                 action: "rollback".to_owned(),
-                reason: args.reason,
+                reason: args.why.reason,
                 with_down: args.with_down,
             };
             let answer = operators.control(request).await?.into_inner();
@@ -30,7 +30,7 @@ pub(super) async fn run(at: &Context<'_>, args: Rollback) -> Result<Exit> {
                 application: args.application.map(String::from).unwrap_or_default(),
                 component: args.component.map(String::from).unwrap_or_default(),
                 version: args.version.map(String::from).unwrap_or_default(),
-                reason: args.reason,
+                reason: args.why.reason,
                 with_down: args.with_down,
             };
             operators.rollback(request).await?.into_inner()

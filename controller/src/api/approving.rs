@@ -70,11 +70,11 @@ impl OperatorApi {
         let judged = tokio::task::spawn_blocking(judging).await;
         let (key, mut given) = judged.map_err(|error| internal(&error))??;
         given.reason.clone_from(&by.reason);
-        let (name, read) = (key.clone(), move |fleet: &Fleet, key: &KeyName| {
-            fleet.may_approve(id, key)
-        });
-        let may = self.driver.read(move |fleet| read(fleet, &name)).await;
-        may.map_err(stopped)?.map_err(|error| refused(&error))?;
+        let name = key.clone();
+        let may = self.driver.read(move |fleet| fleet.may_approve(id, &name));
+        may.await
+            .map_err(stopped)?
+            .map_err(|error| refused(&error))?;
         // Agents find it with the evidence of each release: it is there before anything is told to go on.
         for manifest in manifests {
             let added = self.catalog.evidence.add(manifest, vec![bundle.clone()]);

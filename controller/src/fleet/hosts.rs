@@ -12,7 +12,7 @@ use tamer_core::desired::{ComponentReport, Desired, HostReport, Slot};
 use tamer_core::drift::Way;
 use tamer_core::generation::Generation;
 use tamer_core::id::{EnvironmentName, HostName, TargetKey};
-use tamer_core::moment::Moment;
+use tamer_core::moment::{Moment, Span};
 use tamer_core::rollout::{Event, Observation};
 
 /// The number of a connection: a host that connects again has a new one.
@@ -38,10 +38,20 @@ pub struct Seat {
     pub quarantined: bool,
     /// Starts of the agent that a newer one has replaced while they seemed alive.
     pub replaced: VecDeque<String>,
+    /// When one of those spoke again, lately.
+    pub(super) returns: VecDeque<Moment>,
 }
 
 /// How many replaced starts of an agent are remembered.
 const REPLACED_REMEMBERED: usize = 8;
+
+/// How often within [`RETURNS_WITHIN`] starts that were replaced may speak again before they are two live agents. A
+/// greeting that came late, of an agent that is gone, is one return of its own and one of the agent that it replaced.
+/// Two agents that live replace one another at every try of theirs, each after half a minute at most.
+const RETURNS: usize = 4;
+
+/// See [`RETURNS`].
+const RETURNS_WITHIN: Span = Span::secs(600);
 
 /// A host's connection.
 #[derive(Debug, Clone)]
@@ -109,8 +119,17 @@ impl Fleet {
                     seat.replaced.pop_front();
                 }
             }
-            // An agent that was replaced by a newer one is gone; if it speaks again, there are two.
-            seat.quarantined |= current.is_some_and(|current| seat.replaced.contains(&current));
+            if current.is_some_and(|current| seat.replaced.contains(&current)) {
+                seat.returns.push_back(now);
+            }
+            while seat
+                .returns
+                .front()
+                .is_some_and(|at| *at + RETURNS_WITHIN < now)
+            {
+                seat.returns.pop_front();
+            }
+            seat.quarantined |= seat.returns.len() >= RETURNS;
         }
         self.raise_epoch(name, &report, now);
         let implausible = !plausible(&report, self.epoch);

@@ -15,7 +15,7 @@
 //! | `databases`, `migrate`, `settle` | what is known of databases; who reads and migrates them; what a person saw |
 //! | [`outlook`] | what a deployment would do |
 //! | [`drift`], [`past`] | what people say of releases that were changed by hand, and what came of it |
-//! | [`advance`] | what follows by itself |
+//! | [`advance`], [`turn`] | what follows by itself; what of that must be durable and is said |
 
 pub mod advance;
 mod approve;
@@ -35,6 +35,7 @@ mod refused;
 pub mod restored;
 mod settle;
 mod steer;
+pub mod turn;
 
 use crate::acting::{Acting, Refusals};
 use crate::audit::{Entry, MAX_SAID, MAX_TEXT, Outcome, cut};

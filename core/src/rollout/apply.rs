@@ -201,13 +201,16 @@ impl Target {
         }
         let mut touched = Touched::head();
         for (name, host) in &mut self.hosts {
+            // A host that may still be switching to something else is not there, whatever it runs now.
+            let leaves = host.grant.as_ref();
+            let leaves = leaves.is_some_and(|grant| grant.release != new.rollout.release);
             host.part = new.waves.get(name).map(|wave| Part {
                 rollout: new.rollout.id,
                 wave: *wave,
                 from: host.running.clone(),
                 may_stage: false,
                 moved: false,
-                status: if host.running == new.rollout.release {
+                status: if host.running == new.rollout.release && !leaves {
                     PartStatus::Done
                 } else {
                     PartStatus::Waiting
@@ -307,6 +310,7 @@ impl Target {
             return Err(Illegal::BadGrant(name.clone()));
         }
         host.last_grant = *id;
+        let again = host.expired.is_some();
         host.grant = Some(OpenGrant {
             id: *id,
             release: release.clone(),
@@ -319,11 +323,11 @@ impl Target {
         });
         let touched = Touched::host(name);
         match self.running() {
-            Ok(rollout) => {
+            Ok(rollout) if !again => {
                 rollout.progress_at = at;
                 Ok(touched.and_head())
             }
-            Err(_) => Ok(touched),
+            _ => Ok(touched),
         }
     }
 

@@ -32,6 +32,8 @@ pub enum Waiting {
     Staging(Vec<HostName>),
     /// Hosts of the wave are not connected.
     Away(Vec<HostName>),
+    /// Hosts whose last grant ran out before they began, and that get another one later.
+    Late(Vec<HostName>),
     /// As many hosts are out of service as may be.
     Budget {
         /// How many are.
@@ -69,6 +71,11 @@ impl fmt::Display for Waiting {
             Self::Switching(hosts) => write!(f, "{} to switch", list(hosts)),
             Self::Staging(hosts) => write!(f, "{} to fetch the release", list(hosts)),
             Self::Away(hosts) => write!(f, "{} to come back", list(hosts)),
+            Self::Late(hosts) => write!(
+                f,
+                "another grant for {}, where the last one ran out unused",
+                list(hosts)
+            ),
             Self::Budget { out, limit } => {
                 write!(
                     f,
@@ -330,15 +337,19 @@ impl Target {
         }
     }
 
-    /// Whether a release is bad, or was what the last rollout took back: a host that comes back late with
-    /// it goes back like the others.
+    /// Whether a release is bad, or was what the last rollout took back, or any of a component that was never brought
+    /// here to stay: a host that comes back late with it goes back like the others.
     fn was_taken_back(&self, release: &ReleaseRef) -> bool {
         let by_last = self.rollout.as_ref().is_some_and(|last| {
-            let back = |outcome: &Outcome| {
-                matches!(outcome, Outcome::RolledBack(_) | Outcome::NotRolledBack(_))
+            let Stage::Ended { outcome, .. } = &last.stage else {
+                return false;
             };
-            matches!(&last.stage, Stage::Ended { outcome, .. } if back(outcome))
-                && last.release.as_ref() == Some(release)
+            let taken = match outcome {
+                Outcome::RolledBack(_) | Outcome::NotRolledBack(_) => last.release.as_ref(),
+                Outcome::Succeeded if last.purpose == Purpose::Back => last.from.as_ref(),
+                Outcome::Succeeded | Outcome::Aborted { .. } => None,
+            };
+            taken == Some(release) || self.release.is_none()
         });
         self.bad.contains(&release.manifest) || by_last
     }
@@ -380,6 +391,7 @@ impl Target {
             .filter(|host| host.grant.is_some() || host.is_down())
             .count() as u32;
         let (mut switching, mut staging, mut away) = (Vec::new(), Vec::new(), Vec::new());
+        let mut late = Vec::new();
         let mut blocked = false;
         for (name, host) in hosts {
             let serving = host.running.is_some() && !host.is_down();
@@ -389,6 +401,9 @@ impl Target {
                 away.push((*name).clone());
             } else if !host.has(release) {
                 staging.push((*name).clone());
+            } else if let Some(at) = host.expired.filter(|at| now < *at) {
+                late.push((*name).clone());
+                decision.wake(at);
             } else if open >= limit || (serving && out >= limit) {
                 blocked = true;
             } else {
@@ -411,6 +426,7 @@ impl Target {
             (switching, Waiting::Switching as fn(_) -> _),
             (staging, Waiting::Staging),
             (away, Waiting::Away),
+            (late, Waiting::Late),
         ] {
             if !hosts.is_empty() {
                 decision.waiting_on.push(reason(hosts));
@@ -451,7 +467,7 @@ impl Target {
             // Nor is it the fault of those who wait for others to have fetched it.
             let mut stuck: Vec<_> = waiting
                 .iter()
-                .filter(|(_, host)| host.grant.is_none())
+                .filter(|(_, host)| host.grant.as_ref().is_none_or(|grant| grant.overdue))
                 .collect();
             if stuck
                 .iter()

@@ -33,6 +33,8 @@ pub struct Witness {
     newest: BTreeMap<HostName, Generation>,
     /// The last answer of each host: what is older is an echo.
     heard: BTreeMap<HostName, (Generation, bool)>,
+    /// Hosts whose last grant ran out unused, and when that was over: who gets another one gets on no further by that.
+    ran_out: BTreeMap<HostName, Moment>,
     /// What failed last on a host, since the last rollout started.
     failed: BTreeMap<HostName, Option<ReleaseRef>>,
     /// Releases that hosts ran and failed with, when the rollout was taken back for it.
@@ -56,6 +58,7 @@ pub struct Witness {
 struct Open {
     id: Generation,
     release: Option<ReleaseRef>,
+    start_by: Moment,
     give_up_at: Moment,
     given_up: bool,
 }
@@ -96,18 +99,27 @@ impl Witness {
                 let open = Open {
                     id: *id,
                     release: release.clone(),
+                    start_by: *start_by,
                     give_up_at: *give_up_at,
                     given_up: false,
                 };
+                if self.ran_out.get(host).is_some_and(|end| now < *end) {
+                    return broken(format!(
+                        "{host} was granted anew before its last grant's end"
+                    ));
+                }
                 self.open.insert(host.clone(), open);
                 self.newest.insert(host.clone(), *id);
-                self.books(|books| books.note_grant(now));
+                if !self.ran_out.contains_key(host) {
+                    self.books(|books| books.note_grant(now));
+                }
             }
             Event::Reported(host, seen) => self.hear(before, after, host, seen, now),
             Event::HostRemoved(host) | Event::HostReset(host) => {
                 self.open.remove(host);
                 self.heard.remove(host);
                 self.failed.remove(host);
+                self.ran_out.remove(host);
                 if let Some(heard) = &mut self.since_restore {
                     heard.remove(host);
                 }
@@ -253,7 +265,10 @@ impl Witness {
         self.taken_back = None;
         if *outcome != Outcome::Succeeded {
             self.taken_back.clone_from(&books.release);
-        } else if after.release != books.release {
+        } else if books.purpose == Purpose::Back {
+            self.taken_back.clone_from(&books.before);
+        }
+        if *outcome == Outcome::Succeeded && after.release != books.release {
             return broken("a rollout succeeded and the target's release is another one");
         }
         if *outcome == Outcome::Succeeded {
@@ -264,14 +279,13 @@ impl Witness {
         Ok(())
     }
 
-    /// A host with a grant has until the moment that was agreed; one without has the rollout's patience,
-    /// and nobody is given up while others may still answer.
+    /// A host with a grant has until the moment that was agreed; one without, or whose grant an earlier rollout gave
+    /// up, has the rollout's patience, and nobody is given up while others may still answer.
     fn judge_giving_up(&mut self, name: &HostName, now: Moment) -> Result<(), Broken> {
-        if let Some(open) = self.open.get_mut(name) {
-            if open.given_up || now < open.give_up_at {
-                return broken(format!(
-                    "{name} was given up before its grant's time or twice"
-                ));
+        let open = self.open.get_mut(name);
+        if let Some(open) = open.filter(|open| !open.given_up) {
+            if now < open.give_up_at {
+                return broken(format!("{name} was given up before its grant's time"));
             }
             open.given_up = true;
             return Ok(());
@@ -389,8 +403,11 @@ impl Witness {
             ));
         }
         let running = before.hosts[name].running.as_ref();
-        let back = running
-            .is_some_and(|r| self.bad.contains(&r.manifest) || self.taken_back.as_ref() == Some(r));
+        let back = running.is_some_and(|r| {
+            let taken = self.taken_back.as_ref() == Some(r);
+            // Where nothing was ever brought to stay, whatever runs is a leftover.
+            self.bad.contains(&r.manifest) || taken || before.release.is_none()
+        });
         if back != (purpose == Purpose::Back) {
             return broken(format!("{name} runs {running:?} and goes {purpose:?}"));
         }
@@ -433,8 +450,20 @@ impl Witness {
         let answer = seen.activation.as_ref().filter(|a| {
             a.status.is_final() && self.open.get(name).is_some_and(|open| open.id == a.grant)
         });
+        let works = seen.activation.as_ref().is_some_and(|a| {
+            !a.status.is_final() && self.open.get(name).is_some_and(|open| open.id == a.grant)
+        });
+        if works {
+            self.ran_out.remove(name);
+        }
         if let Some(answer) = answer {
-            let release = self.open.remove(name).and_then(|open| open.release);
+            let open = self.open.remove(name);
+            self.ran_out.remove(name);
+            if answer.status == ActivationStatus::Expired {
+                let end = open.as_ref().map(|open| (name.clone(), open.start_by));
+                self.ran_out.extend(end);
+            }
+            let release = open.and_then(|open| open.release);
             let failed = matches!(
                 answer.status,
                 ActivationStatus::Refused(_)

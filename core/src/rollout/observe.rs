@@ -52,8 +52,9 @@ impl Target {
         if *host == before {
             return Ok(Touched::default());
         }
+        let answered = host.grant != before.grant && host.expired.is_none();
         let got_somewhere = host.part != before.part
-            || host.grant != before.grant
+            || answered
             || host.staged != before.staged
             || host.running != before.running;
         let touched = Touched::host(name);
@@ -74,12 +75,14 @@ fn take_answer(host: &mut Host, status: &ActivationStatus, rollout: Option<&Roll
     if let ActivationStatus::Working(step) = status {
         if let Some(grant) = &mut host.grant {
             grant.step = Some(step.clone());
+            host.expired = None;
         }
         return;
     }
     let Some(grant) = host.grant.take() else {
         return;
     };
+    host.expired = (*status == ActivationStatus::Expired).then_some(grant.start_by);
     let failure = match status {
         ActivationStatus::Refused(f) | ActivationStatus::Undone(f) | ActivationStatus::Stuck(f) => {
             Some(f)

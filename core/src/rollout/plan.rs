@@ -68,6 +68,7 @@ impl Target {
             rollout: Rollout {
                 id,
                 release,
+                from: self.release.clone(),
                 purpose,
                 policy: self.policy.clone(),
                 waves: waves.into_iter().map(|(wave, _)| wave).collect(),

@@ -73,6 +73,9 @@ pub struct Host {
     pub hold: Option<String>,
     /// The grant that it has not answered for yet.
     pub grant: Option<OpenGrant>,
+    /// Set while its last grant ran out unused: when that could have been begun at the latest. It gets no other one
+    /// before, and getting one is no progress: a host whose clock is not the controller's would never end otherwise.
+    pub expired: Option<Moment>,
     /// The newest grant that was ever given to it.
     pub last_grant: Generation,
     /// The newest grant that it has spoken of, and whether what it said was final: older words are stale.
@@ -182,6 +185,8 @@ pub struct Rollout {
     pub id: RolloutId,
     /// The release it brings; `None`: it removes the component.
     pub release: Option<ReleaseRef>,
+    /// What the target's release was when it started.
+    pub from: Option<ReleaseRef>,
     /// Forward, with all care; or back, in one wave without bake, failures not stopping it.
     pub purpose: Purpose,
     /// The policy it started with.
@@ -402,6 +407,7 @@ impl Host {
             unhealthy: None,
             hold: None,
             grant: None,
+            expired: None,
             last_grant: Generation::default(),
             answered: (Generation::default(), false),
             tried: None,

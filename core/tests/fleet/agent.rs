@@ -7,7 +7,7 @@ use tamer_core::desired::{
 };
 use tamer_core::digest::Digest;
 use tamer_core::generation::Generation;
-use tamer_core::moment::Moment;
+use tamer_core::moment::{Moment, Span};
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::Observation;
 
@@ -50,6 +50,8 @@ pub(super) struct Agent {
     pub(super) sick: bool,
     pub(super) unstageable: bool,
     pub(super) held: bool,
+    /// What its clock is ahead of the controller's.
+    pub(super) ahead: Option<Span>,
 }
 
 impl Agent {
@@ -63,7 +65,7 @@ impl Agent {
             return;
         };
         self.seen = grant.id;
-        let late = now > grant.start_by;
+        let late = now + self.ahead.unwrap_or(Span::secs(0)) > grant.start_by;
         let status = if late {
             ActivationStatus::Expired
         } else {

@@ -229,6 +229,11 @@ impl World {
         self.agents.get_mut(&name).unwrap().held = held;
     }
 
+    pub(crate) fn set_clock_ahead(&mut self, n: usize, ahead: Span) {
+        let name = self.name(n);
+        self.agents.get_mut(&name).unwrap().ahead = Some(ahead);
+    }
+
     pub(crate) fn spoil(&mut self, n: usize) {
         self.spoilt.insert(release(n).manifest);
     }

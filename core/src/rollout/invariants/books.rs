@@ -42,7 +42,12 @@ pub(super) struct Books {
 impl Books {
     pub(super) fn open(before: &Target, new: &NewRollout, now: Moment) -> Self {
         let rollout = &new.rollout;
-        let there = |host: &&HostName| before.hosts[*host].running == rollout.release;
+        let there = |host: &&HostName| {
+            let host = &before.hosts[*host];
+            // Whoever is on the way to something else may still get there.
+            let leaves = host.grant.as_ref().map(|grant| &grant.release);
+            host.running == rollout.release && leaves.is_none_or(|to| *to == rollout.release)
+        };
         let through = new.waves.keys().filter(there);
         Self {
             release: rollout.release.clone(),
