@@ -244,6 +244,8 @@ impl Catalog {
             evidence,
             declared,
             no_way_back: false,
+            override_freeze: false,
+            wait: false,
         })
     }
 

@@ -6,6 +6,8 @@
 
 #[path = "rollout/back.rs"]
 mod back;
+#[path = "rollout/closed.rs"]
+mod closed;
 #[path = "rollout/desired.rs"]
 mod desired;
 mod fleet;
@@ -55,6 +57,7 @@ enum Op {
     Rebuild(usize),
     Line(bool),
     Approval(bool),
+    Opening(bool, u64),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -88,6 +91,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => n.prop_map(Op::Rebuild),
         2 => any::<bool>().prop_map(Op::Line),
         2 => any::<bool>().prop_map(Op::Approval),
+        3 => (any::<bool>(), 0..1500u64).prop_map(|(open, lasts)| Op::Opening(open, lasts)),
     ]
 }
 
@@ -166,6 +170,7 @@ fn play(world: &mut World, op: &Op) {
         Op::Rebuild(n) => world.rebuild(*n),
         Op::Line(drawn) => world.draw_line(*drawn),
         Op::Approval(awaited) => world.await_approval(*awaited),
+        Op::Opening(open, lasts) => world.opens(*open, Some(*lasts).filter(|it| *it > 0)),
     }
 }
 

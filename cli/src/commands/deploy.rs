@@ -17,6 +17,7 @@ pub(super) async fn run(at: &Context<'_>, args: Deploy) -> Result<Exit> {
         reason: args.reason,
         wait: args.wait,
         no_way_back: args.no_way_back,
+        override_freeze: args.override_freeze,
     };
     if args.wait {
         at.printer
@@ -35,7 +36,7 @@ pub(super) async fn run(at: &Context<'_>, args: Deploy) -> Result<Exit> {
 pub(super) struct Then {
     /// It is not watched.
     pub(super) detach: bool,
-    /// It is watched also while it waits for approval.
+    /// It is watched also while it waits for approval, or for the environment to open.
     pub(super) patient: bool,
 }
 

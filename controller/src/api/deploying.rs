@@ -24,13 +24,17 @@ impl OperatorApi {
         let caller = caller(&request);
         let request = request.into_inner();
         let environment: EnvironmentName = parse(&request.environment)?;
-        let by = operator(
-            &self.driver,
-            &caller,
-            Some(environment.clone()),
-            Role::Deployer,
-        )
-        .await?;
+        // Who passes over what others agreed on says why.
+        let needed = match request.override_freeze {
+            true => Role::Admin,
+            false => Role::Deployer,
+        };
+        let by = operator(&self.driver, &caller, Some(environment.clone()), needed).await?;
+        if request.override_freeze && request.reason.trim().is_empty() {
+            return Err(Status::invalid_argument(
+                "whoever overrides a freeze says why: add --reason TEXT",
+            ));
+        }
         let version: Version = parse(&request.version)?;
         let component: Option<ComponentName> = parse_option(&request.component)?;
         let application = self.application(&environment, &request.application).await?;
@@ -38,6 +42,8 @@ impl OperatorApi {
             .wanted(environment, application, component.as_ref(), version)
             .await?;
         wanted.no_way_back = request.no_way_back;
+        wanted.override_freeze = request.override_freeze;
+        wanted.wait = request.wait;
         let by = by_whom(&by, &request.reason)?;
         loop {
             let mut changes = self.driver.changes();
@@ -144,7 +150,11 @@ impl OperatorApi {
             .driver
             .read(move |fleet| {
                 let notes = match request.deployment {
-                    0 => notes::of_environment(fleet, environment.as_ref()),
+                    0 => {
+                        let mut notes = notes::of_environment(fleet, environment.as_ref());
+                        notes.extend(notes::closed(fleet, environment.as_ref(), now));
+                        notes
+                    }
                     _ => Vec::new(),
                 };
                 let mut last = std::collections::BTreeSet::new();

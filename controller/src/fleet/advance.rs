@@ -43,6 +43,7 @@ impl Fleet {
         for _ in 0..MOST_DECISIONS {
             self.draw_line(key, now);
             self.await_approval(key, now);
+            self.look_at_calendar(key, now);
             let Some(target) = self.targets.get(key) else {
                 return;
             };
@@ -123,6 +124,11 @@ impl Fleet {
         }
         // A database's programs are the release's: they are not run either before it is approved.
         if matches!(next, Next::Migrate(_)) && !self.may_begin(id, now) {
+            return false;
+        }
+        if let Next::Migrate(number) = next
+            && self.migrates_when_open(id, number, now)
+        {
             return false;
         }
         let Some(deployment) = self.deployments.get_mut(&id) else {

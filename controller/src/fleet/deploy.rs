@@ -6,6 +6,7 @@ pub use super::refused::Refused;
 pub use super::steer::Control;
 use crate::audit::{MAX_BY, MAX_PROVEN, Proven, cut};
 use std::collections::{BTreeMap, BTreeSet};
+use tamer_core::calendar::Opening;
 use tamer_core::desired::Purpose;
 use tamer_core::digest::Digest;
 use tamer_core::evidence::{Demanded, EvidenceKind};
@@ -41,6 +42,10 @@ pub struct Wanted {
     pub declared: BTreeMap<Digest, Declared>,
     /// Whether the database may be brought to where what runs does not work with it: nothing leads back then.
     pub no_way_back: bool,
+    /// Whether windows and freezes are passed over: an admin's to say.
+    pub override_freeze: bool,
+    /// Whether it begins although it is closed, and waits.
+    pub wait: bool,
 }
 
 /// What the evidence of a release proves.
@@ -82,6 +87,9 @@ impl Fleet {
         let steps = self.rollouts(wanted, now)?;
         let (environment, application) = (&wanted.environment, &wanted.application);
         let site = (environment, application);
+        if !steps.is_empty() && !wanted.wait {
+            self.refuse_closed(site, wanted.override_freeze, now)?;
+        }
         let migrations = self.migrations(site, &steps, wanted.no_way_back);
         let place = self.environments.get(environment);
         let on_failure = place.map_or_else(Default::default, |place| place.file.policy.on_failure);
@@ -94,6 +102,14 @@ impl Fleet {
         if steps.is_empty() {
             return Ok(Asked::NothingToDo);
         }
+        if wanted.override_freeze {
+            let closed = self.calendar(environment, application, false).at(now);
+            let object = match closed {
+                Opening::Closed { why, .. } => format!("{environment}: {why}"),
+                Opening::Open { .. } => format!("{environment}: it is open"),
+            };
+            self.note(now, &by.who, "freeze.override", object, &by.reason);
+        }
         Ok(Asked::Started(self.begin(
             Deployment {
                 id: DeploymentId::default(),
@@ -104,6 +120,7 @@ impl Fleet {
                 by: by.who.clone(),
                 reason: by.reason.clone(),
                 started_at: now,
+                override_freeze: wanted.override_freeze,
                 on_failure,
                 steps,
                 migrations,

@@ -127,6 +127,9 @@ impl Fleet {
         if steps.is_empty() {
             return Ok(outlook);
         }
+        if let Err(closed) = self.refuse_closed(site, false, now) {
+            outlook.notes.push(closed.to_string());
+        }
         let from: Vec<_> = steps
             .iter()
             .map(|(key, _)| {

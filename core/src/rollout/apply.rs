@@ -41,6 +41,19 @@ impl Target {
                 self.line.clone_from(line);
                 Ok(Touched::head())
             }
+            Event::Opening(opening) => {
+                if self.opening == *opening {
+                    return Ok(Touched::default());
+                }
+                self.opening = opening.clone();
+                if opening.lets(at)
+                    && let Ok(rollout) = self.running()
+                {
+                    // Hosts' time does not run while it is closed.
+                    rollout.progress_at = at;
+                }
+                Ok(Touched::head())
+            }
             Event::Approval(awaits) => self.await_approval(awaits.as_deref(), at),
             Event::Restored => Ok(self.restored(at)),
             Event::Adopted => Ok(self.adopt()),

@@ -2,6 +2,7 @@
 
 use super::event::Event;
 use super::state::{Cause, Host, Outcome, Part, PartStatus, Rollout, Stage, Target};
+use crate::calendar::Opening;
 use crate::desired::Purpose;
 use crate::id::HostName;
 use crate::moment::{Moment, Span};
@@ -46,6 +47,13 @@ pub enum Waiting {
     },
     /// People have to approve it; how that stands.
     Approval(String),
+    /// The environment is closed: nothing is moved forward.
+    Closed {
+        /// Why, and in words when it opens.
+        why: String,
+        /// Until when; `None`: until a person opens it, or says what holds.
+        until: Option<Moment>,
+    },
     /// The release that they should be brought to does not work with a database.
     Line(String),
     /// It is paused.
@@ -77,6 +85,7 @@ impl fmt::Display for Waiting {
             }
             Self::Bake { .. } => f.write_str("the bake to end"),
             Self::Approval(how) => write!(f, "approval: {how}"),
+            Self::Closed { why, .. } => write!(f, "the environment to open: {why}"),
             Self::Line(why) => write!(f, "the database: {why}"),
             Self::Paused { by, reason } if reason.is_empty() => {
                 write!(f, "a resume: paused by {by}")
@@ -201,6 +210,14 @@ impl Target {
             decision.events.push(Event::WaveBaking(wave));
             return;
         }
+        if rollout.purpose == Purpose::Forward && !self.is_open(now, decision) {
+            let switching = waiting.iter().filter(|(_, host)| host.grant.is_some());
+            let switching: Vec<_> = switching.map(|(name, _)| (*name).clone()).collect();
+            if !switching.is_empty() {
+                decision.waiting_on.push(Waiting::Switching(switching));
+            }
+            return;
+        }
         self.grant_some(
             &waiting,
             rollout.release.as_ref(),
@@ -318,7 +335,8 @@ impl Target {
             epoch,
             decision,
         );
-        if decision.events.is_empty() && self.release.is_some() {
+        let may = decision.events.is_empty() && self.release.is_some() && !forward.is_empty();
+        if may && self.is_open(now, decision) {
             self.grant_some(
                 &forward,
                 self.release.as_ref(),
@@ -328,6 +346,21 @@ impl Target {
                 decision,
             );
         }
+    }
+
+    /// Whether a host may be moved forward now; if not, says why, and until when.
+    fn is_open(&self, now: Moment, decision: &mut Decision) -> bool {
+        let until = self.opening.until().filter(|until| *until > now);
+        until.into_iter().for_each(|until| decision.wake(until));
+        if self.opening.lets(now) {
+            return true;
+        }
+        let why = match &self.opening {
+            Opening::Closed { why, .. } => why.clone(),
+            Opening::Open { .. } => "its calendar is looked at".to_owned(),
+        };
+        decision.waiting_on.push(Waiting::Closed { why, until });
+        false
     }
 
     /// Whether a release is bad, or was what the last rollout took back: a host that comes back late with
@@ -381,6 +414,9 @@ impl Target {
             .count() as u32;
         let (mut switching, mut staging, mut away) = (Vec::new(), Vec::new(), Vec::new());
         let mut blocked = false;
+        // Whoever goes forward starts before it closes.
+        let closes = self.opening.until().filter(|_| purpose == Purpose::Forward);
+        let start_by = closes.map_or(now + START_WITHIN, |at| at.min(now + START_WITHIN));
         for (name, host) in hosts {
             let serving = host.running.is_some() && !host.is_down();
             if host.grant.is_some() {
@@ -399,8 +435,8 @@ impl Target {
                     id: host.last_grant.next(epoch),
                     release: release.cloned(),
                     purpose,
-                    start_by: now + START_WITHIN,
-                    give_up_at: now + START_WITHIN + self.progress_deadline(),
+                    start_by,
+                    give_up_at: start_by + self.progress_deadline(),
                 });
             }
         }

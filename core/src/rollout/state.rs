@@ -1,5 +1,6 @@
 //! The state of a target: what its hosts should run, what they do run, and the rollout between the two.
 
+use crate::calendar::Opening;
 use crate::desired::{Failure, FailureKind, Purpose};
 use crate::digest::Digest;
 use crate::generation::Generation;
@@ -50,6 +51,9 @@ pub struct Target {
     /// Set while `release` does not work with a database as that is now, and why: nothing is brought to
     /// it, neither back nor otherwise, until the database has changed.
     pub line: Option<String>,
+    /// Whether hosts may be moved forward, as the driver said last.
+    #[serde(default)]
+    pub opening: Opening,
     /// The rollout that runs, or the last one that ended.
     pub rollout: Option<Rollout>,
     /// Its hosts.
@@ -333,6 +337,7 @@ impl Target {
             converging: true,
             unsettled: false,
             line: None,
+            opening: Opening::default(),
             rollout: None,
             hosts: BTreeMap::new(),
         }

@@ -7,6 +7,7 @@ mod told;
 use agent::Agent;
 pub(crate) use agent::{Act, act};
 use std::collections::{BTreeMap, BTreeSet};
+use tamer_core::calendar::Opening;
 use tamer_core::desired::Purpose;
 use tamer_core::digest::Digest;
 use tamer_core::id::{HostName, PoolName, TargetKey};
@@ -404,12 +405,23 @@ impl World {
         self.happen(&Event::Approval(how));
     }
 
+    /// Whoever looks at the calendar says that it is open from now on, or closed, and for how long.
+    pub(crate) fn opens(&mut self, open: bool, seconds: Option<u64>) {
+        let until = seconds.map(|seconds| self.now + Span::secs(seconds));
+        let why = "frozen: Christmas".to_owned();
+        self.happen(&Event::Opening(match open {
+            true => Opening::Open { until },
+            false => Opening::Closed { why, until },
+        }));
+    }
+
     // === liveness ===
 
     /// Every host comes back, gets well, and does what it is told; messages arrive; paused rollouts are resumed.
     pub(crate) fn turn_friendly(&mut self) {
         self.draw_line(false);
         self.await_approval(false);
+        self.opens(true, None);
         for n in 0..self.agents.len() {
             self.sicken(n, false);
             self.unstageable(n, false);

@@ -305,6 +305,14 @@ impl Operators for Controller {
         not_here()
     }
 
+    async fn close(&self, _: Request<CloseRequest>) -> Answer<CloseResponse> {
+        not_here()
+    }
+
+    async fn reopen(&self, _: Request<ReopenRequest>) -> Answer<ReopenResponse> {
+        not_here()
+    }
+
     async fn list_schemas(&self, _: Request<ListSchemasRequest>) -> Answer<ListSchemasResponse> {
         not_here()
     }
