@@ -25,6 +25,9 @@ use tamer_proto::v1;
 /// The state of a deployment that people have to approve first.
 const WAITS: &str = "waits for approval";
 
+/// The state of a deployment at a point of approval.
+const POINT: &str = "waits for promotion";
+
 /// The state of a deployment whose environment is closed, once no host is at it any more.
 const CLOSED: &str = "closed";
 
@@ -75,7 +78,7 @@ fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::Deploy
     // Somebody who paused it is waited for first.
     let awaited = approval.as_ref().is_some_and(|it| it.waits) && state == "running";
     let state = if awaited { WAITS.to_owned() } else { state };
-    let closed = state == CLOSED;
+    let (closed, point) = (state == CLOSED, state == POINT);
     let mut rollouts = rollouts;
     if let (Some(why), Some(first)) = (shut.filter(|_| closed), rollouts.first_mut()) {
         first.waiting_on = vec![format!("the environment to open: {why}")];
@@ -98,7 +101,7 @@ fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::Deploy
         ended_ms: deployment.ended.map_or(0, |(at, _)| at.0),
         state,
         exit_code: deployment.ended.map_or(
-            standing_still(stuck.is_some(), awaited, closed),
+            standing_still(stuck.is_some(), awaited || point, closed),
             |(_, ending)| u32::from(ending.exit_code()),
         ),
         rollouts,
@@ -107,6 +110,7 @@ fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::Deploy
         next: match stuck {
             Some((_, next)) => next,
             None if awaited => format!("tamer approve {}", deployment.id),
+            None if point => format!("tamer promote {}", deployment.id),
             None if closed => format!("tamer watch {}", deployment.id),
             None => String::new(),
         },
@@ -235,6 +239,9 @@ fn details(
     let waiting_on = target.decide(now, epoch).waiting_on;
     let at_it = |it: &Waiting| matches!(it, Waiting::Switching(_));
     let closed = |it: &Waiting| matches!(it, Waiting::Closed { .. });
+    if waiting_on.iter().any(|it| matches!(it, Waiting::Point(_))) {
+        status.state = POINT.to_owned();
+    }
     if waiting_on.iter().any(closed) && !waiting_on.iter().any(at_it) {
         status.state = CLOSED.to_owned();
     }

@@ -1,8 +1,10 @@
 //! How carefully an environment is changed. A policy is data, and is validated when it is read:
 //! one that can never finish, or lets every host be down at once without saying so, is refused.
 
+mod point;
 mod quantity;
 
+pub use point::Point;
 pub use quantity::Quantity;
 
 use crate::moment::Span;
@@ -46,6 +48,9 @@ pub struct Policy {
     pub max_staging: Quantity,
     /// Must be said where `max_parallel` lets every host be down at once.
     pub all_at_once: bool,
+    /// How many hosts of a component may be away: with more, no rollout starts, and one that runs moves nobody forward.
+    /// Rounded down. Absent: any number.
+    pub max_unreachable: Option<Quantity>,
     /// How many hosts may fail before the rollout has failed; in the canary none.
     pub max_failures: Quantity,
     /// How long a host's checks must hold, and its unit stay up, without a break after the switch.
@@ -56,6 +61,8 @@ pub struct Policy {
     pub progress_deadline: Span,
     /// How long each wave is watched before the next one starts.
     pub bake: Span,
+    /// The waves after which a person must let the rollout go on (`tamer promote`): `"canary"`, or one of `steps`.
+    pub approval: Vec<Point>,
     /// What happens when the rollout has failed.
     pub on_failure: OnFailure,
     /// What a release that was changed by hand on a server means for the next one there.
@@ -72,11 +79,13 @@ impl Default for Policy {
             // More fill the controller's line, and none of them is done sooner.
             max_staging: Quantity::Hosts(20),
             all_at_once: false,
+            max_unreachable: None,
             max_failures: Quantity::Hosts(0),
             min_healthy: Span::secs(10),
             healthy_deadline: Span::secs(300),
             progress_deadline: Span::secs(600),
             bake: Span::secs(0),
+            approval: Vec::new(),
             on_failure: OnFailure::Rollback,
             on_drift: OnDrift::Block,
         }
@@ -159,7 +168,46 @@ impl Policy {
                 "`progress_deadline` must be at least `healthy_deadline`, or a slow host would be given up while it may still pass",
             );
         }
+        self.validate_points()
+    }
+
+    fn validate_points(&self) -> Result<(), BadPolicy> {
+        let refuse = |reason| {
+            Err(BadPolicy {
+                key: "approval",
+                reason,
+            })
+        };
+        for point in &self.approval {
+            match point {
+                Point::Canary if self.canary.is_none() => {
+                    return refuse(
+                        "`approval` names the canary, and there is none: write `canary = 1`",
+                    );
+                }
+                Point::Reached(Quantity::Percent(100)) => {
+                    return refuse(
+                        "`approval` names \"100%\", after which nothing is left to approve",
+                    );
+                }
+                Point::Reached(step) if !self.steps.contains(step) => {
+                    return refuse("a point of `approval` is \"canary\" or one of `steps`");
+                }
+                Point::Canary | Point::Reached(_) => {}
+            }
+        }
         Ok(())
+    }
+
+    /// How many hosts are reached at each point of approval.
+    pub fn points(&self, total: u32) -> Vec<u32> {
+        let points = self.approval.iter().map(|point| match point {
+            Point::Canary => self
+                .canary
+                .map_or(0, |canary| canary.rounded_up(total).max(1)),
+            Point::Reached(step) => step.rounded_up(total),
+        });
+        points.collect()
     }
 
     /// How many of `total` hosts may be out of service at once: at least one, or nothing would move.
@@ -227,6 +275,9 @@ mod tests {
             ("steps = [\"50%\", \"20%\", \"100%\"]", "rise"),
             ("min_healthy = \"5m\"", "healthy_deadline"),
             ("progress_deadline = \"1m\"", "progress_deadline"),
+            ("approval = [\"canary\"]", "canary = 1"),
+            ("approval = [\"100%\"]", "nothing is left"),
+            ("approval = [\"50%\"]", "one of `steps`"),
         ] {
             let said = policy(text).validate().unwrap_err().to_string();
             assert!(said.contains(word), "{text}: {said}");

@@ -36,12 +36,6 @@ fn a_freeze_in_the_middle_of_a_rollout_stops_it_where_it_is_and_not_the_way_back
         "the sale: tamer unfreeze production",
     ]);
     assert_eq!(fleet.host(2).runs().as_deref(), Some("1.0.0"));
-    // Who watches without waiting is told, and the deployment goes on.
-    let number = fleet.newest().0;
-    fleet
-        .tamer(&["watch", &number])
-        .ends(4)
-        .says(&["waits for the environment to open", "tamer watch"]);
     // Going back is stopped by nothing.
     fleet
         .tamer(&["rollback", "production", "--reason", "pages are blank"])
@@ -126,6 +120,38 @@ fn an_admin_with_a_reason_overrides_a_freeze_and_the_audit_log_says_so_and_a_loc
         "orders are lost",
         "unlock",
     ]);
+}
+
+#[test]
+fn a_rollout_waits_at_its_points_for_somebody_else_than_who_asked() {
+    let fleet = Fleet::that_runs(3);
+    let points = ENVIRONMENT.replace(
+        "[policy]",
+        "[approval]\nfour_eyes = true\n[policy]\napproval = [\"canary\"]",
+    );
+    fleet.environment("production", &points);
+    fleet.publish(&App::version("1.1.0"));
+    fleet.deploy("1.1.0").ends(8).says(&[
+        "waits for somebody to promote it after canary",
+        "tamer promote 2",
+    ]);
+    fleet.host(1).will_run("1.1.0");
+    assert_eq!(fleet.host(2).runs().as_deref(), Some("1.0.0"));
+    fleet
+        .tamer(&["promote", "2"])
+        .ends(3)
+        .says(&["anna asked for deployment 2", "four_eyes"]);
+    let ben = operator(&fleet, "ben", "deployer");
+    let watching = fleet.begins(&["deploy", "production", "1.1.0", "--wait"]);
+    fleet
+        .tamer(&["--home", &ben, "promote", "2", "--reason", "looks right"])
+        .ends(0);
+    watching.end().ends(0);
+    fleet.all_run("1.1.0");
+    fleet
+        .tamer(&["audit"])
+        .ends(0)
+        .says(&["promote", "looks right"]);
 }
 
 /// The home of another operator, who logged in there.

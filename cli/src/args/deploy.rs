@@ -156,12 +156,13 @@ pub struct Rollback {
     pub reason: String,
 }
 
-/// `tamer pause`, `tamer resume`, `tamer abort`
+/// `tamer pause`, `tamer resume`, `tamer promote`, `tamer abort`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   tamer pause 318
   tamer resume --environment production
+  tamer promote 318 --reason 'orders look right'
   tamer abort 318 --reason 'the supplier is down'")]
 pub struct Control {
     /// The deployment.

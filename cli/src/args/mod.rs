@@ -154,6 +154,8 @@ pub enum Command {
     Pause(Control),
     /// Lets a paused deployment go on.
     Resume(Control),
+    /// Lets a deployment go on after a point of approval.
+    Promote(Control),
     /// Ends a deployment where it is; nothing goes back.
     Abort(Control),
     /// Closes an environment until a moment: nothing moves forward there.

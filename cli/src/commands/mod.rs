@@ -118,6 +118,7 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
         Command::Rollback(args) => rollback::run(at, args).await,
         Command::Pause(args) => control::run(at, args, control::Action::Pause).await,
         Command::Resume(args) => control::run(at, args, control::Action::Resume).await,
+        Command::Promote(args) => control::run(at, args, control::Action::Promote).await,
         Command::Abort(args) => control::run(at, args, control::Action::Abort).await,
         Command::Freeze(args) => closing::freeze(at, args).await,
         Command::Unfreeze(args) => closing::unfreeze(at, args).await,

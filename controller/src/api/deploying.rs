@@ -115,6 +115,7 @@ impl OperatorApi {
         let what = match request.action.as_str() {
             "pause" => Control::Pause,
             "resume" => Control::Resume,
+            "promote" => Control::Promote,
             "abort" => Control::Abort,
             "rollback" => Control::Rollback {
                 with_down: request.with_down,

@@ -152,6 +152,7 @@ impl HistoryEntry {
             }
             Event::Paused { by, .. } => format!("paused by {by}"),
             Event::Resumed => "resumed".to_owned(),
+            Event::Promoted { by, .. } => format!("promoted by {by}"),
             Event::Aborted { by, .. } => format!("aborted by {by}"),
             Event::RollbackAsked { by, .. } => format!("rollback asked for by {by}"),
             Event::Granted {

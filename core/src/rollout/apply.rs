@@ -70,6 +70,7 @@ impl Target {
             Event::Started(new) => self.start(new),
             Event::Paused { by, reason } => self.pause(by, reason, false, at),
             Event::Resumed => self.resume(at),
+            Event::Promoted { .. } => self.promote(at),
             Event::Aborted { by, reason } => self.abort(by, reason, at),
             Event::RollbackAsked { by, reason } => {
                 let rollout = self.running()?;
@@ -286,6 +287,25 @@ impl Target {
         }
         rollout.forgiven = failed;
         rollout.progress_at = at;
+        Ok(Touched::head())
+    }
+
+    fn promote(&mut self, at: Moment) -> Result<Touched, Illegal> {
+        let rollout = self.running()?;
+        let Stage::Baking { wave, since } = rollout.stage else {
+            return Err(Illegal::NoPoint("a wave is on its way"));
+        };
+        if rollout.paused.is_some() {
+            return Err(Illegal::NoPoint("it is paused, and resumed first"));
+        }
+        if !rollout.waits_after(wave) {
+            return Err(Illegal::NoPoint("it goes on by itself"));
+        }
+        // Nobody can have seen yet how that wave does.
+        if at < since + rollout.policy.bake {
+            return Err(Illegal::NoPoint("the wave is still being watched"));
+        }
+        rollout.promoted = Some(wave);
         Ok(Touched::head())
     }
 

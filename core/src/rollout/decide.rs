@@ -47,6 +47,15 @@ pub enum Waiting {
     },
     /// People have to approve it; how that stands.
     Approval(String),
+    /// More hosts are away than the policy allows.
+    Unreachable {
+        /// Those that are.
+        away: Vec<HostName>,
+        /// How many may be.
+        allowed: u32,
+    },
+    /// A person must let it go on after a wave: its name.
+    Point(String),
     /// The environment is closed: nothing is moved forward.
     Closed {
         /// Why, and in words when it opens.
@@ -85,6 +94,10 @@ impl fmt::Display for Waiting {
             }
             Self::Bake { .. } => f.write_str("the bake to end"),
             Self::Approval(how) => write!(f, "approval: {how}"),
+            Self::Unreachable { away, allowed } => {
+                write!(f, "{} to come back: {allowed} may be away", list(away))
+            }
+            Self::Point(wave) => write!(f, "somebody to promote it after {wave}"),
             Self::Closed { why, .. } => write!(f, "the environment to open: {why}"),
             Self::Line(why) => write!(f, "the database: {why}"),
             Self::Paused { by, reason } if reason.is_empty() => {
@@ -218,6 +231,16 @@ impl Target {
             }
             return;
         }
+        if rollout.purpose == Purpose::Forward
+            && let Some((away, allowed)) = self.too_many_away(&rollout.policy)
+        {
+            decision
+                .waiting_on
+                .push(Waiting::Unreachable { away, allowed });
+            // They have as long as everybody: then the hosts that wait for them count as failed.
+            self.give_up_without_progress(rollout, &waiting, now, decision);
+            return;
+        }
         self.grant_some(
             &waiting,
             rollout.release.as_ref(),
@@ -250,6 +273,10 @@ impl Target {
         if now < until {
             decision.wake(until);
             decision.waiting_on.push(Waiting::Bake { until });
+        } else if rollout.waits_after(wave) {
+            let name = rollout.waves.get(wave as usize);
+            let name = name.map_or_else(String::new, |wave| wave.name.clone());
+            decision.waiting_on.push(Waiting::Point(name));
         } else if (wave as usize) + 1 < rollout.waves.len() {
             decision.events.push(Event::WaveStarted(wave + 1));
         } else {

@@ -55,6 +55,13 @@ pub enum Event {
     },
     /// A paused rollout goes on; failures so far are accepted.
     Resumed,
+    /// A rollout that has come to a point of approval goes on.
+    Promoted {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// The rollout stops where it is.
     Aborted {
         /// Who.
@@ -141,6 +148,9 @@ pub enum Illegal {
     /// It is not paused.
     #[error("the rollout is not paused")]
     NotPaused,
+    /// It waits for nobody to let it go on.
+    #[error("the rollout is not at a point of approval: {0}")]
+    NoPoint(&'static str),
     /// It is paused already.
     #[error("the rollout is paused already, by {0}")]
     AlreadyPaused(String),

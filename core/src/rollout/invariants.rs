@@ -98,6 +98,11 @@ impl Witness {
                 if self.unapproved && rolls && *purpose == Purpose::Forward {
                     return broken("a grant before it was approved");
                 }
+                if let Some(books) = &self.rollout
+                    && *purpose == Purpose::Forward
+                {
+                    books.judge_away(before, host)?;
+                }
                 if *purpose == Purpose::Forward {
                     self.judge_opening(host, now, *start_by)?;
                 }
@@ -150,6 +155,12 @@ impl Witness {
                 Some(books) => books.start_wave(before, *wave, now)?,
                 None => return broken("a wave without a rollout"),
             },
+            Event::Promoted { .. } => {
+                if let Some(books) = &mut self.rollout {
+                    books.judge_watched(before, books.wave, now)?;
+                    books.promoted.insert(books.wave);
+                }
+            }
             Event::Paused { .. } => self.books(|books| books.paused = true),
             Event::Opening(opening) => {
                 self.closes = Closes(match opening {

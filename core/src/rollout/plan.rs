@@ -27,6 +27,25 @@ pub enum NoPlan {
     /// It has hosts, and none can be reached.
     #[error("none of its {0} hosts can be reached or is free to move")]
     NoneReachable(usize),
+    /// More are away than the policy allows.
+    #[error("{} away, and the policy's `max_unreachable` allows {allowed}: {}", .away.len(), named(.away))]
+    TooManyAway {
+        /// Those that are.
+        away: Vec<HostName>,
+        /// How many may be.
+        allowed: u32,
+    },
+}
+
+/// How many hosts are named before only their number is said.
+const NAMED: usize = 5;
+
+fn named(hosts: &[HostName]) -> String {
+    let names: Vec<_> = hosts.iter().take(NAMED).map(ToString::to_string).collect();
+    match hosts.len().saturating_sub(NAMED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
 }
 
 impl Target {
@@ -54,6 +73,11 @@ impl Target {
         if taking_part.is_empty() {
             return Err(NoPlan::NoneReachable(self.hosts.len()));
         }
+        if let Some((away, allowed)) = self.too_many_away(&self.policy)
+            && purpose == Purpose::Forward
+        {
+            return Err(NoPlan::TooManyAway { away, allowed });
+        }
         let mut order: Vec<&HostName> = taking_part.iter().map(|(name, _)| *name).collect();
         order.sort_by_key(|name| (self.hosts[*name].unhealthy.is_some(), (*name).clone()));
         let waves = waves(&self.policy, purpose, order.len() as u32);
@@ -76,6 +100,7 @@ impl Target {
                 stage: Stage::Rolling { wave: 0 },
                 awaits: None,
                 paused: None,
+                promoted: None,
                 forgiven: 0,
                 progress_at: at,
                 started_at: at,
@@ -85,24 +110,42 @@ impl Target {
     }
 }
 
+impl Target {
+    /// The hosts that are away, and how many may be, where that is more than a policy allows.
+    pub(super) fn too_many_away(&self, policy: &Policy) -> Option<(Vec<HostName>, u32)> {
+        let allowed = policy
+            .max_unreachable?
+            .rounded_down(self.hosts.len() as u32);
+        let away = self.hosts.iter().filter(|(_, host)| !host.is_connected());
+        let away: Vec<HostName> = away.map(|(name, _)| name.clone()).collect();
+        (away.len() as u32 > allowed).then_some((away, allowed))
+    }
+}
+
 fn waves(policy: &Policy, purpose: Purpose, total: u32) -> Vec<(Wave, u32)> {
     if purpose == Purpose::Back {
         return vec![(
             Wave {
                 name: "all".to_owned(),
                 canary: false,
+                point: false,
             },
             total,
         )];
     }
     let sizes = policy.wave_sizes(total);
+    let points = policy.points(total);
     let mut reached = 0;
     let last = sizes.len().saturating_sub(1);
     sizes
         .into_iter()
         .enumerate()
         .map(|(number, size)| {
+            let before = reached;
             reached += size;
+            // A step that an earlier wave has reached already has no wave of its own.
+            let at = |it: &u32| before < *it && *it <= reached;
+            let point = number != last && points.iter().any(at);
             let canary = number == 0 && policy.canary.is_some();
             let name = if canary {
                 "canary".to_owned()
@@ -111,7 +154,14 @@ fn waves(policy: &Policy, purpose: Purpose, total: u32) -> Vec<(Wave, u32)> {
             } else {
                 Quantity::Percent((u64::from(reached) * 100 / u64::from(total)) as u8).to_string()
             };
-            (Wave { name, canary }, size)
+            (
+                Wave {
+                    name,
+                    canary,
+                    point,
+                },
+                size,
+            )
         })
         .collect()
 }

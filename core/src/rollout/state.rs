@@ -203,6 +203,9 @@ pub struct Rollout {
     pub awaits: Option<String>,
     /// Set while it is paused.
     pub paused: Option<Pause>,
+    /// The newest wave after which a person has let it go on.
+    #[serde(default)]
+    pub promoted: Option<u32>,
     /// Failures that a person has seen and accepted by resuming.
     pub forgiven: u32,
     /// When a host last got anywhere.
@@ -218,6 +221,9 @@ pub struct Wave {
     pub name: String,
     /// Whether no failure at all is allowed while it is the newest wave.
     pub canary: bool,
+    /// Whether a person must let the rollout go on after it.
+    #[serde(default)]
+    pub point: bool,
 }
 
 /// Where a rollout stands.
@@ -461,6 +467,12 @@ impl Rollout {
             Stage::Rolling { wave } | Stage::Baking { wave, .. } => Some(wave),
             Stage::RollingBack { .. } | Stage::Ended { .. } => None,
         }
+    }
+
+    /// Whether a person must still let it go on after this wave.
+    pub fn waits_after(&self, wave: u32) -> bool {
+        let point = self.waves.get(wave as usize).is_some_and(|it| it.point);
+        point && self.promoted.is_none_or(|promoted| promoted < wave)
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct World {
     spoilt: BTreeSet<Digest>,
     rollouts: u64,
     hosts: usize,
+    /// Whether somebody lets rollouts go on at every point of approval, in a friendly world.
+    pub(crate) promotes: bool,
 }
 
 impl World {
@@ -60,6 +62,7 @@ impl World {
             spoilt: BTreeSet::new(),
             rollouts: 0,
             hosts: 0,
+            promotes: true,
         };
         for _ in 0..hosts {
             world.add();
@@ -356,6 +359,13 @@ impl World {
         self.happen(&Event::Resumed);
     }
 
+    pub(crate) fn promote(&mut self) {
+        self.happen(&Event::Promoted {
+            by: "anna".into(),
+            reason: String::new(),
+        });
+    }
+
     pub(crate) fn abort(&mut self) {
         self.happen(&Event::Aborted {
             by: "anna".into(),
@@ -454,6 +464,9 @@ impl World {
             }
             for n in 0..self.agents.len() {
                 self.obey(n, &Act::Finish);
+            }
+            if self.promotes {
+                self.promote();
             }
             self.tick(7);
         }

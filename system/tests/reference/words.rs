@@ -62,6 +62,7 @@ pub(crate) fn value(ty: &Type) -> String {
         "SmtpTls" => "[tls](#tls)",
         "Policy" | "Demanded" | "BuildSpec" | "Approval" | "ComponentSpec" | "Allowed"
         | "Limits" | "BackupsFile" | "PlaceFile" => "table",
+        "Point" => "[point](../environments.md#points-of-approval)",
         "Day" => "`mon` to `sun`",
         "TimeOfDay" => "time of day: `09:30`",
         "Zone" => "IANA time zone",
