@@ -8,6 +8,7 @@ pub use point::Point;
 pub use quantity::Quantity;
 
 use crate::moment::Span;
+use crate::selector::is_label;
 use serde::{Deserialize, Serialize};
 
 /// What happens when a rollout has failed.
@@ -40,6 +41,8 @@ pub struct Policy {
     pub canary: Option<Quantity>,
     /// The waves after the canary, each as the number of hosts reached when it is done; the last is `"100%"`.
     pub steps: Vec<Quantity>,
+    /// A label of hosts: no wave but the canary has hosts with two values of it, and one value comes after the other.
+    pub by: Option<String>,
     /// How many hosts of a component may be out of service at once, hosts already down counted in;
     /// rounded down, at least one.
     pub max_parallel: Quantity,
@@ -75,6 +78,7 @@ impl Default for Policy {
         Self {
             canary: None,
             steps: vec![Quantity::Percent(100)],
+            by: None,
             max_parallel: Quantity::Percent(25),
             // More fill the controller's line, and none of them is done sooner.
             max_staging: Quantity::Hosts(20),
@@ -137,6 +141,12 @@ impl Policy {
             return refuse(
                 "steps",
                 "the last of `steps` must be \"100%\", or the rollout would never reach every host",
+            );
+        }
+        if self.by.as_deref().is_some_and(|by| !is_label(by)) {
+            return refuse(
+                "by",
+                "`by` names a label of hosts, like \"zone\": letters, digits, `-`, `_` and `.`",
             );
         }
         if self.steps.iter().any(|step| step.is_zero()) {
@@ -275,6 +285,7 @@ mod tests {
             ("steps = [\"50%\", \"20%\", \"100%\"]", "rise"),
             ("min_healthy = \"5m\"", "healthy_deadline"),
             ("progress_deadline = \"1m\"", "progress_deadline"),
+            ("by = \"zone=a\"", "like \"zone\""),
             ("approval = [\"canary\"]", "canary = 1"),
             ("approval = [\"100%\"]", "nothing is left"),
             ("approval = [\"50%\"]", "one of `steps`"),

@@ -21,6 +21,8 @@ mod refused;
 mod restored;
 #[path = "rollout/rules.rs"]
 mod rules;
+#[path = "rollout/zones.rs"]
+mod zones;
 
 use fleet::World;
 use proptest::prelude::*;

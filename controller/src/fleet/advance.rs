@@ -186,8 +186,8 @@ impl Fleet {
         let planned = match self.targets.get(&step.target) {
             _ if crosses.is_some() => Err(crosses.unwrap_or_default()),
             None => Err("the environment has no place for it any more".to_owned()),
-            Some(target) => target
-                .plan(rollout, step.release.clone(), step.purpose, now)
+            Some(target) => self
+                .plan(target, rollout, step.release.clone(), step.purpose, now)
                 .map_err(|e| e.to_string()),
         };
         let started = planned.and_then(|new| {

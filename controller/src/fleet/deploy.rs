@@ -11,13 +11,13 @@ use tamer_core::desired::Purpose;
 use tamer_core::digest::Digest;
 use tamer_core::evidence::{Demanded, EvidenceKind};
 use tamer_core::id::{
-    ApplicationName, ComponentName, ComponentPath, EnvironmentName, PoolName, TargetKey,
+    ApplicationName, ComponentName, ComponentPath, EnvironmentName, HostName, PoolName, TargetKey,
 };
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::approval::ToApprove;
 use tamer_core::rollout::deployment::{Deployment, DeploymentId, Step, StepStatus};
-use tamer_core::rollout::{RolloutId, Target};
+use tamer_core::rollout::{NewRollout, NoPlan, RolloutId, Target};
 use tamer_core::schema::Declared;
 use tamer_core::version::Version;
 use tamer_release::attest::{Judged, SetAside};
@@ -200,7 +200,8 @@ impl Fleet {
         }
         for (key, release) in &steps {
             let plan = |target: &Target| {
-                target.plan(RolloutId(0), Some(release.clone()), Purpose::Forward, now)
+                let release = Some(release.clone());
+                self.plan(target, RolloutId(0), release, Purpose::Forward, now)
             };
             if let Some(Err(why)) = self.targets.get(key).map(plan) {
                 let what = format!("{}/{}", key.application, key.component);
@@ -214,6 +215,27 @@ impl Fleet {
         }
         steps.retain(|(key, release)| !self.is_there(key, release));
         Ok(steps)
+    }
+
+    /// The plan of a rollout, with its waves by the label that the policy names.
+    ///
+    /// # Errors
+    /// [`NoPlan`].
+    pub(super) fn plan(
+        &self,
+        target: &Target,
+        id: RolloutId,
+        release: Option<ReleaseRef>,
+        purpose: Purpose,
+        now: Moment,
+    ) -> Result<NewRollout, NoPlan> {
+        let value = |name: &HostName| {
+            let labels = &self.registry.hosts.get(name)?.labels;
+            labels.get(target.policy.by.as_deref()?).cloned()
+        };
+        let hosts = target.hosts.keys();
+        let values = hosts.filter_map(|name| Some((name.clone(), value(name)?)));
+        target.plan_by(&values.collect(), id, release, purpose, now)
     }
 
     /// The deployment that runs for an application in an environment.

@@ -91,8 +91,13 @@ impl Fleet {
                 target: key,
             };
             if !unchanged
-                && let Ok(new) =
-                    target.plan(RolloutId(0), Some(release.clone()), Purpose::Forward, now)
+                && let Ok(new) = self.plan(
+                    target,
+                    RolloutId(0),
+                    Some(release.clone()),
+                    Purpose::Forward,
+                    now,
+                )
             {
                 let waves = new.rollout.waves.iter();
                 ahead.waves = waves.map(|wave| (wave.name.clone(), Vec::new())).collect();

@@ -49,15 +49,33 @@ fn named(hosts: &[HostName]) -> String {
 }
 
 impl Target {
-    /// Plans to bring `release` to every host that can be reached; the healthy ones first, then by name.
+    /// Plans to bring `release` to every host that can be reached; the healthy ones first, then by name. See
+    /// [`Target::plan_by`]; here no host has labels.
+    ///
+    /// # Errors
+    /// [`NoPlan`] when nothing could be done.
+    pub fn plan(
+        &self,
+        id: RolloutId,
+        release: Option<ReleaseRef>,
+        purpose: Purpose,
+        at: Moment,
+    ) -> Result<NewRollout, NoPlan> {
+        self.plan_by(&BTreeMap::new(), id, release, purpose, at)
+    }
+
+    /// The same, where these hosts have these values of the label that the policy divides hosts by. One value comes after
+    /// the other, in their own order, and hosts without the label last; every wave but the canary ends where a value
+    /// does. The canary is a few hosts that allow no failure: it takes the first ones, whatever their values.
     ///
     /// Hosts that are away or held are left out: they follow when they are back. Going back has one
     /// wave, no canary and no bake.
     ///
     /// # Errors
     /// [`NoPlan`] when nothing could be done.
-    pub fn plan(
+    pub fn plan_by(
         &self,
+        values: &BTreeMap<HostName, String>,
         id: RolloutId,
         release: Option<ReleaseRef>,
         purpose: Purpose,
@@ -79,8 +97,21 @@ impl Target {
             return Err(NoPlan::TooManyAway { away, allowed });
         }
         let mut order: Vec<&HostName> = taking_part.iter().map(|(name, _)| *name).collect();
-        order.sort_by_key(|name| (self.hosts[*name].unhealthy.is_some(), (*name).clone()));
-        let waves = waves(&self.policy, purpose, order.len() as u32);
+        order.sort_by_key(|name| {
+            let value = values.get(*name);
+            let ill = self.hosts[*name].unhealthy.is_some();
+            (value.is_none(), value, ill, (*name).clone())
+        });
+        let mut waves = waves(&self.policy, purpose, order.len() as u32);
+        if let Some(by) = self
+            .policy
+            .by
+            .as_deref()
+            .filter(|_| purpose == Purpose::Forward)
+        {
+            let values: Vec<_> = order.iter().map(|name| values.get(*name)).collect();
+            waves = cut(waves, by, &values);
+        }
         let mut of_host = BTreeMap::new();
         let mut hosts = order.into_iter();
         for (number, (_, size)) in waves.iter().enumerate() {
@@ -164,4 +195,32 @@ fn waves(policy: &Policy, purpose: Purpose, total: u32) -> Vec<(Wave, u32)> {
             )
         })
         .collect()
+}
+
+/// Waves, each ended where the next host has another value of the label; the last piece of one is its point of approval.
+fn cut(waves: Vec<(Wave, u32)>, by: &str, values: &[Option<&String>]) -> Vec<(Wave, u32)> {
+    let mut pieces = Vec::new();
+    let mut rest = values;
+    for (wave, size) in waves {
+        let (here, after) = rest.split_at(rest.len().min(size as usize));
+        rest = after;
+        if wave.canary {
+            pieces.push((wave, size));
+            continue;
+        }
+        let mut same = here.chunk_by(|one, next| one == next).peekable();
+        while let Some(piece) = same.next() {
+            let value = match piece {
+                [Some(value), ..] => format!("{by}={value}"),
+                _ => format!("without {by}"),
+            };
+            let wave = Wave {
+                name: format!("{} {value}", wave.name),
+                point: wave.point && same.peek().is_none(),
+                ..wave
+            };
+            pieces.push((wave, piece.len() as u32));
+        }
+    }
+    pieces
 }
