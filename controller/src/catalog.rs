@@ -245,6 +245,7 @@ impl Catalog {
             declared,
             no_way_back: false,
             override_freeze: false,
+            confirmed: false,
             wait: false,
         })
     }

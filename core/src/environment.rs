@@ -29,6 +29,9 @@ pub struct Environment {
     /// How carefully releases are rolled out.
     #[serde(default)]
     pub policy: Policy,
+    /// Whether whoever deploys is shown the plan and asked first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirm: bool,
     /// When rollouts may move hosts forward; without any, always.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub window: Vec<Window>,

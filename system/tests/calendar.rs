@@ -154,6 +154,27 @@ fn a_rollout_waits_at_its_points_for_somebody_else_than_who_asked() {
         .says(&["promote", "looks right"]);
 }
 
+#[test]
+fn where_it_must_be_confirmed_a_script_says_yes_and_a_dry_run_changes_nothing() {
+    let fleet = Fleet::that_runs(1);
+    fleet.environment("production", &format!("confirm = true\n{ENVIRONMENT}"));
+    fleet.publish(&App::version("1.1.0"));
+    fleet
+        .deploy("1.1.0")
+        .ends(2)
+        .says(&["wants a deployment confirmed", "--yes"]);
+    let dry = ["deploy", "production", "1.1.0", "--dry-run"];
+    fleet
+        .tamer(&dry)
+        .ends(0)
+        .says(&["tamer deploy production 1.1.0"]);
+    fleet.all_run("1.0.0");
+    fleet
+        .tamer(&["deploy", "production", "1.1.0", "--yes"])
+        .ends(0);
+    fleet.all_run("1.1.0");
+}
+
 /// The home of another operator, who logged in there.
 fn operator(fleet: &Fleet, name: &str, role: &str) -> String {
     let invited = fleet.json(&["operator", "invite", name, "--role", role]);

@@ -69,6 +69,12 @@ pub struct Deploy {
     /// Brings the database to where what runs does not work with it: nothing leads back then.
     #[arg(long, requires = "reason")]
     pub no_way_back: bool,
+    /// Shows what it would do, and does nothing: `tamer plan`.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Does not ask, where the environment wants it confirmed: for scripts.
+    #[arg(long, short)]
+    pub yes: bool,
     /// Passes over windows and freezes, not over locks: an admin's to do.
     #[arg(long, requires = "reason")]
     pub override_freeze: bool,

@@ -44,6 +44,7 @@ impl OperatorApi {
         wanted.no_way_back = request.no_way_back;
         wanted.override_freeze = request.override_freeze;
         wanted.wait = request.wait;
+        wanted.confirmed = request.confirmed;
         let by = by_whom(&by, &request.reason)?;
         loop {
             let mut changes = self.driver.changes();
@@ -58,6 +59,13 @@ impl OperatorApi {
                         .changed()
                         .await
                         .map_err(|_| stopped(crate::driver::Stopped))?;
+                }
+                // Nothing was refused: the plan is shown, and it is asked again.
+                Err(Refused::Confirm(_)) => {
+                    return Ok(Response::new(v1::DeployResponse {
+                        confirm: true,
+                        ..v1::DeployResponse::default()
+                    }));
                 }
                 Err(error) => return Err(refused(&error)),
                 Ok(asked) => return Ok(Response::new(answer(asked, "every host runs it already"))),
@@ -378,11 +386,11 @@ fn answer(asked: Asked, nothing: &str) -> v1::DeployResponse {
     match asked {
         Asked::Started(id) => v1::DeployResponse {
             deployment: id.0,
-            note: String::new(),
+            ..v1::DeployResponse::default()
         },
         Asked::NothingToDo => v1::DeployResponse {
-            deployment: 0,
             note: nothing.to_owned(),
+            ..v1::DeployResponse::default()
         },
     }
 }

@@ -118,6 +118,7 @@ fn refused(error: &Refused) -> Status {
         | Refused::Approval(_)
         | Refused::Drift(_)
         | Refused::Calendar(_)
+        | Refused::Confirm(_)
         | Refused::Illegal(_) => Status::failed_precondition(message),
         Refused::Locked { .. } | Refused::Closed { .. } | Refused::Held(_) | Refused::Open(_) => {
             Status::aborted(message)

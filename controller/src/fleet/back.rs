@@ -155,6 +155,7 @@ impl Fleet {
             declared: BTreeMap::new(),
             no_way_back: false,
             override_freeze: false,
+            confirmed: false,
             wait: false,
         })
     }

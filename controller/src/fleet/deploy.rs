@@ -44,6 +44,8 @@ pub struct Wanted {
     pub no_way_back: bool,
     /// Whether windows and freezes are passed over: an admin's to say.
     pub override_freeze: bool,
+    /// Whether whoever asks has seen what it would do, where the environment wants that.
+    pub confirmed: bool,
     /// Whether it begins although it is closed, and waits.
     pub wait: bool,
 }
@@ -87,6 +89,13 @@ impl Fleet {
         let steps = self.rollouts(wanted, now)?;
         let (environment, application) = (&wanted.environment, &wanted.application);
         let site = (environment, application);
+        let confirm = self
+            .environments
+            .get(environment)
+            .is_some_and(|it| it.file.confirm);
+        if confirm && !wanted.confirmed && !steps.is_empty() {
+            return Err(Refused::Confirm(environment.clone()));
+        }
         if !steps.is_empty() && !wanted.wait {
             self.refuse_closed(site, wanted.override_freeze, now)?;
         }

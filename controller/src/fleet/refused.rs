@@ -86,6 +86,9 @@ pub enum Refused {
         /// What to do.
         next: &'static str,
     },
+    /// Whoever asks has not confirmed it.
+    #[error("`{0}` wants it confirmed: look at `tamer plan`, then add --yes")]
+    Confirm(EnvironmentName),
     /// It cannot be frozen, locked or opened like this.
     #[error("{0}")]
     Calendar(String),

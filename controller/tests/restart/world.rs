@@ -53,6 +53,7 @@ pub(crate) fn wanted(n: u8) -> Wanted {
         declared: BTreeMap::new(),
         no_way_back: false,
         override_freeze: false,
+        confirmed: false,
         wait: false,
     }
 }

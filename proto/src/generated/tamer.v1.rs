@@ -1591,6 +1591,9 @@ pub struct DeployRequest {
     /// although what runs does not work with the database that it brings
     #[prost(bool, tag = "7")]
     pub no_way_back: bool,
+    /// who asks has seen what it would do
+    #[prost(bool, tag = "9")]
+    pub confirmed: bool,
     /// windows and freezes are passed over: an admin's, with a reason
     #[prost(bool, tag = "8")]
     pub override_freeze: bool,
@@ -1744,6 +1747,9 @@ pub struct DeployResponse {
     pub deployment: u64,
     #[prost(string, tag = "2")]
     pub note: ::prost::alloc::string::String,
+    /// nothing was done: it is to be asked again, with `confirmed`
+    #[prost(bool, tag = "3")]
+    pub confirm: bool,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1753,7 +1759,7 @@ pub struct ControlRequest {
     pub deployment: u64,
     #[prost(string, tag = "2")]
     pub environment: ::prost::alloc::string::String,
-    /// pause, resume, abort, rollback
+    /// pause, resume, promote, abort, rollback
     #[prost(string, tag = "3")]
     pub action: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
@@ -1870,7 +1876,7 @@ pub struct DeploymentStatus {
     /// 0: it goes on
     #[prost(uint64, tag = "9")]
     pub ended_ms: u64,
-    /// running, waits for approval, closed, migrating, paused, frozen, unknown, rolling back, succeeded, rolled back, failed, aborted, refused
+    /// running, waits for approval, waits for promotion, closed, migrating, paused, frozen, unknown, rolling back, succeeded, rolled back, failed, aborted, refused
     #[prost(string, tag = "10")]
     pub state: ::prost::alloc::string::String,
     /// once it has ended, or waits for a person to decide

@@ -251,14 +251,14 @@ impl Operators for Controller {
         self.inside().deployed.push(request);
         Ok(Response::new(DeployResponse {
             deployment: 318,
-            note: String::new(),
+            ..DeployResponse::default()
         }))
     }
 
     async fn rollback(&self, _: Request<RollbackRequest>) -> Answer<DeployResponse> {
         Ok(Response::new(DeployResponse {
-            deployment: 0,
             note: "staging is there already".to_owned(),
+            ..DeployResponse::default()
         }))
     }
 
