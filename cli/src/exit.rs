@@ -12,7 +12,7 @@ pub enum Exit {
     Usage = 2,
     /// Evidence is missing, or a policy or a role forbids it.
     Refused = 3,
-    /// Somebody else is at it, or the environment is frozen.
+    /// Somebody else is at it, or the environment is closed: outside of its windows, frozen or locked.
     Locked = 4,
     /// Checks before the change failed: nothing was changed.
     PreChecks = 5,

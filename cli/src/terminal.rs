@@ -1,4 +1,4 @@
-//! Asking a person for a word that nobody else sees.
+//! Asking a person: for a word that nobody else sees, or for a yes.
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::fs::File;
@@ -34,4 +34,18 @@ pub fn ask(question: &str) -> std::io::Result<String> {
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Asks on the terminal of this process; what is typed is seen.
+///
+/// # Errors
+/// There is no terminal, or it was closed.
+pub fn read(question: &str) -> std::io::Result<String> {
+    let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
+    terminal.write_all(question.as_bytes())?;
+    let mut line = String::new();
+    if BufReader::new(&terminal).read_line(&mut line)? == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(line)
 }

@@ -217,6 +217,13 @@ action!(
     |it| "approve",
     format!("deployment {}", it.deployment)
 );
+action!(CloseRequest, "Close", |it| it.kind, it.name.clone());
+action!(
+    ReopenRequest,
+    "Reopen",
+    |it| format!("un{}", it.kind),
+    it.name.clone()
+);
 action!(InviteRequest, "Invite", |it| "invite", {
     match it.kind.as_str() {
         "host" => format!("a host of {}", it.environment),

@@ -244,6 +244,9 @@ impl Catalog {
             evidence,
             declared,
             no_way_back: false,
+            override_freeze: false,
+            confirmed: false,
+            wait: false,
         })
     }
 

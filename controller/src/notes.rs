@@ -3,7 +3,9 @@
 
 use crate::fleet::Fleet;
 use std::collections::BTreeMap;
+use tamer_core::calendar::{Opening, utc};
 use tamer_core::id::{EnvironmentName, HostName};
+use tamer_core::moment::Moment;
 use tamer_core::policy::OnDrift;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::Target;
@@ -58,6 +60,39 @@ pub fn of_environment(fleet: &Fleet, environment: Option<&EnvironmentName>) -> V
              published now would be lost with this machine. On it: tamer-controller check"
         )
     }));
+    notes
+}
+
+/// What is closed now, and what a person closed.
+pub fn closed(fleet: &Fleet, environment: Option<&EnvironmentName>, now: Moment) -> Vec<String> {
+    let here = |name: &EnvironmentName| environment.is_none_or(|only| only == name);
+    let mut notes = Vec::new();
+    for (what, closure) in &fleet.closures {
+        let shown = what.environment().is_none_or(here);
+        if !shown || closure.until.is_some_and(|until| until <= now) {
+            continue;
+        }
+        let (close, open) = what.commands();
+        let until = closure
+            .until
+            .map_or_else(String::new, |it| format!(" until {}", utc(it)));
+        let closed = if close == "freeze" {
+            "frozen"
+        } else {
+            "locked"
+        };
+        notes.push(format!(
+            "{what} is {closed}{until} by {}: {}: tamer {open} {what}",
+            closure.by, closure.reason
+        ));
+    }
+    let places = fleet.environments.iter().filter(|(name, _)| here(name));
+    notes.extend(
+        places.filter_map(|(name, place)| match place.file.calendar().at(now) {
+            Opening::Open { .. } => None,
+            Opening::Closed { why, .. } => Some(format!("{name} is closed: {why}")),
+        }),
+    );
     notes
 }
 
@@ -172,7 +207,6 @@ mod tests {
     use tamer_core::digest::Digest;
     use tamer_core::drift::Way;
     use tamer_core::id::{PoolName, TargetKey};
-    use tamer_core::moment::Moment;
     use tamer_core::policy::Policy;
     use tamer_core::rollout::Host;
 

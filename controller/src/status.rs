@@ -25,6 +25,12 @@ use tamer_proto::v1;
 /// The state of a deployment that people have to approve first.
 const WAITS: &str = "waits for approval";
 
+/// The state of a deployment at a point of approval.
+const POINT: &str = "waits for promotion";
+
+/// The state of a deployment whose environment is closed, once no host is at it any more.
+const CLOSED: &str = "closed";
+
 /// How many hosts that need no attention are listed in a rollout.
 const MOST_HOSTS: usize = 1000;
 
@@ -59,10 +65,24 @@ fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::Deploy
         None if running.is_none() && seen.iter().any(databases::is_at_it) => "migrating".to_owned(),
         None => running.map_or_else(|| "running".to_owned(), |rollout| rollout.state.clone()),
     };
+    // A migration that waits has no rollout to say it.
+    let shut = (deployment.ended.is_none() && running.is_none())
+        .then(|| fleet.migration_closed(deployment, now))
+        .flatten();
+    let state = if shut.is_some() && state == "running" {
+        CLOSED.to_owned()
+    } else {
+        state
+    };
     let approval = approval(fleet, deployment, now);
     // Somebody who paused it is waited for first.
     let awaited = approval.as_ref().is_some_and(|it| it.waits) && state == "running";
     let state = if awaited { WAITS.to_owned() } else { state };
+    let (closed, point) = (state == CLOSED, state == POINT);
+    let mut rollouts = rollouts;
+    if let (Some(why), Some(first)) = (shut.filter(|_| closed), rollouts.first_mut()) {
+        first.waiting_on = vec![format!("the environment to open: {why}")];
+    }
     v1::DeploymentStatus {
         id: deployment.id.0,
         environment: deployment.environment.to_string(),
@@ -80,17 +100,18 @@ fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::Deploy
         started_ms: deployment.started_at.0,
         ended_ms: deployment.ended.map_or(0, |(at, _)| at.0),
         state,
-        exit_code: deployment
-            .ended
-            .map_or(standing_still(stuck.is_some(), awaited), |(_, ending)| {
-                u32::from(ending.exit_code())
-            }),
+        exit_code: deployment.ended.map_or(
+            standing_still(stuck.is_some(), awaited || point, closed),
+            |(_, ending)| u32::from(ending.exit_code()),
+        ),
         rollouts,
         now_ms: now.0,
         databases: seen.iter().map(database).collect(),
         next: match stuck {
             Some((_, next)) => next,
             None if awaited => format!("tamer approve {}", deployment.id),
+            None if point => format!("tamer promote {}", deployment.id),
+            None if closed => format!("tamer watch {}", deployment.id),
             None => String::new(),
         },
         approval,
@@ -98,11 +119,12 @@ fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::Deploy
 }
 
 /// The exit code of one that has not ended: what it waits for.
-fn standing_still(stuck: bool, awaited: bool) -> u32 {
-    match (stuck, awaited) {
-        (true, _) => 7,
-        (false, true) => 8,
-        (false, false) => 0,
+fn standing_still(stuck: bool, awaited: bool, closed: bool) -> u32 {
+    match (stuck, awaited, closed) {
+        (true, ..) => 7,
+        (false, true, _) => 8,
+        (false, false, true) => 4,
+        (false, false, false) => 0,
     }
 }
 
@@ -214,12 +236,16 @@ fn details(
     if let Stage::RollingBack { cause } = &rollout.stage {
         status.cause = cause.to_string();
     }
-    status.waiting_on = target
-        .decide(now, epoch)
-        .waiting_on
-        .iter()
-        .map(Waiting::to_string)
-        .collect();
+    let waiting_on = target.decide(now, epoch).waiting_on;
+    let at_it = |it: &Waiting| matches!(it, Waiting::Switching(_));
+    let closed = |it: &Waiting| matches!(it, Waiting::Closed { .. });
+    if waiting_on.iter().any(|it| matches!(it, Waiting::Point(_))) {
+        status.state = POINT.to_owned();
+    }
+    if waiting_on.iter().any(closed) && !waiting_on.iter().any(at_it) {
+        status.state = CLOSED.to_owned();
+    }
+    status.waiting_on = waiting_on.iter().map(Waiting::to_string).collect();
     if let Some(pause) = rollout.paused.as_ref().filter(|pause| pause.frozen) {
         status.cause.clone_from(&pause.reason);
         status.waiting_on = vec!["a person to decide".to_owned()];

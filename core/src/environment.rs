@@ -1,6 +1,7 @@
 //! The environment file: where components run, how carefully they change, and on what evidence.
 //! It is signed whole, and every agent of the environment reads it for itself.
 
+use crate::calendar::{self, Calendar, Freeze, Window};
 use crate::check::Checks;
 use crate::digest::Digest;
 use crate::evidence::{Approval, Demanded};
@@ -28,6 +29,15 @@ pub struct Environment {
     /// How carefully releases are rolled out.
     #[serde(default)]
     pub policy: Policy,
+    /// Whether whoever deploys is shown the plan and asked first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirm: bool,
+    /// When rollouts may move hosts forward; without any, always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub window: Vec<Window>,
+    /// When they may not, whatever the windows say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<Freeze>,
     /// What must be proven of a release.
     #[serde(default)]
     pub evidence: Demanded,
@@ -81,11 +91,40 @@ impl Environment {
         environment
             .policy
             .validate()
-            .map_err(|reason| BadText::new(file, reason))?;
+            .map_err(|bad| BadText::about(file, text, &["policy", bad.key], bad))?;
+        environment.validate_calendar(file, text)?;
         let named = |table| move |reason| BadText::new(file, format!("{table}: {reason}"));
         environment.evidence.validate().map_err(named("evidence"))?;
         environment.approval.validate().map_err(named("approval"))?;
         Ok(environment)
+    }
+
+    /// Refuses a calendar that is too long, or a window in which no host could finish.
+    fn validate_calendar(&self, file: &str, text: &str) -> Result<(), BadText> {
+        for (table, many) in [("window", self.window.len()), ("freeze", self.freeze.len())] {
+            if many > calendar::MOST {
+                let most = calendar::MOST.to_string();
+                let reason = format!("[[{table}]]: {many} of them, and {most} are the most");
+                return Err(BadText::about(file, text, &[table, &most], reason));
+            }
+        }
+        let deadline = self.policy.healthy_deadline;
+        let short = |window: &Window| window.length() < deadline;
+        if let Some(number) = self.window.iter().position(short) {
+            let reason = format!(
+                "window: {} it is shorter than `healthy_deadline` ({deadline}), so a host that begins in it may not \
+                 end in it: make it longer",
+                self.window[number]
+            );
+            let number = number.to_string();
+            return Err(BadText::about(file, text, &["window", &number], reason));
+        }
+        Ok(())
+    }
+
+    /// When rollouts may move hosts forward here, as the file says.
+    pub fn calendar(&self) -> Calendar<'_> {
+        Calendar::new(&self.window, &self.freeze)
     }
 
     /// The application that is meant where none is named: the only one with a place here. The agents
@@ -194,12 +233,29 @@ to = "sink@shop.example"
     }
 
     #[test]
+    fn a_window_in_which_no_host_could_finish_refuses_the_file_and_says_which() {
+        let window = "[[window]]\nzone = \"UTC\"\nfrom = \"09:00\"\nto = \"09:04\"\n";
+        let text = format!("[[window]]\nzone = \"UTC\"\n\n{window}");
+        let said = Environment::parse("p.toml", &text).unwrap_err().to_string();
+        assert!(
+            said.starts_with("p.toml:4:1: window: from 09:00 to 09:04"),
+            "{said}"
+        );
+        assert!(said.contains("healthy_deadline"), "{said}");
+        let enough = text.replace("09:04", "09:05");
+        assert!(Environment::parse("p.toml", &enough).is_ok());
+        let many = "[[window]]\nzone = \"UTC\"\n".repeat(65);
+        let said = Environment::parse("p.toml", &many).unwrap_err().to_string();
+        assert!(said.starts_with("p.toml:129:1: [[window]]: 65"), "{said}");
+    }
+
+    #[test]
     fn a_bad_policy_refuses_the_file() {
         let said = Environment::parse("p.toml", "[policy]\nmax_parallel = \"100%\"")
             .unwrap_err()
             .to_string();
         assert!(
-            said.starts_with("p.toml: policy: ") && said.contains("all_at_once"),
+            said.starts_with("p.toml:2:16: policy: ") && said.contains("all_at_once"),
             "{said}"
         );
     }

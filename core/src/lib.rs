@@ -9,7 +9,7 @@
 //! | [`text`] | strict TOML: unknown keys are refused with the nearest known one |
 //! | [`application`], [`build`], [`limits`], [`capability`] | `tamer.toml`: what an application consists of, how it is built, and what its hooks may use |
 //! | [`release`], [`path`] | the manifest: one version of one component, as signed; where its entries lie |
-//! | [`environment`], [`policy`], [`selector`] | where, how carefully, and on what evidence |
+//! | [`environment`], [`policy`], [`calendar`], [`selector`] | where, how carefully, when, and on what evidence |
 //! | [`check`], [`evidence`] | what must hold on a host; what must be proven of a release |
 //! | [`desired`], [`drift`] | the whole of what one host should be; what was changed there by hand |
 //! | [`schema`] | databases: what may be deployed over them, and how far back is safe |
@@ -17,6 +17,7 @@
 
 pub mod application;
 pub mod build;
+pub mod calendar;
 pub mod capability;
 pub mod check;
 pub mod desired;

@@ -1,97 +1,15 @@
 //! How carefully an environment is changed. A policy is data, and is validated when it is read:
 //! one that can never finish, or lets every host be down at once without saying so, is refused.
 
+mod point;
+mod quantity;
+
+pub use point::Point;
+pub use quantity::Quantity;
+
 use crate::moment::Span;
+use crate::selector::is_label;
 use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::str::FromStr;
-
-/// A number of hosts: as such (`3`), or as a share (`"25%"`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "QuantityText", into = "QuantityText")]
-pub enum Quantity {
-    /// So many hosts.
-    Hosts(u32),
-    /// So many percent of the hosts, 0 to 100.
-    Percent(u8),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum QuantityText {
-    Number(u32),
-    Text(String),
-}
-
-impl TryFrom<QuantityText> for Quantity {
-    type Error = String;
-    fn try_from(text: QuantityText) -> Result<Self, String> {
-        match text {
-            QuantityText::Number(hosts) => Ok(Self::Hosts(hosts)),
-            QuantityText::Text(text) => text.parse(),
-        }
-    }
-}
-
-impl From<Quantity> for QuantityText {
-    fn from(quantity: Quantity) -> Self {
-        match quantity {
-            Quantity::Hosts(hosts) => Self::Number(hosts),
-            Quantity::Percent(percent) => Self::Text(format!("{percent}%")),
-        }
-    }
-}
-
-impl FromStr for Quantity {
-    type Err = String;
-    fn from_str(given: &str) -> Result<Self, String> {
-        let bad =
-            || format!("`{given}` is not a number of hosts: write 3, or a share like \"25%\"");
-        match given.strip_suffix('%') {
-            Some(percent) => match percent.trim().parse() {
-                Ok(percent) if percent <= 100 => Ok(Self::Percent(percent)),
-                _ => Err(bad()),
-            },
-            None => given.trim().parse().map(Self::Hosts).map_err(|_| bad()),
-        }
-    }
-}
-
-impl fmt::Display for Quantity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hosts(1) => f.write_str("1 host"),
-            Self::Hosts(hosts) => write!(f, "{hosts} hosts"),
-            Self::Percent(percent) => write!(f, "{percent} %"),
-        }
-    }
-}
-
-impl Quantity {
-    /// Of `total` hosts, rounded up, never more than `total`: for waves, where a started host is a whole one.
-    pub fn rounded_up(self, total: u32) -> u32 {
-        match self {
-            Self::Hosts(hosts) => hosts.min(total),
-            Self::Percent(percent) => share(total, percent).div_ceil(100) as u32,
-        }
-    }
-
-    /// Of `total` hosts, rounded down, never more than `total`: for budgets, where a part of a host is none.
-    pub fn rounded_down(self, total: u32) -> u32 {
-        match self {
-            Self::Hosts(hosts) => hosts.min(total),
-            Self::Percent(percent) => (share(total, percent) / 100) as u32,
-        }
-    }
-
-    fn is_zero(self) -> bool {
-        matches!(self, Self::Hosts(0) | Self::Percent(0))
-    }
-}
-
-fn share(total: u32, percent: u8) -> u64 {
-    u64::from(total) * u64::from(percent)
-}
 
 /// What happens when a rollout has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -123,6 +41,8 @@ pub struct Policy {
     pub canary: Option<Quantity>,
     /// The waves after the canary, each as the number of hosts reached when it is done; the last is `"100%"`.
     pub steps: Vec<Quantity>,
+    /// A label of hosts: no wave but the canary has hosts with two values of it, and one value comes after the other.
+    pub by: Option<String>,
     /// How many hosts of a component may be out of service at once, hosts already down counted in;
     /// rounded down, at least one.
     pub max_parallel: Quantity,
@@ -131,6 +51,9 @@ pub struct Policy {
     pub max_staging: Quantity,
     /// Must be said where `max_parallel` lets every host be down at once.
     pub all_at_once: bool,
+    /// How many hosts of a component may be away: with more, no rollout starts, and one that runs moves nobody forward.
+    /// Rounded down. Absent: any number.
+    pub max_unreachable: Option<Quantity>,
     /// How many hosts may fail before the rollout has failed; in the canary none.
     pub max_failures: Quantity,
     /// How long a host's checks must hold, and its unit stay up, without a break after the switch.
@@ -141,6 +64,8 @@ pub struct Policy {
     pub progress_deadline: Span,
     /// How long each wave is watched before the next one starts.
     pub bake: Span,
+    /// The waves after which a person must let the rollout go on (`tamer promote`): `"canary"`, or one of `steps`.
+    pub approval: Vec<Point>,
     /// What happens when the rollout has failed.
     pub on_failure: OnFailure,
     /// What a release that was changed by hand on a server means for the next one there.
@@ -153,15 +78,18 @@ impl Default for Policy {
         Self {
             canary: None,
             steps: vec![Quantity::Percent(100)],
+            by: None,
             max_parallel: Quantity::Percent(25),
             // More fill the controller's line, and none of them is done sooner.
             max_staging: Quantity::Hosts(20),
             all_at_once: false,
+            max_unreachable: None,
             max_failures: Quantity::Hosts(0),
             min_healthy: Span::secs(10),
             healthy_deadline: Span::secs(300),
             progress_deadline: Span::secs(600),
             bake: Span::secs(0),
+            approval: Vec::new(),
             on_failure: OnFailure::Rollback,
             on_drift: OnDrift::Block,
         }
@@ -170,8 +98,13 @@ impl Default for Policy {
 
 /// Why a policy was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("policy: {0}")]
-pub struct BadPolicy(pub String);
+#[error("policy: {reason}")]
+pub struct BadPolicy {
+    /// The key of `[policy]` that it is about.
+    pub key: &'static str,
+    /// Why, and what to write instead.
+    pub reason: &'static str,
+}
 
 impl Policy {
     /// Refuses a policy that can never finish or that hides a risk.
@@ -179,34 +112,45 @@ impl Policy {
     /// # Errors
     /// [`BadPolicy`] with the reason and what to write instead.
     pub fn validate(&self) -> Result<(), BadPolicy> {
-        let refuse = |reason: &str| Err(BadPolicy(reason.to_owned()));
+        let refuse = |key, reason| Err(BadPolicy { key, reason });
         if self.canary.is_some_and(Quantity::is_zero) {
             return refuse(
+                "canary",
                 "`canary` is 0, so no host would try the release first: leave it out, or write 1",
             );
         }
         if self.max_parallel.is_zero() {
             return refuse(
+                "max_parallel",
                 "`max_parallel` is 0, so no host could ever be changed: write 1 or more",
             );
         }
         if self.max_staging.is_zero() {
             return refuse(
+                "max_staging",
                 "`max_staging` is 0, so no host could ever fetch a release: write 1 or more",
             );
         }
         if self.max_parallel == Quantity::Percent(100) && !self.all_at_once {
             return refuse(
+                "max_parallel",
                 "`max_parallel = \"100%\"` lets every host be down at once: if that is meant, say `all_at_once = true`",
             );
         }
         if self.steps.last() != Some(&Quantity::Percent(100)) {
             return refuse(
+                "steps",
                 "the last of `steps` must be \"100%\", or the rollout would never reach every host",
             );
         }
+        if self.by.as_deref().is_some_and(|by| !is_label(by)) {
+            return refuse(
+                "by",
+                "`by` names a label of hosts, like \"zone\": letters, digits, `-`, `_` and `.`",
+            );
+        }
         if self.steps.iter().any(|step| step.is_zero()) {
-            return refuse("a step of 0 hosts reaches nobody: leave it out");
+            return refuse("steps", "a step of 0 hosts reaches nobody: leave it out");
         }
         let percents: Vec<u8> = self
             .steps
@@ -218,20 +162,62 @@ impl Policy {
             .collect();
         if !percents.is_sorted_by(|a, b| a < b) {
             return refuse(
+                "steps",
                 "`steps` must rise: each says how many hosts are reached when it is done",
             );
         }
         if self.healthy_deadline <= self.min_healthy {
             return refuse(
+                "healthy_deadline",
                 "`healthy_deadline` must be longer than `min_healthy`, or no host could ever pass",
             );
         }
         if self.progress_deadline < self.healthy_deadline {
             return refuse(
+                "progress_deadline",
                 "`progress_deadline` must be at least `healthy_deadline`, or a slow host would be given up while it may still pass",
             );
         }
+        self.validate_points()
+    }
+
+    fn validate_points(&self) -> Result<(), BadPolicy> {
+        let refuse = |reason| {
+            Err(BadPolicy {
+                key: "approval",
+                reason,
+            })
+        };
+        for point in &self.approval {
+            match point {
+                Point::Canary if self.canary.is_none() => {
+                    return refuse(
+                        "`approval` names the canary, and there is none: write `canary = 1`",
+                    );
+                }
+                Point::Reached(Quantity::Percent(100)) => {
+                    return refuse(
+                        "`approval` names \"100%\", after which nothing is left to approve",
+                    );
+                }
+                Point::Reached(step) if !self.steps.contains(step) => {
+                    return refuse("a point of `approval` is \"canary\" or one of `steps`");
+                }
+                Point::Canary | Point::Reached(_) => {}
+            }
+        }
         Ok(())
+    }
+
+    /// How many hosts are reached at each point of approval.
+    pub fn points(&self, total: u32) -> Vec<u32> {
+        let points = self.approval.iter().map(|point| match point {
+            Point::Canary => self
+                .canary
+                .map_or(0, |canary| canary.rounded_up(total).max(1)),
+            Point::Reached(step) => step.rounded_up(total),
+        });
+        points.collect()
     }
 
     /// How many of `total` hosts may be out of service at once: at least one, or nothing would move.
@@ -299,6 +285,10 @@ mod tests {
             ("steps = [\"50%\", \"20%\", \"100%\"]", "rise"),
             ("min_healthy = \"5m\"", "healthy_deadline"),
             ("progress_deadline = \"1m\"", "progress_deadline"),
+            ("by = \"zone=a\"", "like \"zone\""),
+            ("approval = [\"canary\"]", "canary = 1"),
+            ("approval = [\"100%\"]", "nothing is left"),
+            ("approval = [\"50%\"]", "one of `steps`"),
         ] {
             let said = policy(text).validate().unwrap_err().to_string();
             assert!(said.contains(word), "{text}: {said}");

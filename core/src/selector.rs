@@ -33,19 +33,21 @@ impl fmt::Display for Selector {
     }
 }
 
+/// Whether something may be the name or the value of a label.
+pub fn is_label(given: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !given.is_empty() && given.len() <= 63 && given.chars().all(known)
+}
+
 /// Reads `role=web` as it stands on a command line.
 ///
 /// # Errors
 /// A sentence that says what is wrong with it.
 pub fn parse_label(given: &str) -> Result<(String, String), String> {
-    let word = |s: &str| {
-        !s.is_empty()
-            && s.len() <= 63
-            && s.chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
     match given.split_once('=') {
-        Some((key, value)) if word(key) && word(value) => Ok((key.to_owned(), value.to_owned())),
+        Some((key, value)) if is_label(key) && is_label(value) => {
+            Ok((key.to_owned(), value.to_owned()))
+        }
         _ => Err(format!(
             "`{}` is not a label: write KEY=VALUE with letters, digits, `-`, `_` and `.`, for instance role=web",
             given.chars().take(80).collect::<String>()

@@ -26,6 +26,37 @@ impl BadText {
             reason: bounded(reason.to_string()),
         }
     }
+
+    /// A refusal for a reason that is about one value of a text that could be read: `["policy", "steps"]`; arrays are
+    /// counted from zero.
+    pub fn about(file: &str, text: &str, keys: &[&str], reason: impl fmt::Display) -> Self {
+        Self {
+            place: find(text, keys).map_or(String::new(), |at| place(text, at)),
+            ..Self::new(file, reason)
+        }
+    }
+}
+
+/// Where the value below these keys begins, or the innermost table on the way that there is.
+fn find(text: &str, keys: &[&str]) -> Option<usize> {
+    let root = toml::de::DeTable::parse(text).ok()?;
+    let mut table = Some(root.get_ref());
+    let mut list: Option<&toml::de::DeArray<'_>> = None;
+    let mut found = None;
+    for key in keys {
+        let value = match (table, list) {
+            (Some(table), _) => {
+                let entry = table.iter().find(|(name, _)| name.get_ref() == key);
+                entry.map(|(_, value)| value)
+            }
+            (_, Some(list)) => key.parse().ok().and_then(|n: usize| list.get(n)),
+            _ => None,
+        };
+        let Some(value) = value else { break };
+        found = Some(value.span().start);
+        (table, list) = (value.get_ref().as_table(), value.get_ref().as_array());
+    }
+    found
 }
 
 /// Reads `text`, which came from `file`, as a `T`.
@@ -174,6 +205,24 @@ mod tests {
     fn own_keys_are_passed_over_at_every_depth() {
         let text = "x-owner = \"me\"\nlisten = \"a\"\n[inner]\ndepth = 3\nx-note = [1]";
         assert_eq!(parse::<Sample>("a.toml", text).unwrap().inner.depth, 3);
+    }
+
+    #[test]
+    fn a_value_is_found_again_in_what_could_be_read() {
+        let text =
+            "a = 1\n[policy]\nx = 2\nsteps = [\n  3,\n  4]\n[[window]]\n[[window]]\n  to = 5\n";
+        for (keys, at) in [
+            (&["a"][..], ":1:5"),
+            (&["policy", "steps", "1"], ":6:3"),
+            (&["window", "1", "to"], ":9:8"),
+            // What is not there is missing from the table.
+            (&["policy", "canary"], ":2:1"),
+            (&["window", "0", "to"], ":7:1"),
+            (&["other"], ""),
+        ] {
+            let said = BadText::about("a.toml", text, keys, "no").to_string();
+            assert_eq!(said, format!("a.toml{at}: no"), "{keys:?}");
+        }
     }
 
     #[test]

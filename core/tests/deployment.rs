@@ -125,6 +125,7 @@ fn deployment(purpose: Purpose, on_failure: OnFailure, unchanged: &[bool]) -> De
         by: "anna".into(),
         reason: String::new(),
         started_at: Moment(0),
+        override_freeze: false,
         on_failure,
         steps: unchanged.iter().enumerate().map(step).collect(),
         migrations: Vec::new(),

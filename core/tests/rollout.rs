@@ -8,22 +8,28 @@
 mod astray;
 #[path = "rollout/back.rs"]
 mod back;
+#[path = "rollout/closed.rs"]
+mod closed;
 #[path = "rollout/desired.rs"]
 mod desired;
 mod fleet;
 #[path = "rollout/limits.rs"]
 mod limits;
+#[path = "rollout/points.rs"]
+mod points;
 #[path = "rollout/refused.rs"]
 mod refused;
 #[path = "rollout/restored.rs"]
 mod restored;
 #[path = "rollout/rules.rs"]
 mod rules;
+#[path = "rollout/zones.rs"]
+mod zones;
 
 use fleet::World;
 use proptest::prelude::*;
 use tamer_core::desired::Purpose;
-use tamer_core::policy::{OnFailure, Policy, Quantity};
+use tamer_core::policy::{OnFailure, Point, Policy, Quantity};
 use tamer_core::rollout::Stage;
 
 /// One thing that happens. Numbers choose a host, a message, a release, by their remainder.
@@ -57,6 +63,8 @@ enum Op {
     Rebuild(usize),
     Line(bool),
     Approval(bool),
+    Opening(bool, u64),
+    Promote,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -90,6 +98,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => n.prop_map(Op::Rebuild),
         2 => any::<bool>().prop_map(Op::Line),
         2 => any::<bool>().prop_map(Op::Approval),
+        3 => Just(Op::Promote),
+        3 => (any::<bool>(), 0..1500u64).prop_map(|(open, lasts)| Op::Opening(open, lasts)),
     ]
 }
 
@@ -119,9 +129,23 @@ fn policy() -> impl Strategy<Value = Policy> {
         budget,
         0..90u64,
         any::<bool>(),
+        proptest::collection::vec(any::<prop::sample::Index>(), 0..3),
+        proptest::option::weighted(0.3, (0..60u8).prop_map(Quantity::Percent)),
     )
         .prop_map(
-            |(canary, steps, max_parallel, max_staging, max_failures, bake, pause)| Policy {
+            |(
+                canary,
+                steps,
+                max_parallel,
+                max_staging,
+                max_failures,
+                bake,
+                pause,
+                at,
+                max_unreachable,
+            )| Policy {
+                max_unreachable,
+                approval: points(canary, &steps, &at),
                 canary,
                 steps,
                 max_parallel,
@@ -136,6 +160,15 @@ fn policy() -> impl Strategy<Value = Policy> {
                 ..Policy::default()
             },
         )
+}
+
+/// Some of the points that there are.
+fn points(canary: Option<Quantity>, steps: &[Quantity], at: &[prop::sample::Index]) -> Vec<Point> {
+    let mut all: Vec<Point> = canary.map(|_| Point::Canary).into_iter().collect();
+    let last = steps.len() - 1;
+    all.extend(steps[..last].iter().copied().map(Point::Reached));
+    let some = at.iter().filter(|_| !all.is_empty());
+    some.map(|it| all[it.index(all.len())]).collect()
 }
 
 fn play(world: &mut World, op: &Op) {
@@ -168,6 +201,8 @@ fn play(world: &mut World, op: &Op) {
         Op::Rebuild(n) => world.rebuild(*n),
         Op::Line(drawn) => world.draw_line(*drawn),
         Op::Approval(awaited) => world.await_approval(*awaited),
+        Op::Promote => world.promote(),
+        Op::Opening(open, lasts) => world.opens(*open, Some(*lasts).filter(|it| *it > 0)),
     }
 }
 

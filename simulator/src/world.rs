@@ -597,6 +597,9 @@ impl World {
             evidence: BTreeMap::new(),
             declared: BTreeMap::new(),
             no_way_back: false,
+            override_freeze: false,
+            wait: false,
+            confirmed: true,
         }
     }
 

@@ -63,7 +63,8 @@ Examples:
   tamer deploy staging 1.4.2
   tamer deploy production web@1.4.3 --reason 'fixes the login'
   tamer deploy production 1.4.2 --wait      waits for what is in the way, and for approval
-  tamer deploy production 1.4.2 --detach    starts it and does not watch")]
+  tamer deploy production 1.4.2 --detach    starts it and does not watch
+  tamer deploy production 1.4.2 --override-freeze --reason 'orders are lost'")]
 pub struct Deploy {
     /// The environment.
     pub environment: EnvironmentName,
@@ -75,12 +76,21 @@ pub struct Deploy {
     /// Starts the rollout and does not watch it.
     #[arg(long)]
     pub detach: bool,
-    /// Waits for the rollout that is in the way, and for approval, instead of giving up.
+    /// Waits for the rollout that is in the way, for approval, and for the environment to open, instead of giving up.
     #[arg(long)]
     pub wait: bool,
     /// Brings the database to where what runs does not work with it: nothing leads back then.
     #[arg(long, requires = "reason")]
     pub no_way_back: bool,
+    /// Shows what it would do, and does nothing: `tamer plan`.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Does not ask, where the environment wants it confirmed: for scripts.
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Passes over windows and freezes, not over locks: an admin's to do.
+    #[arg(long, requires = "reason")]
+    pub override_freeze: bool,
     /// Why.
     #[command(flatten)]
     pub why: Why,
@@ -150,12 +160,13 @@ pub struct Rollback {
     pub why: Why,
 }
 
-/// `tamer pause`, `tamer resume`, `tamer abort`
+/// `tamer pause`, `tamer resume`, `tamer promote`, `tamer abort`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   tamer pause 318
   tamer resume --environment production
+  tamer promote 318 --reason 'orders look right'
   tamer abort 318 --reason 'the supplier is down'")]
 pub struct Control {
     /// The deployment.

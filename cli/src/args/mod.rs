@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod closing;
 mod deploy;
 mod evidence;
 mod fleet;
@@ -13,6 +14,7 @@ pub use access::{
     TrustCommand,
 };
 pub use audit::{Audit, AuditCommand};
+pub use closing::{Freeze, Lock, Unfreeze, Unlock};
 pub use deploy::{ApproveDeployment, Control, Deploy, History, Rollback, Status, Watch, What, Why};
 pub use evidence::{
     Approve, AttestBuild, AttestCommand, AttestKey, AttestRun, AttestSend, Build, EvidenceKeyFile,
@@ -47,7 +49,7 @@ The first ten minutes, each command prints the next one:
 
 Exit codes:
   0 done · 1 internal · 2 usage or configuration · 3 evidence or policy refused ·
-  4 locked or frozen · 5 pre-checks failed, nothing changed · 6 failed, rolled back ·
+  4 locked or closed · 5 pre-checks failed, nothing changed · 6 failed, rolled back ·
   7 failed, not fully rolled back · 8 waits for approval · 9 hosts unreachable ·
   10 drift · 130 detached, the rollout goes on"
 )]
@@ -152,8 +154,18 @@ pub enum Command {
     Pause(Control),
     /// Lets a paused deployment go on.
     Resume(Control),
+    /// Lets a deployment go on after a point of approval.
+    Promote(Control),
     /// Ends a deployment where it is; nothing goes back.
     Abort(Control),
+    /// Closes an environment until a moment: nothing moves forward there.
+    Freeze(Freeze),
+    /// Takes back a freeze.
+    Unfreeze(Unfreeze),
+    /// Closes an environment, or an application everywhere, until somebody unlocks it.
+    Lock(Lock),
+    /// Takes back a lock.
+    Unlock(Unlock),
     /// Databases: what each has, and what was done to it.
     #[command(subcommand)]
     Schema(SchemaCommand),

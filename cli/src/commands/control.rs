@@ -1,4 +1,4 @@
-//! `tamer pause`, `tamer resume`, `tamer abort`
+//! `tamer pause`, `tamer resume`, `tamer promote`, `tamer abort`
 
 use super::Context;
 use crate::args::Control;
@@ -11,6 +11,7 @@ use tamer_proto::v1::ControlRequest;
 pub(super) enum Action {
     Pause,
     Resume,
+    Promote,
     Abort,
 }
 
@@ -19,6 +20,7 @@ impl Action {
         match self {
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Promote => "promote",
             Self::Abort => "abort",
         }
     }
@@ -32,6 +34,10 @@ impl Action {
             ),
             Self::Resume => (
                 format!("deployment {deployment} goes on"),
+                format!("tamer watch {deployment}"),
+            ),
+            Self::Promote => (
+                format!("deployment {deployment} goes on after this wave"),
                 format!("tamer watch {deployment}"),
             ),
             Self::Abort => (

@@ -35,7 +35,7 @@ enum Event {
     Over(Status),
 }
 
-/// Follows a deployment; with `patient` also while it waits for approval.
+/// Follows a deployment; with `patient` also while it waits for approval or is closed.
 ///
 /// # Errors
 /// There is none, or the controller was away for too long.
@@ -158,7 +158,7 @@ fn passes(code: Code) -> bool {
 /// What is shown, and what it was made from.
 struct Show<'a> {
     printer: &'a Printer,
-    /// Whether it goes on while approval is waited for.
+    /// Whether it goes on while approval is waited for, or an environment that is closed.
     patient: bool,
     live: Live,
     last: Option<(DeploymentStatus, Instant)>,
@@ -200,7 +200,8 @@ impl<'a> Show<'a> {
         let (status, _) = self.last.as_ref()?;
         // It may also stand still until a person has decided.
         let exit = Exit::of_deployment(status.exit_code);
-        let goes_on = exit == Exit::Done || exit == Exit::Approval && self.patient;
+        let waits = matches!(exit, Exit::Approval | Exit::Locked);
+        let goes_on = exit == Exit::Done || waits && self.patient;
         if status.ended_ms == 0 && goes_on {
             return None;
         }

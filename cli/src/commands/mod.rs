@@ -4,6 +4,7 @@ mod approve;
 mod attest;
 mod audit;
 mod build;
+mod closing;
 mod control;
 mod deploy;
 mod drift;
@@ -117,7 +118,12 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
         Command::Rollback(args) => rollback::run(at, args).await,
         Command::Pause(args) => control::run(at, args, control::Action::Pause).await,
         Command::Resume(args) => control::run(at, args, control::Action::Resume).await,
+        Command::Promote(args) => control::run(at, args, control::Action::Promote).await,
         Command::Abort(args) => control::run(at, args, control::Action::Abort).await,
+        Command::Freeze(args) => closing::freeze(at, args).await,
+        Command::Unfreeze(args) => closing::unfreeze(at, args).await,
+        Command::Lock(args) => closing::lock(at, args).await,
+        Command::Unlock(args) => closing::unlock(at, args).await,
         Command::History(args) => history::run(at, &args).await,
         Command::Audit(args) => audit::run(at, &args).await,
         // Run above, before a home was looked for.

@@ -21,7 +21,7 @@ pub(super) async fn run(at: &Context<'_>, args: Rollback) -> Result<Exit> {
             let answer = operators.control(request).await?.into_inner();
             DeployResponse {
                 deployment: answer.deployment,
-                note: String::new(),
+                ..DeployResponse::default()
             }
         }
         None => {

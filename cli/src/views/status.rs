@@ -119,7 +119,7 @@ fn waves(rollout: &RolloutStatus, now_ms: u64) -> Vec<String> {
     let mut lines = vec![row("staged", rollout.staged, rollout.total, &size)];
     let going = matches!(
         rollout.state.as_str(),
-        "running" | "waiting" | "paused" | "frozen"
+        "running" | "waiting" | "paused" | "frozen" | "closed" | "waits for promotion"
     );
     let well = going || rollout.state == "succeeded";
     let mut told = false;
@@ -218,6 +218,11 @@ pub fn summary(status: &DeploymentStatus) -> String {
             let approval = status.approval.as_ref().map(approval::standing);
             let approval = approval.unwrap_or_default();
             format!("… {what} → {environment} waits for approval: {approval}")
+        }
+        ("closed" | "waits for promotion", _) => {
+            let said = status.rollouts.iter().flat_map(|it| &it.waiting_on);
+            let said: Vec<_> = said.map(|what| harmless(what)).collect();
+            format!("… {what} → {environment} waits for {}", said.join(", "))
         }
         (state, _) => format!("✗ {what} → {environment}: {state} after {took}"),
     }

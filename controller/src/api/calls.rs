@@ -40,7 +40,7 @@ pub fn whose(path: &str) -> Option<Whose> {
             | "Audit" | "ListHosts" | "ListOperators" | "RemoveHost" | "RemoveOperator"
             | "InspectDrift" | "SettleDrift" | "Deploy" | "Plan" | "Approve" | "GetApproval"
             | "Rollback" | "Control" | "GetStatus" | "Watch" | "History" | "ListSchemas"
-            | "SettleSchema",
+            | "SettleSchema" | "Close" | "Reopen",
         ) => Whose::Operators,
         _ => return None,
     })

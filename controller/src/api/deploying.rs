@@ -24,13 +24,17 @@ impl OperatorApi {
         let caller = caller(&request);
         let request = request.into_inner();
         let environment: EnvironmentName = parse(&request.environment)?;
-        let by = operator(
-            &self.driver,
-            &caller,
-            Some(environment.clone()),
-            Role::Deployer,
-        )
-        .await?;
+        // Who passes over what others agreed on says why.
+        let needed = match request.override_freeze {
+            true => Role::Admin,
+            false => Role::Deployer,
+        };
+        let by = operator(&self.driver, &caller, Some(environment.clone()), needed).await?;
+        if request.override_freeze && request.reason.trim().is_empty() {
+            return Err(Status::invalid_argument(
+                "whoever overrides a freeze says why: add --reason TEXT",
+            ));
+        }
         let version: Version = parse(&request.version)?;
         let component: Option<ComponentName> = parse_option(&request.component)?;
         let application = self.application(&environment, &request.application).await?;
@@ -38,6 +42,9 @@ impl OperatorApi {
             .wanted(environment, application, component.as_ref(), version)
             .await?;
         wanted.no_way_back = request.no_way_back;
+        wanted.override_freeze = request.override_freeze;
+        wanted.wait = request.wait;
+        wanted.confirmed = request.confirmed;
         let by = by_whom(&by, &request.reason)?;
         loop {
             let mut changes = self.driver.changes();
@@ -52,6 +59,13 @@ impl OperatorApi {
                         .changed()
                         .await
                         .map_err(|_| stopped(crate::driver::Stopped))?;
+                }
+                // Nothing was refused: the plan is shown, and it is asked again.
+                Err(Refused::Confirm(_)) => {
+                    return Ok(Response::new(v1::DeployResponse {
+                        confirm: true,
+                        ..v1::DeployResponse::default()
+                    }));
                 }
                 Err(error) => return Err(refused(&error)),
                 Ok(asked) => return Ok(Response::new(answer(asked, "every host runs it already"))),
@@ -109,6 +123,7 @@ impl OperatorApi {
         let what = match request.action.as_str() {
             "pause" => Control::Pause,
             "resume" => Control::Resume,
+            "promote" => Control::Promote,
             "abort" => Control::Abort,
             "rollback" => Control::Rollback {
                 with_down: request.with_down,
@@ -144,7 +159,11 @@ impl OperatorApi {
             .driver
             .read(move |fleet| {
                 let notes = match request.deployment {
-                    0 => notes::of_environment(fleet, environment.as_ref()),
+                    0 => {
+                        let mut notes = notes::of_environment(fleet, environment.as_ref());
+                        notes.extend(notes::closed(fleet, environment.as_ref(), now));
+                        notes
+                    }
                     _ => Vec::new(),
                 };
                 let mut last = std::collections::BTreeSet::new();
@@ -367,11 +386,11 @@ fn answer(asked: Asked, nothing: &str) -> v1::DeployResponse {
     match asked {
         Asked::Started(id) => v1::DeployResponse {
             deployment: id.0,
-            note: String::new(),
+            ..v1::DeployResponse::default()
         },
         Asked::NothingToDo => v1::DeployResponse {
-            deployment: 0,
             note: nothing.to_owned(),
+            ..v1::DeployResponse::default()
         },
     }
 }

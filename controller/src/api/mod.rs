@@ -5,6 +5,7 @@ mod approving;
 pub mod artifact;
 mod auditing;
 pub mod calls;
+mod closing;
 mod deploying;
 mod drift;
 pub mod enrolment;
@@ -116,8 +117,12 @@ fn refused(error: &Refused) -> Status {
         | Refused::Schema(_)
         | Refused::Approval(_)
         | Refused::Drift(_)
+        | Refused::Calendar(_)
+        | Refused::Confirm(_)
         | Refused::Illegal(_) => Status::failed_precondition(message),
-        Refused::Locked { .. } | Refused::Held(_) | Refused::Open(_) => Status::aborted(message),
+        Refused::Locked { .. } | Refused::Closed { .. } | Refused::Held(_) | Refused::Open(_) => {
+            Status::aborted(message)
+        }
         Refused::Unreachable { .. } => Status::out_of_range(message),
     }
 }

@@ -301,6 +301,18 @@ impl Operators for OperatorApi {
             .await
     }
 
+    async fn close(&self, request: Request<v1::CloseRequest>) -> Answer<v1::CloseResponse> {
+        let acting = Acting::of(&request);
+        acting.watch(&self.driver, false, self.shut(request)).await
+    }
+
+    async fn reopen(&self, request: Request<v1::ReopenRequest>) -> Answer<v1::ReopenResponse> {
+        let acting = Acting::of(&request);
+        acting
+            .watch(&self.driver, false, self.open_again(request))
+            .await
+    }
+
     async fn get_status(
         &self,
         request: Request<v1::GetStatusRequest>,

@@ -43,6 +43,7 @@ impl Fleet {
         for _ in 0..MOST_DECISIONS {
             self.draw_line(key, now);
             self.await_approval(key, now);
+            self.look_at_calendar(key, now);
             let Some(target) = self.targets.get(key) else {
                 return;
             };
@@ -125,6 +126,11 @@ impl Fleet {
         if matches!(next, Next::Migrate(_)) && !self.may_begin(id, now) {
             return false;
         }
+        if let Next::Migrate(number) = next
+            && self.migrates_when_open(id, number, now)
+        {
+            return false;
+        }
         let Some(deployment) = self.deployments.get_mut(&id) else {
             return false;
         };
@@ -180,8 +186,8 @@ impl Fleet {
         let planned = match self.targets.get(&step.target) {
             _ if crosses.is_some() => Err(crosses.unwrap_or_default()),
             None => Err("the environment has no place for it any more".to_owned()),
-            Some(target) => target
-                .plan(rollout, step.release.clone(), step.purpose, now)
+            Some(target) => self
+                .plan(target, rollout, step.release.clone(), step.purpose, now)
                 .map_err(|e| e.to_string()),
         };
         let started = planned.and_then(|new| {

@@ -109,6 +109,7 @@ impl Fleet {
                 by: by.who.clone(),
                 reason: by.reason.clone(),
                 started_at: now,
+                override_freeze: false,
                 on_failure: tamer_core::policy::OnFailure::Pause,
                 steps,
                 migrations,
@@ -153,6 +154,9 @@ impl Fleet {
             evidence: BTreeMap::new(),
             declared: BTreeMap::new(),
             no_way_back: false,
+            override_freeze: false,
+            confirmed: false,
+            wait: false,
         })
     }
 

@@ -6,17 +6,18 @@ pub use super::refused::Refused;
 pub use super::steer::Control;
 use crate::audit::{MAX_BY, MAX_PROVEN, Proven, cut};
 use std::collections::{BTreeMap, BTreeSet};
+use tamer_core::calendar::Opening;
 use tamer_core::desired::Purpose;
 use tamer_core::digest::Digest;
 use tamer_core::evidence::{Demanded, EvidenceKind};
 use tamer_core::id::{
-    ApplicationName, ComponentName, ComponentPath, EnvironmentName, PoolName, TargetKey,
+    ApplicationName, ComponentName, ComponentPath, EnvironmentName, HostName, PoolName, TargetKey,
 };
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::approval::ToApprove;
 use tamer_core::rollout::deployment::{Deployment, DeploymentId, Step, StepStatus};
-use tamer_core::rollout::{RolloutId, Target};
+use tamer_core::rollout::{NewRollout, NoPlan, RolloutId, Target};
 use tamer_core::schema::Declared;
 use tamer_core::version::Version;
 use tamer_release::attest::{Judged, SetAside};
@@ -41,6 +42,12 @@ pub struct Wanted {
     pub declared: BTreeMap<Digest, Declared>,
     /// Whether the database may be brought to where what runs does not work with it: nothing leads back then.
     pub no_way_back: bool,
+    /// Whether windows and freezes are passed over: an admin's to say.
+    pub override_freeze: bool,
+    /// Whether whoever asks has seen what it would do, where the environment wants that.
+    pub confirmed: bool,
+    /// Whether it begins although it is closed, and waits.
+    pub wait: bool,
 }
 
 /// What the evidence of a release proves.
@@ -82,6 +89,16 @@ impl Fleet {
         let steps = self.rollouts(wanted, now)?;
         let (environment, application) = (&wanted.environment, &wanted.application);
         let site = (environment, application);
+        let confirm = self
+            .environments
+            .get(environment)
+            .is_some_and(|it| it.file.confirm);
+        if confirm && !wanted.confirmed && !steps.is_empty() {
+            return Err(Refused::Confirm(environment.clone()));
+        }
+        if !steps.is_empty() && !wanted.wait {
+            self.refuse_closed(site, wanted.override_freeze, now)?;
+        }
         let migrations = self.migrations(site, &steps, wanted.no_way_back);
         let place = self.environments.get(environment);
         let on_failure = place.map_or_else(Default::default, |place| place.file.policy.on_failure);
@@ -94,6 +111,14 @@ impl Fleet {
         if steps.is_empty() {
             return Ok(Asked::NothingToDo);
         }
+        if wanted.override_freeze {
+            let closed = self.calendar(environment, application, false).at(now);
+            let object = match closed {
+                Opening::Closed { why, .. } => format!("{environment}: {why}"),
+                Opening::Open { .. } => format!("{environment}: it is open"),
+            };
+            self.note(now, &by.who, "freeze.override", object, &by.reason);
+        }
         Ok(Asked::Started(self.begin(
             Deployment {
                 id: DeploymentId::default(),
@@ -104,6 +129,7 @@ impl Fleet {
                 by: by.who.clone(),
                 reason: by.reason.clone(),
                 started_at: now,
+                override_freeze: wanted.override_freeze,
                 on_failure,
                 steps,
                 migrations,
@@ -183,7 +209,8 @@ impl Fleet {
         }
         for (key, release) in &steps {
             let plan = |target: &Target| {
-                target.plan(RolloutId(0), Some(release.clone()), Purpose::Forward, now)
+                let release = Some(release.clone());
+                self.plan(target, RolloutId(0), release, Purpose::Forward, now)
             };
             if let Some(Err(why)) = self.targets.get(key).map(plan) {
                 let what = format!("{}/{}", key.application, key.component);
@@ -197,6 +224,27 @@ impl Fleet {
         }
         steps.retain(|(key, release)| !self.is_there(key, release));
         Ok(steps)
+    }
+
+    /// The plan of a rollout, with its waves by the label that the policy names.
+    ///
+    /// # Errors
+    /// [`NoPlan`].
+    pub(super) fn plan(
+        &self,
+        target: &Target,
+        id: RolloutId,
+        release: Option<ReleaseRef>,
+        purpose: Purpose,
+        now: Moment,
+    ) -> Result<NewRollout, NoPlan> {
+        let value = |name: &HostName| {
+            let labels = &self.registry.hosts.get(name)?.labels;
+            labels.get(target.policy.by.as_deref()?).cloned()
+        };
+        let hosts = target.hosts.keys();
+        let values = hosts.filter_map(|name| Some((name.clone(), value(name)?)));
+        target.plan_by(&values.collect(), id, release, purpose, now)
     }
 
     /// The deployment that runs for an application in an environment.

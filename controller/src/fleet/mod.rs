@@ -12,6 +12,7 @@
 //! | [`places`] | environment files, and which host belongs to which target |
 //! | [`deploy`], `steer`, `back` | deployments: asking for them, steering them, going back |
 //! | `approve` | approvals of deployments |
+//! | [`closing`] | freezes and locks, and whether hosts may be moved forward |
 //! | `databases`, `migrate`, `settle` | what is known of databases; who reads and migrates them; what a person saw |
 //! | [`outlook`] | what a deployment would do |
 //! | [`drift`], [`past`] | what people say of releases that were changed by hand, and what came of it |
@@ -20,6 +21,7 @@
 pub mod advance;
 mod approve;
 mod back;
+pub mod closing;
 mod databases;
 pub mod deploy;
 pub mod drift;
@@ -45,10 +47,11 @@ use crate::identity::tokens::Tokens;
 use crate::revocations::Revocation;
 use persist::Object;
 use std::collections::{BTreeMap, BTreeSet};
+use tamer_core::calendar::Opening;
 use tamer_core::digest::Digest;
 use tamer_core::drift::{Inspect, Word};
 use tamer_core::environment::Environment;
-use tamer_core::id::{EnvironmentName, HostName, TargetKey};
+use tamer_core::id::{ApplicationName, EnvironmentName, HostName, TargetKey};
 use tamer_core::moment::{Moment, Span};
 use tamer_core::rollout::deployment::{Deployment, DeploymentId};
 use tamer_core::rollout::{Event, Illegal, Target};
@@ -83,6 +86,11 @@ pub struct Fleet {
     asked: BTreeMap<HostName, Inspect>,
     /// The same of the past, the last [`past::KEPT`].
     pub past_words: BTreeMap<u64, past::PastWord>,
+    /// What people closed, by a command.
+    pub closures: BTreeMap<closing::Closed, closing::Closure>,
+    /// Whether an application may be moved forward in an environment, overridden or not, as it was looked up last and
+    /// since when; never stored.
+    openings: BTreeMap<(EnvironmentName, ApplicationName, bool), (Moment, Opening)>,
     /// The numbers given out last.
     pub numbers: persist::Numbers,
     /// Until when nobody is given up who has not spoken since the start: see [`GRACE`].

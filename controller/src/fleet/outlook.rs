@@ -91,8 +91,13 @@ impl Fleet {
                 target: key,
             };
             if !unchanged
-                && let Ok(new) =
-                    target.plan(RolloutId(0), Some(release.clone()), Purpose::Forward, now)
+                && let Ok(new) = self.plan(
+                    target,
+                    RolloutId(0),
+                    Some(release.clone()),
+                    Purpose::Forward,
+                    now,
+                )
             {
                 let waves = new.rollout.waves.iter();
                 ahead.waves = waves.map(|wave| (wave.name.clone(), Vec::new())).collect();
@@ -126,6 +131,9 @@ impl Fleet {
         }
         if steps.is_empty() {
             return Ok(outlook);
+        }
+        if let Err(closed) = self.refuse_closed(site, false, now) {
+            outlook.notes.push(closed.to_string());
         }
         let from: Vec<_> = steps
             .iter()

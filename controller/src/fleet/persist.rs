@@ -10,11 +10,13 @@
 //! | `word/N` | the same of the past, with what came of it |
 //! | `declared/DIGEST` | what a release says of databases, by its manifest |
 //! | `desired/HOST` | what the host was last told |
+//! | `closure/KIND/NAME` | what somebody froze or locked |
 //! | `numbers` | the numbers given out last |
 //! | `event/N` | what happened, for people: never read back into the state |
 //!
 //! Environment files are not here: the signed metadata is the truth of them.
 
+use super::closing::Closed;
 use super::hosts::Seat;
 use super::{Fleet, GRACE};
 use crate::identity::registry::{Host, Operator, Roles};
@@ -60,6 +62,7 @@ pub(super) enum Object {
     Member(TargetKey, HostName),
     Word(TargetKey, HostName),
     PastWord(u64),
+    Closure(Closed),
     Desired(HostName),
     Target(TargetKey),
     Deployment(DeploymentId),
@@ -122,6 +125,7 @@ impl HistoryEntry {
             | Event::Lost(_)
             | Event::Reported(..)
             | Event::PolicyChanged(_)
+            | Event::Opening(_)
             | Event::MayStage(_) => return None,
             Event::Line(Some(line)) => format!("the database: {line}"),
             Event::Line(None) => "it works with the database".to_owned(),
@@ -148,6 +152,7 @@ impl HistoryEntry {
             }
             Event::Paused { by, .. } => format!("paused by {by}"),
             Event::Resumed => "resumed".to_owned(),
+            Event::Promoted { by, .. } => format!("promoted by {by}"),
             Event::Aborted { by, .. } => format!("aborted by {by}"),
             Event::RollbackAsked { by, .. } => format!("rollback asked for by {by}"),
             Event::Granted {
@@ -256,6 +261,10 @@ impl Fleet {
                 Key::numbered("deployment", number.0)?,
                 self.deployments.get(number).map(json),
             ),
+            Object::Closure(what) => (
+                format!("closure/{}", what.key()).parse()?,
+                self.closures.get(what).map(json),
+            ),
             Object::Desired(host) => {
                 let desired = self.seats.get(host).and_then(|seat| seat.desired.as_ref());
                 (format!("desired/{host}").parse()?, desired.map(json))
@@ -275,6 +284,7 @@ fn clone_head(target: &Target) -> Target {
         converging: target.converging,
         unsettled: target.unsettled,
         line: target.line.clone(),
+        opening: target.opening.clone(),
         rollout: target.rollout.clone(),
         hosts: BTreeMap::new(),
     }
@@ -404,6 +414,12 @@ impl Fleet {
                 let past = read(key, value)?;
                 if let Some(number) = key.number() {
                     self.past_words.insert(number, past);
+                }
+            }
+            "closure" => {
+                let closure = read(key, value)?;
+                if let Some(what) = Closed::of_key(name) {
+                    self.closures.insert(what, closure);
                 }
             }
             "deployment" => {

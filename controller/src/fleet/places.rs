@@ -39,6 +39,9 @@ impl Fleet {
                 Some(_) => {}
             }
         }
+        self.openings.clear();
+        let here = self.targets.keys().filter(|key| key.environment == *name);
+        self.restless.extend(here.cloned());
         self.environments.insert(
             name.clone(),
             Place {

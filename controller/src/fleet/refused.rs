@@ -76,6 +76,22 @@ pub enum Refused {
         /// Since when, as a length of time.
         since: String,
     },
+    /// The environment or the application is closed.
+    #[error("`{environment}` is closed: {why}; {next}")]
+    Closed {
+        /// Where.
+        environment: EnvironmentName,
+        /// Why, and when it opens.
+        why: String,
+        /// What to do.
+        next: &'static str,
+    },
+    /// Whoever asks has not confirmed it.
+    #[error("`{0}` wants it confirmed: look at `tamer plan`, then add --yes")]
+    Confirm(EnvironmentName),
+    /// It cannot be frozen, locked or opened like this.
+    #[error("{0}")]
+    Calendar(String),
     /// The database does not allow it.
     #[error("{0}")]
     Schema(String),

@@ -4,6 +4,7 @@ use super::Fleet;
 use super::deploy::{By, Refused};
 use super::migrate::migration;
 use super::persist::Object;
+use tamer_core::evidence::same_person;
 use tamer_core::id::TargetKey;
 use tamer_core::moment::Moment;
 use tamer_core::rollout::deployment::{DeploymentId, Ending, StepStatus};
@@ -18,6 +19,8 @@ pub enum Control {
     Pause,
     /// Go on.
     Resume,
+    /// Go on after a point of approval.
+    Promote,
     /// Stop where it is.
     Abort,
     /// Go back.
@@ -62,6 +65,14 @@ impl Fleet {
             )));
         };
         let environment = deployment.environment.clone();
+        let place = self.environments.get(&environment);
+        let four_eyes = place.is_some_and(|place| place.file.approval.four_eyes);
+        if what == Control::Promote && four_eyes && same_person(&by.who, &deployment.by) {
+            return Err(Refused::Approval(format!(
+                "{} asked for deployment {id}, and `{environment}` wants somebody else to let it go on (`four_eyes`)",
+                deployment.by
+            )));
+        }
         let (by_text, reason_text) = (by.who.clone(), by.reason.clone());
         let (event, action) = match what {
             Control::Pause => (
@@ -72,6 +83,13 @@ impl Fleet {
                 "pause",
             ),
             Control::Resume => (Event::Resumed, "resume"),
+            Control::Promote => (
+                Event::Promoted {
+                    by: by_text,
+                    reason: reason_text,
+                },
+                "promote",
+            ),
             Control::Abort => (
                 Event::Aborted {
                     by: by_text,

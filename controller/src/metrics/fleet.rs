@@ -128,6 +128,7 @@ mod tests {
             by: "anna".to_owned(),
             reason: String::new(),
             started_at: Moment(1),
+            override_freeze: false,
             on_failure: OnFailure::Rollback,
             steps: Vec::new(),
             migrations: Vec::new(),

@@ -52,6 +52,9 @@ pub(crate) fn wanted(n: u8) -> Wanted {
         evidence: BTreeMap::new(),
         declared: BTreeMap::new(),
         no_way_back: false,
+        override_freeze: false,
+        confirmed: false,
+        wait: false,
     }
 }
 

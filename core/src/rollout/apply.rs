@@ -41,6 +41,19 @@ impl Target {
                 self.line.clone_from(line);
                 Ok(Touched::head())
             }
+            Event::Opening(opening) => {
+                if self.opening == *opening {
+                    return Ok(Touched::default());
+                }
+                self.opening = opening.clone();
+                if opening.lets(at)
+                    && let Ok(rollout) = self.running()
+                {
+                    // Hosts' time does not run while it is closed.
+                    rollout.progress_at = at;
+                }
+                Ok(Touched::head())
+            }
             Event::Approval(awaits) => self.await_approval(awaits.as_deref(), at),
             Event::Restored => Ok(self.restored(at)),
             Event::Adopted => Ok(self.adopt()),
@@ -57,6 +70,7 @@ impl Target {
             Event::Started(new) => self.start(new),
             Event::Paused { by, reason } => self.pause(by, reason, false, at),
             Event::Resumed => self.resume(at),
+            Event::Promoted { .. } => self.promote(at),
             Event::Aborted { by, reason } => self.abort(by, reason, at),
             Event::RollbackAsked { by, reason } => {
                 let rollout = self.running()?;
@@ -276,6 +290,25 @@ impl Target {
         }
         rollout.forgiven = failed;
         rollout.progress_at = at;
+        Ok(Touched::head())
+    }
+
+    fn promote(&mut self, at: Moment) -> Result<Touched, Illegal> {
+        let rollout = self.running()?;
+        let Stage::Baking { wave, since } = rollout.stage else {
+            return Err(Illegal::NoPoint("a wave is on its way"));
+        };
+        if rollout.paused.is_some() {
+            return Err(Illegal::NoPoint("it is paused, and resumed first"));
+        }
+        if !rollout.waits_after(wave) {
+            return Err(Illegal::NoPoint("it goes on by itself"));
+        }
+        // Nobody can have seen yet how that wave does.
+        if at < since + rollout.policy.bake {
+            return Err(Illegal::NoPoint("the wave is still being watched"));
+        }
+        rollout.promoted = Some(wave);
         Ok(Touched::head())
     }
 

@@ -2,6 +2,7 @@
 
 use super::event::Event;
 use super::state::{Cause, Host, Outcome, Part, PartStatus, Rollout, Stage, Target};
+use crate::calendar::Opening;
 use crate::desired::Purpose;
 use crate::id::HostName;
 use crate::moment::{Moment, Span};
@@ -48,6 +49,22 @@ pub enum Waiting {
     },
     /// People have to approve it; how that stands.
     Approval(String),
+    /// More hosts are away than the policy allows.
+    Unreachable {
+        /// Those that are.
+        away: Vec<HostName>,
+        /// How many may be.
+        allowed: u32,
+    },
+    /// A person must let it go on after a wave: its name.
+    Point(String),
+    /// The environment is closed: nothing is moved forward.
+    Closed {
+        /// Why, and in words when it opens.
+        why: String,
+        /// Until when; `None`: until a person opens it, or says what holds.
+        until: Option<Moment>,
+    },
     /// The release that they should be brought to does not work with a database.
     Line(String),
     /// It is paused.
@@ -84,6 +101,11 @@ impl fmt::Display for Waiting {
             }
             Self::Bake { .. } => f.write_str("the bake to end"),
             Self::Approval(how) => write!(f, "approval: {how}"),
+            Self::Unreachable { away, allowed } => {
+                write!(f, "{} to come back: {allowed} may be away", list(away))
+            }
+            Self::Point(wave) => write!(f, "somebody to promote it after {wave}"),
+            Self::Closed { why, .. } => write!(f, "the environment to open: {why}"),
             Self::Line(why) => write!(f, "the database: {why}"),
             Self::Paused { by, reason } if reason.is_empty() => {
                 write!(f, "a resume: paused by {by}")
@@ -208,6 +230,24 @@ impl Target {
             decision.events.push(Event::WaveBaking(wave));
             return;
         }
+        if rollout.purpose == Purpose::Forward && !self.is_open(now, decision) {
+            let switching = waiting.iter().filter(|(_, host)| host.grant.is_some());
+            let switching: Vec<_> = switching.map(|(name, _)| (*name).clone()).collect();
+            if !switching.is_empty() {
+                decision.waiting_on.push(Waiting::Switching(switching));
+            }
+            return;
+        }
+        if rollout.purpose == Purpose::Forward
+            && let Some((away, allowed)) = self.too_many_away(&rollout.policy)
+        {
+            decision
+                .waiting_on
+                .push(Waiting::Unreachable { away, allowed });
+            // They have as long as everybody: then the hosts that wait for them count as failed.
+            self.give_up_without_progress(rollout, &waiting, now, decision);
+            return;
+        }
         self.grant_some(
             &waiting,
             rollout.release.as_ref(),
@@ -240,6 +280,10 @@ impl Target {
         if now < until {
             decision.wake(until);
             decision.waiting_on.push(Waiting::Bake { until });
+        } else if rollout.waits_after(wave) {
+            let name = rollout.waves.get(wave as usize);
+            let name = name.map_or_else(String::new, |wave| wave.name.clone());
+            decision.waiting_on.push(Waiting::Point(name));
         } else if (wave as usize) + 1 < rollout.waves.len() {
             decision.events.push(Event::WaveStarted(wave + 1));
         } else {
@@ -325,7 +369,8 @@ impl Target {
             epoch,
             decision,
         );
-        if decision.events.is_empty() && self.release.is_some() {
+        let may = decision.events.is_empty() && self.release.is_some() && !forward.is_empty();
+        if may && self.is_open(now, decision) {
             self.grant_some(
                 &forward,
                 self.release.as_ref(),
@@ -335,6 +380,21 @@ impl Target {
                 decision,
             );
         }
+    }
+
+    /// Whether a host may be moved forward now; if not, says why, and until when.
+    fn is_open(&self, now: Moment, decision: &mut Decision) -> bool {
+        let until = self.opening.until().filter(|until| *until > now);
+        until.into_iter().for_each(|until| decision.wake(until));
+        if self.opening.lets(now) {
+            return true;
+        }
+        let why = match &self.opening {
+            Opening::Closed { why, .. } => why.clone(),
+            Opening::Open { .. } => "its calendar is looked at".to_owned(),
+        };
+        decision.waiting_on.push(Waiting::Closed { why, until });
+        false
     }
 
     /// Whether a release is bad, or was what the last rollout took back, or any of a component that was never brought
@@ -393,6 +453,9 @@ impl Target {
         let (mut switching, mut staging, mut away) = (Vec::new(), Vec::new(), Vec::new());
         let mut late = Vec::new();
         let mut blocked = false;
+        // Whoever goes forward starts before it closes.
+        let closes = self.opening.until().filter(|_| purpose == Purpose::Forward);
+        let start_by = closes.map_or(now + START_WITHIN, |at| at.min(now + START_WITHIN));
         for (name, host) in hosts {
             let serving = host.running.is_some() && !host.is_down();
             if host.grant.is_some() {
@@ -414,8 +477,8 @@ impl Target {
                     id: host.last_grant.next(epoch),
                     release: release.cloned(),
                     purpose,
-                    start_by: now + START_WITHIN,
-                    give_up_at: now + START_WITHIN + self.progress_deadline(),
+                    start_by,
+                    give_up_at: start_by + self.progress_deadline(),
                 });
             }
         }

@@ -46,6 +46,9 @@ pub struct Deployment {
     pub reason: String,
     /// When it started.
     pub started_at: Moment,
+    /// Whether it passes over windows and freezes, because an admin said so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub override_freeze: bool,
     /// Whether earlier rollouts go back when a later one fails.
     pub on_failure: OnFailure,
     /// Its rollouts, in order. Those that take earlier ones back are appended.

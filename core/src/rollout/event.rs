@@ -2,6 +2,7 @@
 
 use super::plan::NewRollout;
 use super::state::{Cause, Outcome};
+use crate::calendar::Opening;
 use crate::desired::{ActivationReport, Failure, Purpose};
 use crate::digest::Digest;
 use crate::generation::Generation;
@@ -27,6 +28,8 @@ pub enum Event {
     PolicyChanged(Policy),
     /// The target's release does not work with a database as that is now, and why; or it does again.
     Line(Option<String>),
+    /// Hosts may be moved forward from now on, or may not; until when that holds.
+    Opening(Opening),
     /// What the approval of the running rollout waits for; `None`: it is approved, or needs none.
     Approval(Option<String>),
     /// The state is that of a backup: whatever it says of hosts is old, and what it wants of them may be.
@@ -52,6 +55,13 @@ pub enum Event {
     },
     /// A paused rollout goes on; failures so far are accepted.
     Resumed,
+    /// A rollout that has come to a point of approval goes on.
+    Promoted {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// The rollout stops where it is.
     Aborted {
         /// Who.
@@ -138,6 +148,9 @@ pub enum Illegal {
     /// It is not paused.
     #[error("the rollout is not paused")]
     NotPaused,
+    /// It waits for nobody to let it go on.
+    #[error("the rollout is not at a point of approval: {0}")]
+    NoPoint(&'static str),
     /// It is paused already.
     #[error("the rollout is paused already, by {0}")]
     AlreadyPaused(String),

@@ -9,6 +9,7 @@ mod staging;
 
 use super::event::{Event, Observation};
 use super::state::{Cause, Outcome, Target};
+use crate::calendar::Opening;
 use crate::desired::{ActivationStatus, Purpose};
 use crate::digest::Digest;
 use crate::generation::Generation;
@@ -49,8 +50,20 @@ pub struct Witness {
     line: bool,
     /// Whether people have to approve the rollout before anything is activated.
     unapproved: bool,
+    /// Until when hosts may be moved forward: `None` where they may not, and `Some(None)` for ever.
+    closes: Closes,
     /// The hosts that were heard since a restore, until somebody decides or all of them agree.
     since_restore: Option<BTreeSet<HostName>>,
+}
+
+/// See [`Witness::closes`]: nobody has closed anything at first.
+#[derive(Debug, Clone, Copy)]
+struct Closes(Option<Option<Moment>>);
+
+impl Default for Closes {
+    fn default() -> Self {
+        Self(Some(None))
+    }
 }
 
 /// A grant without an answer.
@@ -87,6 +100,14 @@ impl Witness {
                 let rolls = before.active().is_some();
                 if self.unapproved && rolls && *purpose == Purpose::Forward {
                     return broken("a grant before it was approved");
+                }
+                if let Some(books) = &self.rollout
+                    && *purpose == Purpose::Forward
+                {
+                    books.judge_away(before, host)?;
+                }
+                if *purpose == Purpose::Forward {
+                    self.judge_opening(host, now, *start_by)?;
                 }
                 self.judge_grant(
                     before,
@@ -146,7 +167,20 @@ impl Witness {
                 Some(books) => books.start_wave(before, *wave, now)?,
                 None => return broken("a wave without a rollout"),
             },
+            Event::Promoted { .. } => {
+                if let Some(books) = &mut self.rollout {
+                    books.judge_watched(before, books.wave, now)?;
+                    books.promoted.insert(books.wave);
+                }
+            }
             Event::Paused { .. } => self.books(|books| books.paused = true),
+            Event::Opening(opening) => {
+                self.closes = Closes(match opening {
+                    Opening::Open { until } => Some(*until),
+                    Opening::Closed { .. } => None,
+                });
+                self.books(|books| books.note_grant(now));
+            }
             Event::Approval(awaits) => self.unapproved = awaits.is_some(),
             Event::Line(line) => self.line = line.is_some(),
             Event::Frozen(_) if !self.line => {
@@ -279,6 +313,17 @@ impl Witness {
         Ok(())
     }
 
+    /// Nothing goes forward while it is closed, nor starts to after it has closed.
+    fn judge_opening(&self, host: &HostName, now: Moment, start_by: Moment) -> Result<(), Broken> {
+        match self.closes.0 {
+            None => broken(format!("{host} was moved forward while it was closed")),
+            Some(Some(until)) if until <= now || until < start_by => broken(format!(
+                "{host} may start to move forward after it has closed"
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// A host with a grant has until the moment that was agreed; one without, or whose grant an earlier rollout gave
     /// up, has the rollout's patience, and nobody is given up while others may still answer.
     fn judge_giving_up(&mut self, name: &HostName, now: Moment) -> Result<(), Broken> {
@@ -294,6 +339,16 @@ impl Witness {
             return broken(format!("{name} was given up while others may still answer"));
         }
         match &self.rollout {
+            Some(books)
+                if !books.going_back
+                    && books.purpose == Purpose::Forward
+                    && self
+                        .closes
+                        .0
+                        .is_none_or(|until| until.is_some_and(|at| at <= now)) =>
+            {
+                broken(format!("{name} was given up while it was closed"))
+            }
             Some(books) => books.judge_impatience(name, now),
             None => broken(format!("{name} was given up without a rollout")),
         }

@@ -1,5 +1,6 @@
 //! The state of a target: what its hosts should run, what they do run, and the rollout between the two.
 
+use crate::calendar::Opening;
 use crate::desired::{Failure, FailureKind, Purpose};
 use crate::digest::Digest;
 use crate::generation::Generation;
@@ -50,6 +51,9 @@ pub struct Target {
     /// Set while `release` does not work with a database as that is now, and why: nothing is brought to
     /// it, neither back nor otherwise, until the database has changed.
     pub line: Option<String>,
+    /// Whether hosts may be moved forward, as the driver said last.
+    #[serde(default)]
+    pub opening: Opening,
     /// The rollout that runs, or the last one that ended.
     pub rollout: Option<Rollout>,
     /// Its hosts.
@@ -204,6 +208,9 @@ pub struct Rollout {
     pub awaits: Option<String>,
     /// Set while it is paused.
     pub paused: Option<Pause>,
+    /// The newest wave after which a person has let it go on.
+    #[serde(default)]
+    pub promoted: Option<u32>,
     /// Failures that a person has seen and accepted by resuming.
     pub forgiven: u32,
     /// When a host last got anywhere.
@@ -219,6 +226,9 @@ pub struct Wave {
     pub name: String,
     /// Whether no failure at all is allowed while it is the newest wave.
     pub canary: bool,
+    /// Whether a person must let the rollout go on after it.
+    #[serde(default)]
+    pub point: bool,
 }
 
 /// Where a rollout stands.
@@ -338,6 +348,7 @@ impl Target {
             converging: true,
             unsettled: false,
             line: None,
+            opening: Opening::default(),
             rollout: None,
             hosts: BTreeMap::new(),
         }
@@ -462,6 +473,12 @@ impl Rollout {
             Stage::Rolling { wave } | Stage::Baking { wave, .. } => Some(wave),
             Stage::RollingBack { .. } | Stage::Ended { .. } => None,
         }
+    }
+
+    /// Whether a person must still let it go on after this wave.
+    pub fn waits_after(&self, wave: u32) -> bool {
+        let point = self.waves.get(wave as usize).is_some_and(|it| it.point);
+        point && self.promoted.is_none_or(|promoted| promoted < wave)
     }
 }
 

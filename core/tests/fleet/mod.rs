@@ -7,6 +7,7 @@ mod told;
 use agent::Agent;
 pub(crate) use agent::{Act, act};
 use std::collections::{BTreeMap, BTreeSet};
+use tamer_core::calendar::Opening;
 use tamer_core::desired::Purpose;
 use tamer_core::digest::Digest;
 use tamer_core::id::{HostName, PoolName, TargetKey};
@@ -37,6 +38,8 @@ pub(crate) struct World {
     spoilt: BTreeSet<Digest>,
     rollouts: u64,
     hosts: usize,
+    /// Whether somebody lets rollouts go on at every point of approval, in a friendly world.
+    pub(crate) promotes: bool,
 }
 
 impl World {
@@ -59,6 +62,7 @@ impl World {
             spoilt: BTreeSet::new(),
             rollouts: 0,
             hosts: 0,
+            promotes: true,
         };
         for _ in 0..hosts {
             world.add();
@@ -360,6 +364,13 @@ impl World {
         self.happen(&Event::Resumed);
     }
 
+    pub(crate) fn promote(&mut self) {
+        self.happen(&Event::Promoted {
+            by: "anna".into(),
+            reason: String::new(),
+        });
+    }
+
     pub(crate) fn abort(&mut self) {
         self.happen(&Event::Aborted {
             by: "anna".into(),
@@ -409,12 +420,23 @@ impl World {
         self.happen(&Event::Approval(how));
     }
 
+    /// Whoever looks at the calendar says that it is open from now on, or closed, and for how long.
+    pub(crate) fn opens(&mut self, open: bool, seconds: Option<u64>) {
+        let until = seconds.map(|seconds| self.now + Span::secs(seconds));
+        let why = "frozen: Christmas".to_owned();
+        self.happen(&Event::Opening(match open {
+            true => Opening::Open { until },
+            false => Opening::Closed { why, until },
+        }));
+    }
+
     // === liveness ===
 
     /// Every host comes back, gets well, and does what it is told; messages arrive; paused rollouts are resumed.
     pub(crate) fn turn_friendly(&mut self) {
         self.draw_line(false);
         self.await_approval(false);
+        self.opens(true, None);
         for n in 0..self.agents.len() {
             self.sicken(n, false);
             self.unstageable(n, false);
@@ -447,6 +469,9 @@ impl World {
             }
             for n in 0..self.agents.len() {
                 self.obey(n, &Act::Finish);
+            }
+            if self.promotes {
+                self.promote();
             }
             self.tick(7);
         }

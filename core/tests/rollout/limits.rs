@@ -190,3 +190,53 @@ fn those_who_wait_to_fetch_are_not_blamed_for_one_who_cannot() {
         [PartStatus::Silent, PartStatus::Done, PartStatus::Done]
     );
 }
+
+#[test]
+fn while_more_are_away_than_may_be_nothing_starts_and_what_runs_moves_nobody() {
+    let mut world = running(
+        6,
+        Policy {
+            max_unreachable: Some(Quantity::Hosts(1)),
+            ..canary_and_the_rest(5, 0)
+        },
+    );
+    second_wave(&mut world);
+    let before = granted(&world).len();
+    world.disconnect(4);
+    world.disconnect(5);
+    world.obey(1, &Act::Finish);
+    world.obey(2, &Act::Finish);
+    assert!(granted(&world).len() < before, "nobody follows");
+    let waits = world.decide().waiting_on;
+    let named = Waiting::Unreachable {
+        away: vec![world.name(4), world.name(5)],
+        allowed: 1,
+    };
+    assert!(waits.contains(&named), "{waits:?}");
+    world.connect(4);
+    world.run_friendly();
+    world.turn_friendly();
+    world.disconnect(0);
+    world.disconnect(1);
+    world.start(2);
+    assert!(world.target.active().is_none(), "it does not even start");
+    world.connect(0);
+    world.start(2);
+    assert!(world.target.active().is_some());
+}
+
+#[test]
+fn those_who_stay_away_do_not_keep_a_rollout_for_ever() {
+    let mut world = running(
+        4,
+        Policy {
+            max_unreachable: Some(Quantity::Hosts(0)),
+            ..canary_and_the_rest(1, 0)
+        },
+    );
+    second_wave(&mut world);
+    world.disconnect(3);
+    world.run_friendly();
+    assert!(world.target.active().is_none(), "progress_deadline decides");
+    assert_eq!(world.target.release, Some(release(0)));
+}

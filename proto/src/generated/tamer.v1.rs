@@ -1585,12 +1585,18 @@ pub struct DeployRequest {
     pub version: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
-    /// wait for the rollout that is in the way
+    /// wait for the rollout that is in the way; begin in a closed environment
     #[prost(bool, tag = "6")]
     pub wait: bool,
     /// although what runs does not work with the database that it brings
     #[prost(bool, tag = "7")]
     pub no_way_back: bool,
+    /// who asks has seen what it would do
+    #[prost(bool, tag = "9")]
+    pub confirmed: bool,
+    /// windows and freezes are passed over: an admin's, with a reason
+    #[prost(bool, tag = "8")]
+    pub override_freeze: bool,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1674,6 +1680,49 @@ pub struct DatabaseLine {
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloseRequest {
+    /// freeze, lock
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// of an environment, or else with `lock` of an application
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// an application is meant, whatever environments are called
+    #[prost(bool, tag = "3")]
+    pub application: bool,
+    /// freezes
+    #[prost(uint64, tag = "4")]
+    pub until_ms: u64,
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloseResponse {
+    #[prost(string, tag = "1")]
+    pub closed: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReopenRequest {
+    /// freeze, lock
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub application: bool,
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReopenResponse {
+    #[prost(string, tag = "1")]
+    pub opened: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RollbackRequest {
     #[prost(string, tag = "1")]
     pub environment: ::prost::alloc::string::String,
@@ -1698,6 +1747,9 @@ pub struct DeployResponse {
     pub deployment: u64,
     #[prost(string, tag = "2")]
     pub note: ::prost::alloc::string::String,
+    /// nothing was done: it is to be asked again, with `confirmed`
+    #[prost(bool, tag = "3")]
+    pub confirm: bool,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1707,7 +1759,7 @@ pub struct ControlRequest {
     pub deployment: u64,
     #[prost(string, tag = "2")]
     pub environment: ::prost::alloc::string::String,
-    /// pause, resume, abort, rollback
+    /// pause, resume, promote, abort, rollback
     #[prost(string, tag = "3")]
     pub action: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
@@ -1824,7 +1876,7 @@ pub struct DeploymentStatus {
     /// 0: it goes on
     #[prost(uint64, tag = "9")]
     pub ended_ms: u64,
-    /// running, waits for approval, migrating, paused, frozen, unknown, rolling back, succeeded, rolled back, failed, aborted, refused
+    /// running, waits for approval, waits for promotion, closed, migrating, paused, frozen, unknown, rolling back, succeeded, rolled back, failed, aborted, refused
     #[prost(string, tag = "10")]
     pub state: ::prost::alloc::string::String,
     /// once it has ended, or waits for a person to decide
@@ -2854,6 +2906,45 @@ pub mod operators_client {
                 .insert(GrpcMethod::new("tamer.v1.Operators", "SettleSchema"));
             self.inner.unary(req, path, codec).await
         }
+        /// Freezes and locks that a person sets, and takes back.
+        pub async fn close(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CloseRequest>,
+        ) -> std::result::Result<tonic::Response<super::CloseResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/tamer.v1.Operators/Close");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("tamer.v1.Operators", "Close"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn reopen(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReopenRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReopenResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tamer.v1.Operators/Reopen",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("tamer.v1.Operators", "Reopen"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The audit log as it stands, line by line: whoever asks verifies the chain themselves.
         pub async fn audit(
             &mut self,
@@ -3078,6 +3169,15 @@ pub mod operators_server {
             tonic::Response<super::SettleSchemaResponse>,
             tonic::Status,
         >;
+        /// Freezes and locks that a person sets, and takes back.
+        async fn close(
+            &self,
+            request: tonic::Request<super::CloseRequest>,
+        ) -> std::result::Result<tonic::Response<super::CloseResponse>, tonic::Status>;
+        async fn reopen(
+            &self,
+            request: tonic::Request<super::ReopenRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReopenResponse>, tonic::Status>;
         /// Server streaming response type for the Audit method.
         type AuditStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::AuditLines, tonic::Status>,
@@ -4354,6 +4454,92 @@ pub mod operators_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SettleSchemaSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tamer.v1.Operators/Close" => {
+                    #[allow(non_camel_case_types)]
+                    struct CloseSvc<T: Operators>(pub Arc<T>);
+                    impl<T: Operators> tonic::server::UnaryService<super::CloseRequest>
+                    for CloseSvc<T> {
+                        type Response = super::CloseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CloseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::close(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CloseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tamer.v1.Operators/Reopen" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReopenSvc<T: Operators>(pub Arc<T>);
+                    impl<T: Operators> tonic::server::UnaryService<super::ReopenRequest>
+                    for ReopenSvc<T> {
+                        type Response = super::ReopenResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReopenRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::reopen(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReopenSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

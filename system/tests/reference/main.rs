@@ -154,6 +154,7 @@ fn documented_keys_are_taken() {
         _ => match key.value.as_str() {
             "number" => "200".to_owned(),
             value if value.starts_with("list of: text") => "[\"true\"]".to_owned(),
+            value if value.starts_with("list of: [point]") => "[]".to_owned(),
             value if value.starts_with("list of: [evidence]") => "[\"build\"]".to_owned(),
             value if value.starts_with("[hosts]") => "1".to_owned(),
             value if value.starts_with("[time]") => "\"1h\"".to_owned(),

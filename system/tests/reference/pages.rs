@@ -71,6 +71,16 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
     words(&mut page, "word", &policy.variants("OnFailure"));
     page.push_str("\n### on_drift\n\n");
     words(&mut page, "word", &policy.variants("OnDrift"));
+    page.push_str("\n### `[[window]]`\n\nSee [Windows and freezes](../environments.md#windows-and-freezes).\n\n");
+    keys(
+        &mut page,
+        &Source::read("core/src/calendar/window.rs").keys("Text"),
+    );
+    page.push_str("\n### `[[freeze]]`\n\n");
+    keys(
+        &mut page,
+        &Source::read("core/src/calendar/freeze.rs").keys("Text"),
+    );
     page.push_str("\n### `[evidence]`\n\n");
     keys(&mut page, &evidence.keys("Demanded"));
     page.push_str("\n### `[evidence.keys.NAME]`\n\nWhose statements count, and about what: see [Evidence](../evidence.md).\n\n");

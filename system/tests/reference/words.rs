@@ -62,6 +62,12 @@ pub(crate) fn value(ty: &Type) -> String {
         "SmtpTls" => "[tls](#tls)",
         "Policy" | "Demanded" | "BuildSpec" | "Approval" | "ComponentSpec" | "Allowed"
         | "Limits" | "BackupsFile" | "PlaceFile" => "table",
+        "Point" => "[point](../environments.md#points-of-approval)",
+        "Day" => "`mon` to `sun`",
+        "TimeOfDay" => "time of day: `09:30`",
+        "Zone" => "IANA time zone",
+        "Border" => "day, or time of one: `2026-12-24 18:00`",
+        "Window" | "Freeze" => "table",
         "Checks" => "table: name = check",
         "Schemas" => "table: name = database",
         "WorksWith" => "table: name = [versions](configuration.md#values)",

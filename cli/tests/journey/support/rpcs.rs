@@ -251,14 +251,14 @@ impl Operators for Controller {
         self.inside().deployed.push(request);
         Ok(Response::new(DeployResponse {
             deployment: 318,
-            note: String::new(),
+            ..DeployResponse::default()
         }))
     }
 
     async fn rollback(&self, _: Request<RollbackRequest>) -> Answer<DeployResponse> {
         Ok(Response::new(DeployResponse {
-            deployment: 0,
             note: "staging is there already".to_owned(),
+            ..DeployResponse::default()
         }))
     }
 
@@ -302,6 +302,14 @@ impl Operators for Controller {
     }
 
     async fn approve(&self, _: Request<ApproveRequest>) -> Answer<ApproveResponse> {
+        not_here()
+    }
+
+    async fn close(&self, _: Request<CloseRequest>) -> Answer<CloseResponse> {
+        not_here()
+    }
+
+    async fn reopen(&self, _: Request<ReopenRequest>) -> Answer<ReopenResponse> {
         not_here()
     }
 

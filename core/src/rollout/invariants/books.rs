@@ -4,11 +4,11 @@ use super::{Broken, broken, share_of};
 use crate::desired::{ActivationStatus, Purpose};
 use crate::id::HostName;
 use crate::moment::Moment;
-use crate::policy::{OnFailure, Policy};
+use crate::policy::{OnFailure, Point, Policy, Quantity};
 use crate::release::ReleaseRef;
 use crate::rollout::event::Event;
 use crate::rollout::plan::NewRollout;
-use crate::rollout::state::{Cause, Outcome, Target};
+use crate::rollout::state::{Cause, Outcome, Presence, Target};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone)]
@@ -21,7 +21,10 @@ pub(super) struct Books {
     canary: bool,
     /// The number of its waves.
     of_waves: u32,
-    wave: u32,
+    pub(super) wave: u32,
+    /// Waves after which somebody has to let it go on, and those after which somebody did.
+    points: BTreeSet<u32>,
+    pub(super) promoted: BTreeSet<u32>,
     /// When it started, or granted something last.
     stirred: Moment,
     /// Hosts that are through, and when.
@@ -57,6 +60,8 @@ impl Books {
             canary: rollout.waves.first().is_some_and(|wave| wave.canary),
             of_waves: rollout.waves.len() as u32,
             wave: 0,
+            points: points(new),
+            promoted: BTreeSet::new(),
             stirred: now,
             through: through.map(|host| (host.clone(), now)).collect(),
             waves: new.waves.clone(),
@@ -163,7 +168,12 @@ impl Books {
     }
 
     /// Every host up to this wave is through, and its last ones were watched.
-    fn judge_watched(&self, before: &Target, wave: u32, now: Moment) -> Result<(), Broken> {
+    pub(super) fn judge_watched(
+        &self,
+        before: &Target,
+        wave: u32,
+        now: Moment,
+    ) -> Result<(), Broken> {
         let bake = match self.purpose {
             Purpose::Forward => self.policy.bake.0,
             Purpose::Back => std::time::Duration::ZERO,
@@ -199,6 +209,9 @@ impl Books {
             return broken(format!("wave {wave} followed wave {}", self.wave));
         }
         self.judge_watched(before, self.wave, now)?;
+        if self.points.contains(&self.wave) && !self.promoted.contains(&self.wave) {
+            return broken(format!("wave {wave} started and nobody had let it"));
+        }
         self.wave = wave;
         self.stirred = now;
         Ok(())
@@ -206,6 +219,22 @@ impl Books {
 
     pub(super) fn note_grant(&mut self, now: Moment) {
         self.stirred = now;
+    }
+
+    /// Nothing goes forward while more are away than may be.
+    pub(super) fn judge_away(&self, before: &Target, name: &HostName) -> Result<(), Broken> {
+        let Some(most) = self.policy.max_unreachable else {
+            return Ok(());
+        };
+        let hosts = before.hosts.values();
+        let away = hosts.filter(|host| host.presence != Presence::Connected);
+        let (away, most) = (away.count(), share_of(most, before.hosts.len()));
+        if away > most {
+            return broken(format!(
+                "{name} was moved forward while {away} were away, and {most} may be"
+            ));
+        }
+        Ok(())
     }
 
     /// Nobody who could still get there is given up.
@@ -262,4 +291,29 @@ impl Books {
             Outcome::NotRolledBack(_) | Outcome::Aborted { .. } => Ok(()),
         }
     }
+}
+
+/// The waves after which the policy wants a person to decide: counted off host by host, for a step may be reached by the
+/// wave of an earlier one.
+fn points(new: &NewRollout) -> BTreeSet<u32> {
+    let policy = &new.rollout.policy;
+    let total = new.waves.len();
+    if new.rollout.purpose == Purpose::Back {
+        return BTreeSet::new();
+    }
+    let mut order: Vec<u32> = new.waves.values().copied().collect();
+    order.sort_unstable();
+    let last = order.last().copied();
+    let at = policy.approval.iter().filter_map(|point| {
+        let hosts = match point {
+            Point::Canary => policy.canary?,
+            Point::Reached(step) => *step,
+        };
+        let reached = (1..=total).find(|n| match hosts {
+            Quantity::Hosts(hosts) => *n == total.min((hosts as usize).max(1)),
+            Quantity::Percent(percent) => n * 100 >= total * usize::from(percent),
+        });
+        order.get(reached? - 1).copied()
+    });
+    at.filter(|wave| Some(*wave) != last).collect()
 }
