@@ -8,12 +8,14 @@
 //! | [`mod@migrate`] | whether an order to migrate a database is begun |
 //! | [`mod@stage`] | what is fetched, verified and unpacked ahead |
 //! | [`mod@undo`] | what a failed step means, and the way back |
+//! | [`mod@route`] | what a router does next |
 //! | [`mod@prune`] | what leaves the disk |
 
 pub mod activate;
 pub mod drift;
 pub mod migrate;
 pub mod prune;
+pub mod route;
 pub mod stage;
 pub mod undo;
 
@@ -21,6 +23,7 @@ pub use activate::{Decision, Go, Waiting, activation};
 pub use drift::{Edited, edited, foreign, foreign_said, lead_back, repair};
 pub use migrate::{Migrate, interrupted, interrupted_before, migrate};
 pub use prune::prune;
+pub use route::{Route, RouteFacts, route};
 pub use stage::{Staging, stage};
 pub use undo::{Next, Resume, on_failure, resume, undo};
 

@@ -116,6 +116,7 @@ fn refused(error: &Refused) -> Status {
         | Refused::Schema(_)
         | Refused::Approval(_)
         | Refused::Drift(_)
+        | Refused::Router(_)
         | Refused::Illegal(_) => Status::failed_precondition(message),
         Refused::Locked { .. } | Refused::Held(_) | Refused::Open(_) => Status::aborted(message),
         Refused::Unreachable { .. } => Status::out_of_range(message),

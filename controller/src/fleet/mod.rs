@@ -12,6 +12,7 @@
 //! | [`places`] | environment files, and which host belongs to which target |
 //! | [`deploy`], `steer`, `back` | deployments: asking for them, steering them, going back |
 //! | `approve` | approvals of deployments |
+//! | `routes` | pools, and the routers in front of them |
 //! | `databases`, `migrate`, `settle` | what is known of databases; who reads and migrates them; what a person saw |
 //! | [`outlook`] | what a deployment would do |
 //! | [`drift`], [`past`] | what people say of releases that were changed by hand, and what came of it |
@@ -19,7 +20,7 @@
 
 pub mod advance;
 mod approve;
-mod back;
+pub mod back;
 mod databases;
 pub mod deploy;
 pub mod drift;
@@ -33,6 +34,7 @@ pub mod persist;
 pub mod places;
 mod refused;
 pub mod restored;
+mod routes;
 mod settle;
 mod steer;
 
@@ -50,6 +52,7 @@ use tamer_core::environment::Environment;
 use tamer_core::id::{EnvironmentName, HostName, TargetKey};
 use tamer_core::moment::{Moment, Span};
 use tamer_core::rollout::deployment::{Deployment, DeploymentId};
+use tamer_core::rollout::switching::{Router, RouterKey};
 use tamer_core::rollout::{Event, Illegal, Target};
 use tamer_core::schema::{Book, Declared, Record};
 
@@ -68,6 +71,8 @@ pub struct Fleet {
     pub environments: BTreeMap<EnvironmentName, Place>,
     /// Every (environment, component, pool).
     pub targets: BTreeMap<TargetKey, Target>,
+    /// The routers of components with pools.
+    pub routers: BTreeMap<RouterKey, Router>,
     /// Deployments: those that run, and the last [`deploy::KEPT`] that ended.
     pub deployments: BTreeMap<DeploymentId, Deployment>,
     /// What is known of each host beside its targets.
@@ -92,10 +97,14 @@ pub struct Fleet {
     dirty: BTreeSet<Object>,
     /// Targets that must be decided anew.
     restless: BTreeSet<TargetKey>,
+    /// Routers that must be decided anew.
+    restless_routers: BTreeSet<RouterKey>,
     /// Hosts whose desired state must be made anew.
     stale: BTreeSet<HostName>,
     /// When a target must be looked at again.
     wakes: BTreeMap<TargetKey, Moment>,
+    /// When routers must be looked at again.
+    router_wakes: BTreeMap<RouterKey, Moment>,
     /// What happened since the last commit, for the history.
     happened: Vec<persist::HistoryEntry>,
     /// What people did since the last commit, for the audit log.
@@ -195,7 +204,8 @@ impl Fleet {
     /// When something must be decided although nothing has happened.
     pub fn next_wake(&self) -> Option<Moment> {
         let patience = (!self.awaited.is_empty()).then_some(self.patient_until);
-        self.wakes.values().copied().chain(patience).min()
+        let wakes = self.wakes.values().chain(self.router_wakes.values());
+        wakes.copied().chain(patience).min()
     }
 
     /// What is changed from here on is changed by this request; with `None`, by nobody's.

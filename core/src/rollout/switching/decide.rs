@@ -1,7 +1,7 @@
 //! `decide`: what follows for routers from the state and the time. "Not yet" is a value with a reason.
 
 use super::{Router, RouterHost, Switch, SwitchEvent, SwitchStage};
-use crate::desired::{Failure, Purpose};
+use crate::desired::Purpose;
 use crate::generation::Generation;
 use crate::id::{HostName, PoolName};
 use crate::moment::Moment;
@@ -269,18 +269,10 @@ impl Router {
         }
         match (&host.sends_to, &host.failure) {
             (Some(to), _) if to == pool => At::There,
-            (_, Some(failure)) => At::Failed(said(failure)),
+            (_, Some(failure)) => At::Failed(failure.to_string()),
             (Some(to), None) => At::Failed(format!("it sends to {to}")),
             (None, None) => At::Failed("it cannot tell where it sends".to_owned()),
         }
-    }
-}
-
-fn said(failure: &Failure) -> String {
-    let last = failure.output.lines().rfind(|line| !line.trim().is_empty());
-    match last {
-        Some(line) => format!("{failure}: {}", line.trim()),
-        None => failure.to_string(),
     }
 }
 

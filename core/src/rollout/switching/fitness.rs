@@ -41,11 +41,7 @@ impl Target {
         let Some(release) = &self.release else {
             return unfit(0, "nothing was deployed there".to_owned());
         };
-        let lacking: Vec<(&HostName, String)> = self
-            .hosts
-            .iter()
-            .filter_map(|(name, host)| Some((name, lacks(host, release)?)))
-            .collect();
+        let lacking = self.lacking(release);
         let serving = total - lacking.len() as u32;
         if let Some(rollout) = self.active() {
             return unfit(serving, format!("rollout {} is running there", rollout.id));
@@ -61,6 +57,19 @@ impl Target {
             ),
             _ => Ok(()),
         }
+    }
+
+    /// How many hosts run the target's release and are well.
+    pub fn serving(&self) -> u32 {
+        let release = self.release.as_ref();
+        release.map_or(0, |it| (self.hosts.len() - self.lacking(it).len()) as u32)
+    }
+
+    fn lacking(&self, release: &ReleaseRef) -> Vec<(&HostName, String)> {
+        let hosts = self.hosts.iter();
+        hosts
+            .filter_map(|(name, host)| Some((name, lacks(host, release)?)))
+            .collect()
     }
 }
 

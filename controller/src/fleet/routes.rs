@@ -1,0 +1,472 @@
+//! Components with two pools, and the routers in front of them: which hosts those are, what they are told, and what
+//! follows from what they say.
+
+use super::Fleet;
+use super::deploy::Refused;
+use super::observation::short;
+use super::persist::{HistoryEntry, Object};
+use std::collections::BTreeSet;
+use tamer_core::check::CheckResult;
+use tamer_core::desired::{Failure, FailureKind, Purpose};
+use tamer_core::environment::Environment;
+use tamer_core::id::{ComponentPath, EnvironmentName, HostName, PoolName, TargetKey};
+use tamer_core::moment::Moment;
+use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::deployment::{Step, StepStatus, Summary};
+use tamer_core::rollout::switching::{
+    NoSwitch, RouteSeen, Router, RouterKey, Settings, Switch, SwitchEvent, SwitchStage, Unfit,
+};
+use tamer_core::rollout::{Event, Illegal, Outcome, RolloutId};
+use tamer_core::router::{AcceptanceReport, DesiredRoute, Placed, RouteOrder, RouteReport};
+
+/// Routers that have not come to rest after so many decisions are a mistake of ours.
+const MOST_DECISIONS: usize = 1000;
+
+impl Fleet {
+    /// Applies an event to a component's routers, and marks what must be stored, decided and sent because of it.
+    ///
+    /// # Errors
+    /// [`Illegal`]; nothing has changed then.
+    pub fn apply_route(
+        &mut self,
+        key: &RouterKey,
+        event: &SwitchEvent,
+        at: Moment,
+    ) -> Result<(), Illegal> {
+        let router = self.routers.get_mut(key).ok_or(Illegal::NoRollout)?;
+        let touched = router.apply(event, at)?;
+        if touched.is_empty() {
+            return Ok(());
+        }
+        if touched.head {
+            self.dirty.insert(Object::Router(key.clone()));
+            self.stale.extend(router.hosts.keys().cloned());
+        }
+        for host in touched.hosts {
+            self.dirty
+                .insert(Object::RouterHost(key.clone(), host.clone()));
+            self.stale.insert(host);
+        }
+        self.restless_routers.insert(key.clone());
+        self.happened
+            .extend(HistoryEntry::of_router(key, event, at));
+        self.set_pool_policies(key, at);
+        Ok(())
+    }
+
+    /// The idle pool's hosts are changed otherwise than those that are used.
+    pub(super) fn set_pool_policies(&mut self, key: &RouterKey, now: Moment) {
+        let Some((router, place)) = self
+            .routers
+            .get(key)
+            .zip(self.environments.get(&key.environment))
+        else {
+            return;
+        };
+        let policies = router.settings.pools.iter().map(|pool| {
+            let policy = router.policy_of(pool, &place.file.policy);
+            (key.target(pool), policy)
+        });
+        for (target, policy) in policies.collect::<Vec<_>>() {
+            let differs = |it: &&tamer_core::rollout::Target| it.policy != policy;
+            if self.targets.get(&target).filter(differs).is_some() {
+                // A policy may always change: a running rollout keeps its own.
+                let _ = self.apply(&target, &Event::PolicyChanged(policy), now);
+            }
+        }
+    }
+
+    /// Lets everything happen to a component's routers that follows now.
+    pub(super) fn settle_router(&mut self, key: &RouterKey, now: Moment) {
+        for _ in 0..MOST_DECISIONS {
+            let Some(router) = self.routers.get(key) else {
+                self.router_wakes.remove(key);
+                return;
+            };
+            let forward = router
+                .running()
+                .is_some_and(|it| it.purpose == Purpose::Forward);
+            let awaited = router.hosts.keys().any(|host| self.awaited.contains(host));
+            if forward && awaited && now < self.patient_until {
+                // It is the controller that was away: routers have a moment to say what they do.
+                self.router_wakes.insert(key.clone(), self.patient_until);
+                return;
+            }
+            let decision = router.decide(now, self.epoch);
+            if decision.events.is_empty() {
+                match decision.wake_at {
+                    Some(at) => self.router_wakes.insert(key.clone(), at),
+                    None => self.router_wakes.remove(key),
+                };
+                self.restless_routers.remove(key);
+                return;
+            }
+            for event in &decision.events {
+                if let Err(error) = self.apply_route(key, event, now) {
+                    tracing::error!(router = %key, %error, ?event, "decided what the routers' state does not allow");
+                    self.restless_routers.remove(key);
+                    return;
+                }
+            }
+        }
+        tracing::error!(router = %key, "the routers do not come to rest");
+    }
+
+    /// Tells a target's routers whether it can serve, where it has routers.
+    pub(super) fn weigh(&mut self, target: &TargetKey, now: Moment) {
+        let key = RouterKey::from(target);
+        let Some((router, found)) = self.routers.get(&key).zip(self.targets.get(target)) else {
+            return;
+        };
+        let unfit = found.is_fit().err();
+        let ours = router.settings.pools.contains(&target.pool);
+        if ours && router.unfit.get(&target.pool) != unfit.as_ref() {
+            let event = SwitchEvent::Weighed(target.pool.clone(), unfit);
+            // Never refused.
+            let _ = self.apply_route(&key, &event, now);
+        }
+    }
+
+    // === which hosts ===
+
+    /// Takes in what an environment file says of routers.
+    pub(super) fn set_routers(&mut self, name: &EnvironmentName, file: &Environment, now: Moment) {
+        let gone: Vec<RouterKey> = self
+            .routers
+            .keys()
+            .filter(|key| key.environment == *name && !file.router.contains_key(&key.path()))
+            .cloned()
+            .collect();
+        for key in gone {
+            if let Some(router) = self.routers.remove(&key) {
+                let hosts = router.hosts.into_keys();
+                let members = hosts.map(|host| {
+                    self.stale.insert(host.clone());
+                    Object::RouterHost(key.clone(), host)
+                });
+                self.dirty.extend(members.collect::<Vec<_>>());
+                self.dirty.insert(Object::Router(key));
+            }
+        }
+        for path in file.router.keys() {
+            let key = router_key(name, path);
+            let Some(settings) = Settings::of(file, path) else {
+                continue;
+            };
+            if self.routers.contains_key(&key) {
+                // Never refused.
+                let _ = self.apply_route(&key, &SwitchEvent::Configured(settings), now);
+            } else {
+                self.routers
+                    .insert(key.clone(), Router::new(key.clone(), settings));
+                self.dirty.insert(Object::Router(key.clone()));
+            }
+            self.set_pool_policies(&key, now);
+            for pool in self.routers[&key].settings.pools.clone() {
+                self.weigh(&key.target(&pool), now);
+            }
+        }
+    }
+
+    /// Has a host route for the components that its labels choose, and for no other.
+    pub(super) fn place_router(&mut self, name: &HostName, now: Moment) {
+        let wanted = self.routes_for(name);
+        let present: BTreeSet<RouterKey> = self.routers_of(name).into_iter().collect();
+        for key in present.difference(&wanted) {
+            // Never refused.
+            let _ = self.apply_route(key, &SwitchEvent::HostRemoved(name.clone()), now);
+        }
+        for key in wanted.difference(&present) {
+            // Never refused.
+            let _ = self.apply_route(key, &SwitchEvent::HostAdded(name.clone()), now);
+            if self
+                .seats
+                .get(name)
+                .is_some_and(|seat| seat.session.is_some())
+            {
+                let _ = self.apply_route(key, &SwitchEvent::Connected(name.clone()), now);
+                self.route_again(name, key, now);
+            }
+        }
+    }
+
+    fn routes_for(&self, name: &HostName) -> BTreeSet<RouterKey> {
+        let host = self.registry.hosts.get(name).filter(|host| !host.revoked);
+        let place = host.and_then(|host| self.environments.get(&host.environment));
+        let Some((host, place)) = host.zip(place) else {
+            return BTreeSet::new();
+        };
+        let chosen = place.file.router.iter();
+        chosen
+            .filter(|(_, router)| router.hosts.matches(&host.labels))
+            .map(|(path, _)| router_key(&host.environment, path))
+            .collect()
+    }
+
+    /// Hosts that have the component's place and are in none of its pools.
+    pub fn in_no_pool(&self, key: &RouterKey) -> impl Iterator<Item = &HostName> {
+        let place = self.environments.get(&key.environment);
+        let path = key.path();
+        let of_it = |host: &crate::identity::registry::Host| {
+            !host.revoked && host.environment == key.environment
+        };
+        let hosts = self.registry.hosts.iter();
+        hosts
+            .filter(move |(_, host)| {
+                let placed = place.map(|place| place.file.placed(&path, &host.labels));
+                of_it(host) && placed == Some(Placed::InNoPool)
+            })
+            .map(|(name, _)| name)
+    }
+
+    /// The components that a host routes for.
+    pub fn routers_of(&self, name: &HostName) -> Vec<RouterKey> {
+        let routers = self.routers.iter();
+        routers
+            .filter(|(_, router)| router.hosts.contains_key(name))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// Something happened to a host, as far as it routes.
+    pub(super) fn happen_to_router(
+        &mut self,
+        name: &HostName,
+        event: impl Fn(HostName) -> SwitchEvent,
+        now: Moment,
+    ) {
+        for key in self.routers_of(name) {
+            // The host is one of them: this cannot be refused.
+            let _ = self.apply_route(&key, &event(name.clone()), now);
+        }
+    }
+
+    // === what they say, and what they are told ===
+
+    /// What a host last said of a component's route goes to its routers.
+    pub(super) fn route_again(&mut self, name: &HostName, key: &RouterKey, now: Moment) {
+        let path = key.path();
+        let said = self.seats.get(name).and_then(|seat| {
+            let mut routes = seat.routes.iter();
+            routes.find(|route| route.component == path)
+        });
+        if let Some(seen) = said.map(seen) {
+            let event = SwitchEvent::Reported(name.clone(), Box::new(seen));
+            let _ = self.apply_route(key, &event, now);
+        }
+    }
+
+    /// What a host is told of the components that it routes for.
+    pub(super) fn desired_routes(&self, name: &HostName) -> Vec<DesiredRoute> {
+        let told = |key: &RouterKey| {
+            let router = self.routers.get(key)?;
+            let order = |(pool, id): (&PoolName, _)| RouteOrder {
+                id,
+                pool: pool.clone(),
+            };
+            Some(DesiredRoute {
+                component: key.path(),
+                send: router.told.as_ref().map(|(pool, id)| order((pool, *id))),
+                accept: router.acceptance().map(|(id, pool)| order((pool, id))),
+            })
+        };
+        self.routers_of(name).iter().filter_map(told).collect()
+    }
+
+    // === deployments ===
+
+    /// The routers in front of a target, where its component has some.
+    pub fn router_of(&self, target: &TargetKey) -> Option<&Router> {
+        self.routers.get(&RouterKey::from(target))
+    }
+
+    /// Where a release of a component goes: to the pool that is idle, or to that which is used where it is the
+    /// release of that already; the one pool of a component that has none.
+    ///
+    /// # Errors
+    /// [`Refused`]: it is not known which pool is idle, or a router may be sending to it.
+    pub(super) fn goes_to(
+        &self,
+        main: TargetKey,
+        release: &ReleaseRef,
+    ) -> Result<TargetKey, Refused> {
+        let Some(router) = self.router_of(&main) else {
+            return Ok(main);
+        };
+        let refuse = |why: NoSwitch| {
+            Refused::Router(format!(
+                "{}: {why}; `tamer status {}` shows its routers",
+                router.key.path(),
+                main.environment
+            ))
+        };
+        let idle = router.idle().map_err(refuse)?;
+        let used = router.active.as_ref().map(|pool| router.key.target(pool));
+        let runs = |key: &TargetKey| self.targets.get(key)?.release.as_ref();
+        if let Some(used) = used.filter(|key| runs(key) == Some(release)) {
+            return Ok(used);
+        }
+        match router.may_send_to(&idle) {
+            Some(why) => Err(Refused::Router(format!(
+                "{}: pool {idle} is not idle: {why}; `tamer rollback {} --component {} --pool POOL` has all routers send to one pool",
+                router.key.path(),
+                main.environment,
+                main.component
+            ))),
+            None => Ok(router.key.target(&idle)),
+        }
+    }
+
+    /// Whether a target is a pool that is not used: after its rollout routers are switched to it.
+    pub(super) fn is_idle(&self, target: &TargetKey) -> bool {
+        let router = self.router_of(target);
+        router.is_some_and(|router| router.active.as_ref() != Some(&target.pool))
+    }
+
+    /// The steps that bring a release to a target: its rollout, unless it is there already, and the switch of its
+    /// routers, where it is an idle pool.
+    pub(super) fn steps_to(
+        &self,
+        target: &TargetKey,
+        release: Option<&ReleaseRef>,
+        purpose: Purpose,
+    ) -> Vec<Step> {
+        let there = release.is_some_and(|release| self.is_there(target, release));
+        let mut steps = Vec::new();
+        if !there {
+            steps.push(self.step(target.clone(), release.cloned(), purpose));
+        }
+        if self.is_idle(target) {
+            steps.extend(self.switch_to(target, release, purpose));
+        }
+        steps
+    }
+
+    /// The step that switches a target's routers to it.
+    pub(super) fn switch_to(
+        &self,
+        target: &TargetKey,
+        release: Option<&ReleaseRef>,
+        purpose: Purpose,
+    ) -> Option<Step> {
+        let router = self.router_of(target)?;
+        let leaves = router.active.clone().unwrap_or_else(|| target.pool.clone());
+        let from = self.targets.get(&router.key.target(&leaves));
+        Some(Step {
+            leaves: Some(leaves),
+            from: from.and_then(|from| from.release.clone()),
+            ..self.step(target.clone(), release.cloned(), purpose)
+        })
+    }
+
+    /// Whether routers may be switched back to a pool: one that does not serve as it should is gone back to only
+    /// where somebody has said so, and one of which nothing serves is not gone back to at all.
+    pub(super) fn may_go_back_to(&self, pool: &TargetKey, incomplete: bool) -> Result<(), Refused> {
+        let Some(Err(unfit)) = self.targets.get(pool).map(|target| target.is_fit()) else {
+            return Ok(());
+        };
+        let Unfit { serving, why, .. } = &unfit;
+        let what = format!("{}/{} pool {}", pool.application, pool.component, pool.pool);
+        match (serving, incomplete) {
+            (0, _) => Err(Refused::Router(format!(
+                "{what} cannot serve: {why}; a version is named with `tamer rollback {} VERSION`",
+                pool.environment
+            ))),
+            (_, true) => Ok(()),
+            (_, false) => Err(Refused::Router(format!(
+                "{what} is not whole any more: {why}; with --incomplete routers are switched to it all the same"
+            ))),
+        }
+    }
+
+    /// Why a rollout may not begin in a target: it is a pool that should be idle, and a router may send to it.
+    pub(super) fn in_use(&self, target: &TargetKey) -> Option<String> {
+        let router = self.router_of(target).filter(|_| self.is_idle(target))?;
+        router.may_send_to(&target.pool)
+    }
+
+    /// Starts the switch of a deployment's step.
+    pub(super) fn start_switch(
+        &mut self,
+        id: RolloutId,
+        step: &Step,
+        now: Moment,
+    ) -> Result<(), String> {
+        let key = RouterKey::from(&step.target);
+        let router = self.routers.get(&key);
+        let router = router.ok_or("the environment has no routers for it any more")?;
+        let switch = router.plan(id, &step.target.pool, step.purpose, (now, self.epoch));
+        let switch = switch.map_err(|why| why.to_string())?;
+        let started = SwitchEvent::Started(Box::new(switch));
+        self.apply_route(&key, &started, now)
+            .map_err(|e| e.to_string())
+    }
+
+    /// How the switch of a deployment's step went, once it has ended.
+    pub(super) fn switch_ended(&self, step: &Step, id: RolloutId) -> Option<StepStatus> {
+        let Some(router) = self.router_of(&step.target) else {
+            let why = "the environment has no routers for it any more";
+            return Some(StepStatus::Impossible(why.to_owned()));
+        };
+        let switch = router.switch.as_ref().filter(|it| it.id == id)?;
+        let SwitchStage::Ended { outcome, .. } = &switch.stage else {
+            return None;
+        };
+        Some(StepStatus::Ended(
+            id,
+            Box::new(summary(router, switch, outcome)),
+        ))
+    }
+}
+
+fn router_key(environment: &EnvironmentName, path: &ComponentPath) -> RouterKey {
+    RouterKey {
+        environment: environment.clone(),
+        application: path.application.clone(),
+        component: path.component.clone(),
+    }
+}
+
+fn summary(router: &Router, switch: &Switch, outcome: &Outcome) -> Summary {
+    let (there, not) = router.counts(switch);
+    let all = switch.taking_part.len() as u32;
+    let succeeded = *outcome == Outcome::Succeeded;
+    Summary {
+        outcome: outcome.clone(),
+        moved: if succeeded { there } else { all },
+        failed: match outcome {
+            Outcome::Succeeded | Outcome::NotRolledBack(_) => not,
+            _ => 0,
+        },
+        left_out: match all {
+            0 => 0,
+            all => (router.hosts.len() as u32).saturating_sub(all),
+        },
+        first_failure: (!succeeded).then_some(FailureKind::Check),
+    }
+}
+
+/// What is cared for of a report, cut to a size that the store takes.
+fn seen(said: &RouteReport) -> RouteSeen {
+    RouteSeen {
+        answered: said.answered,
+        sends_to: said.sends_to.clone(),
+        failure: said.failure.as_ref().map(short),
+        acceptance: said.acceptance.as_ref().map(|it| (it.id, refused(it))),
+    }
+}
+
+/// Why a pool was not accepted.
+fn refused(said: &AcceptanceReport) -> Option<Failure> {
+    let failed = said
+        .results
+        .iter()
+        .find_map(|(check, result)| match result {
+            CheckResult::Failed(why) => Some(Failure {
+                check: Some(check.clone()),
+                ..Failure::seen(FailureKind::Check, format!("check `{check}` fails: {why}"))
+            }),
+            CheckResult::Passed => None,
+        });
+    said.failure.clone().or(failed).as_ref().map(short)
+}
