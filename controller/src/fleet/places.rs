@@ -47,6 +47,7 @@ impl Fleet {
                 Some(_) => {}
             }
         }
+        self.pass_on(name, &file);
         self.environments.insert(
             name.clone(),
             Place {
@@ -107,8 +108,8 @@ impl Fleet {
         place
             .file
             .place
-            .iter()
-            .filter_map(|(path, _)| match place.file.placed(path, &host.labels) {
+            .keys()
+            .filter_map(|path| match place.file.placed(path, &host.labels) {
                 Placed::Nowhere | Placed::InNoPool => None,
                 Placed::In(pool) => Some(TargetKey {
                     environment: host.environment.clone(),

@@ -129,6 +129,43 @@ impl Fleet {
 
     // === which hosts ===
 
+    /// Where a component comes to have pools, or has none any more, its hosts stay: what they should run goes with
+    /// them, to both pools, or from the pool that was used.
+    pub(super) fn pass_on(&mut self, name: &EnvironmentName, file: &Environment) {
+        let Some(before) = self.environments.get(name) else {
+            return;
+        };
+        let mut passed = Vec::new();
+        for path in file.place.keys() {
+            let key = router_key(name, path);
+            let main = key.target(&PoolName::default());
+            match (before.file.pools.get(path), file.pools.get(path)) {
+                (None, Some(pools)) if before.file.place.contains_key(path) => {
+                    let to = pools.keys().map(|pool| (main.clone(), key.target(pool)));
+                    passed.extend(to);
+                }
+                (Some(_), None) => {
+                    let router = self.routers.get(&key);
+                    let used = router.and_then(|router| router.active.as_ref());
+                    passed.extend(used.map(|pool| (key.target(pool), main)));
+                }
+                _ => {}
+            }
+        }
+        for (from, to) in passed {
+            let Some(from) = self.targets.get(&from) else {
+                continue;
+            };
+            let (release, history) = (from.release.clone(), from.history.clone());
+            let (bad, unsettled) = (from.bad.clone(), from.unsettled);
+            if let Some(target) = self.targets.get_mut(&to) {
+                (target.release, target.history) = (release, history);
+                (target.bad, target.unsettled) = (bad, unsettled);
+                self.dirty.insert(Object::Target(to));
+            }
+        }
+    }
+
     /// Takes in what an environment file says of routers.
     pub(super) fn set_routers(&mut self, name: &EnvironmentName, file: &Environment, now: Moment) {
         let gone: Vec<RouterKey> = self

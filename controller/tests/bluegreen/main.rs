@@ -321,6 +321,45 @@ fn a_controller_that_was_away_lets_routers_say_what_they_did() {
 }
 
 #[test]
+fn pools_that_come_later_know_what_ran_and_what_ran_last_stays_without_them() {
+    let mut world = World::new();
+    let without = &world::ENVIRONMENT[..world::ENVIRONMENT.find("[pools").unwrap()];
+    world.publish(without);
+    world.turn();
+    world.settle();
+    let id = world.deploy(1);
+    world.settle();
+    assert_eq!(world.ending(id), Some(Ending::Succeeded));
+    world.publish(world::ENVIRONMENT);
+    world.turn();
+    world.settle();
+    assert_eq!(world.router().active.as_ref().unwrap().as_str(), "blue");
+    world.strict = true;
+    let id = world.deploy(2);
+    world.settle();
+    assert_eq!(world.ending(id), Some(Ending::Succeeded));
+    assert_eq!(
+        (world.runs("green"), world.runs("blue")),
+        (Some(2), Some(1))
+    );
+    world.go_back(&How::default()).unwrap();
+    world.settle();
+    assert_eq!(world.sends(), ["blue", "blue"]);
+    let id = world.deploy(3);
+    world.settle();
+    assert_eq!(world.ending(id), Some(Ending::Succeeded));
+    // Without pools all hosts run what users met last.
+    world.strict = false;
+    world.publish(without);
+    world.turn();
+    world.settle();
+    assert_eq!(
+        (world.runs("green"), world.runs("blue")),
+        (Some(3), Some(3))
+    );
+}
+
+#[test]
 fn an_environment_that_leaves_its_routers_out_ends_what_waits_for_them() {
     let mut world = deployed(1);
     let id = world.deploy(2);
