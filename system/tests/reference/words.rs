@@ -63,6 +63,9 @@ pub(crate) fn value(ty: &Type) -> String {
         "Policy" | "Demanded" | "BuildSpec" | "Approval" | "ComponentSpec" | "Allowed"
         | "Limits" | "BackupsFile" | "PlaceFile" => "table",
         "Checks" => "table: name = check",
+        "Pools" => "table: name = [labels](configuration.md#values)",
+        "RouterSpec" => "[table](#routerapplicationcomponent)",
+        "Acceptance" => "table: \"application/component\" = table: name = check",
         "Schemas" => "table: name = database",
         "WorksWith" => "table: name = [versions](configuration.md#values)",
         "Program" => "path in the release, and arguments",
