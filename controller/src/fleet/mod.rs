@@ -12,7 +12,7 @@
 //! | [`places`] | environment files, and which host belongs to which target |
 //! | [`deploy`], `steer`, `back` | deployments: asking for them, steering them, going back |
 //! | `approve` | approvals of deployments |
-//! | `routes` | pools, and the routers in front of them |
+//! | `routes`, `pools` | routers, and what they are told; pools in a deployment |
 //! | `databases`, `migrate`, `settle` | what is known of databases; who reads and migrates them; what a person saw |
 //! | [`outlook`] | what a deployment would do |
 //! | [`drift`], [`past`] | what people say of releases that were changed by hand, and what came of it |
@@ -32,6 +32,7 @@ pub mod past;
 pub mod people;
 pub mod persist;
 pub mod places;
+mod pools;
 mod refused;
 pub mod restored;
 mod routes;

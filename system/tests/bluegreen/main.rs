@@ -3,6 +3,10 @@
 //!
 //! Needs HAProxy with socat, or nginx with curl; says so loudly where they are not there.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::print_stderr,
+    reason = "what is not tested is said, and how many requests there were"
+)]
 
 mod load;
 mod routers;
@@ -212,7 +216,7 @@ fn no_request_fails(kind: Kind) {
     street.is_met("1.4.0");
 
     let told = street.load.take().unwrap().end();
-    println!("{kind:?}: {told}");
+    eprintln!("{kind:?}: {told}");
     assert_eq!(told.failed, Vec::<String>::new(), "{told}");
     for version in ["1.0.0", "1.1.0", "1.2.0", "1.4.0"] {
         assert!(told.met.contains_key(version), "{told}");

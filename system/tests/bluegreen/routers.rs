@@ -45,8 +45,8 @@ impl Kind {
         };
         let missing = needed.iter().find(|it| find(it).is_none());
         if let Some(missing) = missing {
-            println!(
-                "NOT TESTED: {missing} is not there; apt-get install haproxy socat nginx-light curl"
+            eprintln!(
+                "SKIPPED: {missing} is not there; apt-get install haproxy socat nginx-light curl"
             );
         }
         missing.is_none()
