@@ -329,6 +329,7 @@ mod tests {
             migration: None,
         };
         HostReport {
+            routes: vec![],
             inspection: None,
             generation: grant,
             components: vec![component],

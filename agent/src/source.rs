@@ -5,9 +5,11 @@ use crate::checks::Surroundings;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tamer_core::check::{Checks, Results};
 use tamer_core::desired::{Failure, Slot};
 use tamer_core::digest::Digest;
+use tamer_core::environment::Environment;
 use tamer_core::evidence::EvidenceKind;
 use tamer_core::id::KeyName;
 use tamer_core::policy::Policy;
@@ -56,6 +58,8 @@ pub struct EnvironmentView {
     pub checks: Checks,
     /// Releases that may not run here any more.
     pub revoked: BTreeSet<Digest>,
+    /// The whole of it, as it was signed.
+    pub file: Arc<Environment>,
     /// The version of the signed metadata.
     pub version: u64,
 }
@@ -129,5 +133,18 @@ pub struct Real;
 impl Probe for Real {
     async fn run(&self, checks: &Checks, around: &Surroundings) -> Results {
         crate::checks::run_all(checks, around).await
+    }
+}
+
+impl EnvironmentView {
+    /// What is needed of a file, which was signed as this version.
+    pub fn of(file: Environment, version: u64) -> Self {
+        Self {
+            policy: file.policy.clone(),
+            checks: file.checks.clone(),
+            revoked: file.revoked.clone(),
+            file: Arc::new(file),
+            version,
+        }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tamer_agent::checks::Surroundings;
 use tamer_agent::source::{Probe, Real};
 use tamer_core::check::{CheckResult, Checks, Results};
-use tamer_core::desired::{ActivationStatus, FailureKind, Purpose};
+use tamer_core::desired::{ActivationStatus, FailureKind, Purpose, Slot};
 
 use ActivationStatus::{Done, Refused, Undone};
 use Purpose::{Back, Forward};
@@ -412,5 +412,39 @@ async fn one_lost_packet_at_rest_is_not_reported() {
     let home = &report.checks[&"home".parse().unwrap()];
     assert_eq!(*home, CheckResult::Passed);
     assert_eq!(probe.0.load(Ordering::SeqCst), 3);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_that_comes_into_another_pool_keeps_what_it_runs() {
+    let (_dir, site) = a_site();
+    let (one, two) = (site.publish("1.0.0", &[]), site.publish("1.1.0", &[]));
+    let mut agent = Agent::start(site.hands()).await;
+    agent.grant(1, Some(&one), Purpose::Forward).await;
+    let green = Slot {
+        pool: "green".parse().unwrap(),
+        ..slot()
+    };
+    let told = |counter, run: &_, grant: bool| {
+        let mut desired = granted(counter, Some(run), Purpose::Forward);
+        desired.components[0].slot = green.clone();
+        if !grant {
+            desired.components[0].grant = None;
+        }
+        desired
+    };
+    agent.desired.send_replace(Some(told(2, &one, false)));
+    let moved = |report: &tamer_core::desired::HostReport, to: &_| {
+        report.components.len() == 1
+            && report.components[0].slot == green
+            && report.components[0].running.as_ref() == Some(to)
+    };
+    let seen = agent.reports.wait_for(|report| moved(report, &one));
+    tokio::time::timeout(PATIENCE, seen).await.unwrap().unwrap();
+    // And goes on from there, in the same place.
+    agent.desired.send_replace(Some(told(3, &two, true)));
+    let seen = agent.reports.wait_for(|report| moved(report, &two));
+    tokio::time::timeout(PATIENCE, seen).await.unwrap().unwrap();
+    assert_eq!(site.running().as_deref(), Some("1.1.0"));
     agent.stop().await;
 }

@@ -307,6 +307,7 @@ proptest! {
         for (epoch, counter, ours, environment_version) in seen {
             let desired = Desired {
                 inspect: None,
+                routes: vec![],
                 generation: Generation { epoch, counter },
                 environment: if ours { "staging" } else { "production" }.parse().unwrap(),
                 environment_version,

@@ -9,6 +9,7 @@ use tamer_core::moment::Moment;
 use tamer_core::policy::OnDrift;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::Target;
+use tamer_core::rollout::switching::Router;
 
 /// How many hosts are named before only their number is said.
 const NAMED: usize = 5;
@@ -47,6 +48,12 @@ pub fn of_environment(fleet: &Fleet, environment: Option<&EnvironmentName>) -> V
         targets
             .filter(|target| here(&target.key.environment))
             .filter_map(|target| drifted(fleet, target)),
+    );
+    let routers = fleet.routers.values();
+    notes.extend(
+        routers
+            .filter(|router| here(&router.key.environment))
+            .flat_map(|router| astray(fleet, router)),
     );
     let strangers = fleet.strangers.iter();
     notes.extend(
@@ -115,6 +122,45 @@ fn drifted(fleet: &Fleet, target: &Target) -> Option<String> {
         "{environment}: {}/{} was changed by hand on {on}: {means}: {next}",
         key.application, key.component
     ))
+}
+
+/// What is wrong with a component's routers and pools.
+fn astray(fleet: &Fleet, router: &Router) -> Vec<String> {
+    let key = &router.key;
+    let (environment, path) = (&key.environment, key.path());
+    let mut notes = Vec::new();
+    let switches = format!(
+        "tamer rollback {environment} --application {} --component {} --pool",
+        key.application, key.component
+    );
+    if let Err(why) = router.idle() {
+        notes.push(format!(
+            "{environment}: {path}: {why}. Nothing is deployed there until all of its routers send to one pool: {switches} POOL"
+        ));
+    }
+    if let Some(active) = &router.active {
+        notes.extend(router.astray().into_iter().map(|(name, what)| {
+            format!("{environment}: {path}: the router {name} {what}, and {active} is used: {switches} {active}")
+        }));
+    }
+    let homeless: Vec<&HostName> = fleet.in_no_pool(key).collect();
+    if !homeless.is_empty() {
+        let pools: Vec<_> = router
+            .settings
+            .pools
+            .iter()
+            .map(|pool| pool.as_str())
+            .collect();
+        notes.push(format!(
+            "{environment}: {path}: {} in neither of the pools {}, and nothing runs there: tamer host invite --replace HOST --label KEY=VALUE",
+            match homeless[..] {
+                [one] => format!("{one} is"),
+                _ => format!("{} are", names(&homeless)),
+            },
+            pools.join(" and ")
+        ));
+    }
+    notes
 }
 
 fn unsettled(target: &Target) -> Option<String> {

@@ -8,8 +8,10 @@ pub use sight::Sight;
 mod databases;
 mod drift;
 pub mod history;
+mod routers;
 
 pub use databases::database;
+pub use routers::routers;
 
 use crate::fleet::Fleet;
 use crate::fleet::hosts::Seat;
@@ -169,6 +171,10 @@ fn rollout(fleet: &Fleet, deployment: &Deployment, step: &Step, now: Moment) -> 
         from: version(&step.from),
         to: version(&step.release),
         state: "waiting".to_owned(),
+        leaves: step
+            .leaves
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
         ..v1::RolloutStatus::default()
     };
     let id = match &step.status {
@@ -186,6 +192,12 @@ fn rollout(fleet: &Fleet, deployment: &Deployment, step: &Step, now: Moment) -> 
         }
     };
     status.id = id.0;
+    if step.is_switch() {
+        if let Some(router) = fleet.router_of(&step.target) {
+            routers::switch(fleet, router, id, now, &mut status);
+        }
+        return status;
+    }
     let Some(target) = fleet.targets.get(&step.target) else {
         return status;
     };

@@ -9,6 +9,7 @@ use crate::generation::Generation;
 use crate::id::{ApplicationName, CheckName, ComponentName, EnvironmentName, PoolName};
 use crate::moment::Moment;
 use crate::release::ReleaseRef;
+use crate::router::{DesiredRoute, RouteReport};
 use crate::schema::{MigrationOrder, MigrationReport};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -48,6 +49,9 @@ pub struct Desired {
     pub environment_version: u64,
     /// Every component the host should have.
     pub components: Vec<DesiredComponent>,
+    /// Every component that the host routes for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<DesiredRoute>,
     /// Set while somebody waits to hear what differs from what was deployed, all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspect: Option<Inspect>,
@@ -122,6 +126,9 @@ pub struct HostReport {
     pub components: Vec<ComponentReport>,
     /// The environment's checks, as they last ended.
     pub checks: Results,
+    /// Every component that the host routes for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteReport>,
     /// What was found because the desired state asks for it; only as long as it does.
     pub inspection: Option<Inspection>,
 }

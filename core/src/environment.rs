@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::evidence::{Approval, Demanded};
 use crate::id::{ApplicationName, ComponentPath};
 use crate::policy::Policy;
+use crate::router::{self, Acceptance, Pools, RouterSpec};
 use crate::selector::Selector;
 use crate::text::{self, BadText};
 use crate::version::Version;
@@ -26,6 +27,15 @@ pub struct Environment {
     /// Which hosts run which component, by their labels.
     #[serde(default)]
     pub place: BTreeMap<ComponentPath, Selector>,
+    /// Components that run in two pools, of which one is used at a time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pools: BTreeMap<ComponentPath, Pools>,
+    /// What sends to one pool of a component or to the other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub router: BTreeMap<ComponentPath, RouterSpec>,
+    /// Checks that the routers try on an idle pool before they send to it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub acceptance: Acceptance,
     /// How carefully releases are rolled out.
     #[serde(default)]
     pub policy: Policy,
@@ -96,6 +106,7 @@ impl Environment {
         let named = |table| move |reason| BadText::new(file, format!("{table}: {reason}"));
         environment.evidence.validate().map_err(named("evidence"))?;
         environment.approval.validate().map_err(named("approval"))?;
+        router::validate(&environment).map_err(|reason| BadText::new(file, reason))?;
         Ok(environment)
     }
 

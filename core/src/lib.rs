@@ -10,6 +10,7 @@
 //! | [`application`], [`build`], [`limits`], [`capability`] | `tamer.toml`: what an application consists of, how it is built, and what its hooks may use |
 //! | [`release`], [`path`] | the manifest: one version of one component, as signed; where its entries lie |
 //! | [`environment`], [`policy`], [`calendar`], [`selector`] | where, how carefully, when, and on what evidence |
+//! | [`router`] | two pools of a component, and what sends to one of them |
 //! | [`check`], [`evidence`] | what must hold on a host; what must be proven of a release |
 //! | [`desired`], [`drift`] | the whole of what one host should be; what was changed there by hand |
 //! | [`schema`] | databases: what may be deployed over them, and how far back is safe |
@@ -33,6 +34,7 @@ pub mod path;
 pub mod policy;
 pub mod release;
 pub mod rollout;
+pub mod router;
 pub mod schema;
 pub mod selector;
 pub mod text;

@@ -111,6 +111,7 @@ impl Fate {
 fn deployment(purpose: Purpose, on_failure: OnFailure, unchanged: &[bool]) -> Deployment {
     let step = |(n, same): (usize, &bool)| Step {
         target: target(n),
+        leaves: None,
         release: Some(release(1)),
         from: Some(release(u8::from(*same))),
         purpose,
@@ -363,4 +364,76 @@ fn a_host_left_behind_by_taking_back_is_said() {
         summary.failed = 1;
     }
     assert_eq!(deployment.next(), Next::End(Ending::NotRolledBack));
+}
+
+// === routers ===
+
+/// The rollout in the idle pool, the switch to it, and another component after it.
+fn blue_green() -> Deployment {
+    let mut deployment = deployment(Purpose::Forward, OnFailure::Rollback, &[false, false]);
+    let mut rollout = deployment.steps[0].clone();
+    rollout.target.pool = "green".parse().unwrap();
+    // What the idle pool ran before is older than what users meet.
+    rollout.from = Some(release(7));
+    let switch = Step {
+        leaves: Some("blue".parse().unwrap()),
+        from: Some(release(0)),
+        ..rollout.clone()
+    };
+    deployment.steps.splice(0..1, [rollout, switch]);
+    deployment
+}
+
+fn pools(story: &Story) -> Vec<(String, Option<String>, Option<ReleaseRef>)> {
+    let steps = story.deployment.steps.iter();
+    let said = steps.map(|step| {
+        let leaves = step.leaves.as_ref().map(ToString::to_string);
+        (step.target.pool.to_string(), leaves, step.release.clone())
+    });
+    said.collect()
+}
+
+#[test]
+fn a_switch_that_fails_takes_the_idle_pool_back_to_what_it_ran() {
+    let good = Fate::Good { away: 0 };
+    let fates = [
+        good.clone(),
+        Fate::Back {
+            kind: FailureKind::Host,
+            moved: 1,
+        },
+    ];
+    let story = Story::tell(blue_green(), &fates, std::slice::from_ref(&good));
+    assert_eq!(story.ending, Ending::RolledBack);
+    let all = pools(&story);
+    assert_eq!(all.len(), 4);
+    assert_eq!(all[3], ("green".into(), None, Some(release(7))));
+}
+
+#[test]
+fn what_fails_after_a_switch_has_routers_switched_back_before_the_pool_goes_back() {
+    let good = Fate::Good { away: 0 };
+    let fates = [
+        good.clone(),
+        good.clone(),
+        Fate::Back {
+            kind: FailureKind::Check,
+            moved: 1,
+        },
+    ];
+    let story = Story::tell(blue_green(), &fates, std::slice::from_ref(&good));
+    assert_eq!(story.ending, Ending::RolledBack);
+    let all = pools(&story);
+    assert_eq!(
+        all[3],
+        ("blue".into(), Some("green".into()), Some(release(0)))
+    );
+    assert_eq!(all[4], ("green".into(), None, Some(release(7))));
+}
+
+#[test]
+fn routers_that_are_not_back_leave_a_deployment_that_is_not_back() {
+    let good = Fate::Good { away: 0 };
+    let story = Story::tell(blue_green(), &[good, Fate::Stranded], &[Fate::Unplanned]);
+    assert_eq!(story.ending, Ending::NotRolledBack);
 }

@@ -14,8 +14,10 @@ use tamer_core::desired::{
 use tamer_core::digest::Digest;
 use tamer_core::drift::{Change, Difference, Drift, Inspect};
 use tamer_core::generation::Generation;
+use tamer_core::id::ComponentPath;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
+use tamer_core::router::{AcceptanceReport, DesiredRoute, RouteOrder, RouteReport};
 use tamer_core::schema::{MigrationOrder, MigrationReport, MigrationStatus, Task};
 use tamer_proto::convert::{
     BadMessage, MAX_COMPONENTS, MAX_DRIFT, MAX_INSPECTED, MAX_OUTPUT, MAX_TEXT,
@@ -120,15 +122,25 @@ fn desired() -> impl Strategy<Value = Desired> {
         by_slot.into_iter().map(component).collect::<Vec<_>>()
     });
     let inspect = option::of((any::<u64>(), any::<bool>()));
-    (generation(), NAME, any::<u64>(), components, inspect).prop_map(
-        |(generation, environment, environment_version, components, inspect)| Desired {
-            generation,
-            environment: environment.parse().unwrap(),
-            environment_version,
-            components,
-            inspect: inspect.map(|(id, full)| Inspect { id, full }),
-        },
+    let routes = vec(desired_route(), 0..3);
+    (
+        generation(),
+        NAME,
+        any::<u64>(),
+        components,
+        inspect,
+        routes,
     )
+        .prop_map(
+            |(generation, environment, environment_version, components, inspect, routes)| Desired {
+                generation,
+                environment: environment.parse().unwrap(),
+                environment_version,
+                components,
+                routes,
+                inspect: inspect.map(|(id, full)| Inspect { id, full }),
+            },
+        )
 }
 
 fn activation() -> impl Strategy<Value = ActivationReport> {
@@ -213,13 +225,60 @@ fn report() -> impl Strategy<Value = HostReport> {
         components,
         results(),
         option::of(inspection()),
+        vec(route_report(), 0..3),
     )
-        .prop_map(|(generation, components, checks, inspection)| HostReport {
-            generation,
-            components,
-            checks,
-            inspection,
-        })
+        .prop_map(
+            |(generation, components, checks, inspection, routes)| HostReport {
+                generation,
+                components,
+                checks,
+                routes,
+                inspection,
+            },
+        )
+}
+
+fn path() -> impl Strategy<Value = ComponentPath> {
+    (NAME, NAME).prop_map(|(application, component)| ComponentPath {
+        application: application.parse().unwrap(),
+        component: component.parse().unwrap(),
+    })
+}
+
+fn route_order() -> impl Strategy<Value = RouteOrder> {
+    (generation(), NAME).prop_map(|(id, pool)| RouteOrder {
+        id,
+        pool: pool.parse().unwrap(),
+    })
+}
+
+fn desired_route() -> impl Strategy<Value = DesiredRoute> {
+    (path(), option::of(route_order()), option::of(route_order())).prop_map(
+        |(component, send, accept)| DesiredRoute {
+            component,
+            send,
+            accept,
+        },
+    )
+}
+
+fn route_report() -> impl Strategy<Value = RouteReport> {
+    let acceptance = (generation(), results(), option::of(failure()));
+    let acceptance = acceptance.prop_map(|(id, results, failure)| AcceptanceReport {
+        id,
+        results,
+        failure,
+    });
+    let (acceptance, failed) = (option::of(acceptance), option::of(failure()));
+    (path(), generation(), option::of(NAME), failed, acceptance).prop_map(
+        |(component, answered, sends_to, failure, acceptance)| RouteReport {
+            component,
+            answered,
+            sends_to: sends_to.map(|pool| pool.parse().unwrap()),
+            failure,
+            acceptance,
+        },
+    )
 }
 
 fn inspection() -> impl Strategy<Value = Inspection> {
@@ -317,6 +376,7 @@ fn read_all(bytes: &[u8]) {
 
 fn wire_report() -> v1::HostReport {
     v1::HostReport {
+        routes: vec![],
         generation: Some(v1::Generation::default()),
         components: vec![v1::ComponentReport {
             slot: Some(wire_slot("web")),

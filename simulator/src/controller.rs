@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use tamer_controller::fleet::Fleet;
+use tamer_controller::fleet::back::How;
 use tamer_controller::fleet::deploy::{Asked, By, Control, Wanted};
 use tamer_controller::fleet::hosts::{Session, SessionId};
 use tamer_controller::store::memory::MemoryStore;
@@ -258,7 +259,7 @@ fn ask_for(fleet: &mut Fleet, ask: Ask, clock: Moment, said: &mut Said) {
     // What is refused has no consequences; the engine's own tests hold the reasons.
     let asked = match ask {
         Ask::Deploy(wanted) => fleet.deploy(&wanted, &by, clock),
-        Ask::GoBack => fleet.go_back(site, None, None, false, &by, clock),
+        Ask::GoBack => fleet.go_back(site, None, None, &How::default(), &by, clock),
         Ask::Control(what) => {
             if let Some(id) = fleet.running_in(&environment, &application) {
                 let _ = fleet.control(id, what, &by, clock);

@@ -693,6 +693,7 @@ impl Host {
                 .collect(),
             checks: Results::new(),
             inspection: None,
+            routes: Vec::new(),
         }
     }
 

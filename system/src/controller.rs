@@ -122,7 +122,10 @@ impl Controller {
 
 /// An address that nobody else uses, also while nobody listens on it: the port is the kernel's choice,
 /// on a loopback address of this test's own, which no other process gets a port on by accident.
-pub(crate) fn free_address() -> SocketAddr {
+///
+/// # Panics
+/// There is none.
+pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     // 127.0.0.0/16 is left to those who want localhost.

@@ -165,6 +165,18 @@ impl Fleet {
         self.hosts.last_mut().unwrap()
     }
 
+    /// A host that joins production with these labels alone, and whose agent is started.
+    pub fn add_labelled(&mut self, name: &str, labels: &[&str], options: &HostOptions) {
+        let mut words = vec!["host", "invite", "--environment", "production"];
+        words.extend(labels.iter().flat_map(|label| ["--label", label]));
+        let said = self.tamer(&words).ends(0);
+        let token = said.out.trim().rsplit(' ').next().unwrap().to_owned();
+        let mut host = self.stranger(name, options);
+        host.enroll(&token).ends(0);
+        host.start();
+        self.hosts.push(host);
+    }
+
     /// The same, with this token, which no list of processes shows.
     pub fn add_with_token_in_variable(&mut self, name: &str, token: &str) -> &mut Host {
         let mut host = self.stranger(name, &HostOptions::default());

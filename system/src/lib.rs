@@ -23,7 +23,7 @@ mod programs;
 mod store;
 
 pub use app::{App, MARKED};
-pub use controller::Controller;
+pub use controller::{Controller, free_address};
 pub use fleet::{ENVIRONMENT, Fleet};
 pub use host::{Host, HostOptions};
 pub use process::{Daemon, LIMIT, Said, Typed, until};

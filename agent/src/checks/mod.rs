@@ -168,7 +168,7 @@ async fn tried(check: &Check, around: &Surroundings, doing: &Doing) -> Tried {
 }
 
 /// Whether commands can be run as this user at all, and may be.
-async fn user_named(name: &str, around: &Surroundings) -> Result<Option<User>, String> {
+pub(crate) async fn user_named(name: &str, around: &Surroundings) -> Result<Option<User>, String> {
     if around.users.as_ref().is_some_and(|it| !it.contains(name)) {
         return Err(format!(
             "the check may not run as {name}: agent.toml would need it in `users` of the application"

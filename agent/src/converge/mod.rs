@@ -13,6 +13,7 @@ mod looking;
 mod migrating;
 mod report;
 mod round;
+mod routes;
 mod slot;
 mod touched;
 mod watch;
@@ -38,6 +39,7 @@ use tamer_core::check::Results;
 use tamer_core::desired::{Desired, Failure, FailureKind, HostReport, Slot};
 use tamer_core::digest::Digest;
 use tamer_core::generation::Generation;
+use tamer_core::id::ComponentPath;
 use tamer_core::moment::Moment;
 use tamer_core::schema::MigrationStatus;
 use tokio::sync::{Mutex, mpsc, watch as channel};
@@ -85,6 +87,8 @@ enum Event {
     Inspected(Slot, String, Due, Result<Seen, Failure>),
     /// Something at the top of what runs was touched, or `current`.
     Touched(Slot),
+    /// Something came of what was done about a component that this host routes for.
+    Routed(ComponentPath, routes::Routed),
     /// What was changed by hand was put back, or was not: of which release, and which drift it was.
     Repaired(Slot, String, Digest, Result<Seen, Failure>),
 }
@@ -122,7 +126,10 @@ pub struct Converge {
     view_retry: Option<Retry>,
     staging: Option<Staging>,
     checks: watch::Watched,
+    routes: BTreeMap<ComponentPath, routes::RouteState>,
     ears: touched::Ears,
+    /// Whether a desired state was not taken in yet, for what is under way.
+    delayed: bool,
     _lock: StateLock,
 }
 
@@ -161,6 +168,7 @@ impl Converge {
             generation: known.generation,
             components: Vec::new(),
             checks: Results::new(),
+            routes: Vec::new(),
             inspection: None,
         });
         let (send_request, requests) = mpsc::channel(8);
@@ -193,7 +201,9 @@ impl Converge {
             view_retry: None,
             staging: None,
             checks: watch::Watched::default(),
+            routes: BTreeMap::new(),
             ears: touched::Ears::new(for_ears),
+            delayed: false,
             hands,
             _lock: lock,
         };
@@ -297,10 +307,21 @@ impl Converge {
         if journal.desired.as_ref() == Some(&desired) {
             return;
         }
+        let moves = journal.moves(&desired);
+        if moves.iter().any(|(old, _)| self.is_busy(old)) {
+            // What is under way there ends first: then it is taken in.
+            self.delayed = true;
+            return;
+        }
         self.executor.journal.take_in_with_next(desired.clone());
-        if journal.recovered {
-            // What this voids must be known before anything is decided.
+        if journal.recovered || !moves.is_empty() {
+            // What this voids or moves must be known before anything is decided.
             self.settle().await;
+        }
+        for (old, new) in moves {
+            tracing::info!(%old, %new, "the host is in another pool now: what runs stays");
+            self.slots.remove(&old);
+            self.rescan(&new).await;
         }
         for wanted in &desired.components {
             self.state(&wanted.slot)
@@ -323,6 +344,9 @@ impl Converge {
     }
 
     async fn take(&mut self, event: Event) {
+        if std::mem::take(&mut self.delayed) {
+            self.incoming.mark_changed();
+        }
         match event {
             Event::At(slot, step) => {
                 if let Some(working) = &mut self.state(&slot).working {
@@ -371,11 +395,24 @@ impl Converge {
             }
             Event::Checked(whose, results) => self.checked(whose, results),
             Event::Inspected(slot, name, due, outcome) => self.inspected(&slot, name, due, outcome),
+            Event::Routed(path, what) => self.routed(&path, what).await,
             Event::Touched(slot) => self.touched(&slot),
             Event::Repaired(slot, name, drift, outcome) => {
                 self.repaired(&slot, name, drift, outcome);
             }
         }
+    }
+
+    /// Whether something is under way in a component's directory.
+    fn is_busy(&self, slot: &Slot) -> bool {
+        let stages = self.staging.as_ref().is_some_and(|it| it.slot == *slot);
+        let works = |it: &SlotState| {
+            it.working.is_some()
+                || it.migration.working.is_some()
+                || it.looking.repairs()
+                || !it.pruning.is_empty()
+        };
+        stages || self.slots.get(slot).is_some_and(works)
     }
 
     fn state(&mut self, slot: &Slot) -> &mut SlotState {

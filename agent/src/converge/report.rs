@@ -23,6 +23,7 @@ impl Converge {
             generation: journal.generation,
             components,
             checks: self.checks.environment.clone(),
+            routes: self.route_reports(),
             inspection: self.inspection(),
         };
         self.outgoing.send_if_modified(|known| {

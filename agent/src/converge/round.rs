@@ -47,6 +47,7 @@ impl Converge {
             self.prune(wanted);
         }
         self.ask_what_differs(&desired);
+        self.route_all(&desired).await;
         self.watch_at_rest();
     }
 
@@ -365,6 +366,6 @@ impl Converge {
         if let Some(at) = resting.filter_map(|it| it.looking.wake_at()).min() {
             wake = wake.min(at);
         }
-        self.checks.wake_at(wake)
+        self.checks.wake_at(self.route_wake(wake))
     }
 }

@@ -12,6 +12,7 @@ mod material;
 mod migrate;
 mod program;
 pub mod repair;
+pub mod route;
 pub mod stage;
 mod step;
 pub mod underway;

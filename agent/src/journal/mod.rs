@@ -19,7 +19,9 @@ use std::path::PathBuf;
 use tamer_core::check::Results;
 use tamer_core::desired::{ActivationReport, Desired, Failure, Purpose, Slot};
 use tamer_core::generation::Generation;
+use tamer_core::id::ComponentPath;
 use tamer_core::release::ReleaseRef;
+use tamer_core::router::RouteOrder;
 use tamer_core::schema::{MigrationOrder, MigrationStatus};
 
 /// How many releases that ran well are remembered a component: more than ever stay on disk.
@@ -40,6 +42,21 @@ pub struct Journal {
     pub void_through: Option<Generation>,
     /// What is known of each component.
     pub slots: Vec<SlotJournal>,
+    /// The order that ended last of each component that this host routes for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteJournal>,
+}
+
+/// An order to a router that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteJournal {
+    /// Of which component.
+    pub component: ComponentPath,
+    /// The order.
+    pub order: RouteOrder,
+    /// Why the router was not switched; `None`: it was.
+    pub failure: Option<Failure>,
 }
 
 /// What the journal holds of one component.
@@ -123,13 +140,49 @@ impl Journal {
         &mut self.slots[at]
     }
 
+    /// The order that ended last of a component that this host routes for.
+    pub fn route(&self, component: &ComponentPath) -> Option<&RouteJournal> {
+        self.routes.iter().find(|it| it.component == *component)
+    }
+
+    /// An order to a router has ended. What is not routed for any more is forgotten.
+    pub fn route_ended(&mut self, ended: RouteJournal) {
+        let wanted = self.desired.as_ref().map(|it| &it.routes[..]);
+        self.routes.retain(|it| {
+            let mut wanted = wanted.unwrap_or_default().iter();
+            it.component != ended.component && wanted.any(|route| route.component == it.component)
+        });
+        self.routes.push(ended);
+    }
+
     /// Takes in a desired state that [`crate::plan::take_in`] found fit.
     pub fn take_in(&mut self, desired: Desired) {
         if std::mem::take(&mut self.recovered) {
             self.void_through = Some(desired.generation);
         }
         self.generation = desired.generation;
+        for (old, new) in self.moves(&desired) {
+            self.slot_mut(&old).slot = new;
+        }
         self.desired = Some(desired);
+    }
+
+    /// Components that a desired state has in another pool than where they are known: it is the host that has come
+    /// into that pool, and what it runs stays where it is. One that is being switched is not touched.
+    pub fn moves(&self, desired: &Desired) -> Vec<(Slot, Slot)> {
+        let wanted = |slot: &Slot| desired.components.iter().any(|it| it.slot == *slot);
+        let new = desired.components.iter().map(|it| &it.slot);
+        let new = new.filter(|slot| self.slot(slot).is_none());
+        let moves = new.filter_map(|new| {
+            let old = self.slots.iter().find(|known| {
+                let same = (&known.slot.application, &known.slot.component);
+                same == (&new.application, &new.component)
+                    && !wanted(&known.slot)
+                    && known.activation.is_none()
+            })?;
+            Some((old.slot.clone(), new.clone()))
+        });
+        moves.collect()
     }
 }
 
@@ -205,6 +258,61 @@ mod tests {
             baseline: Baseline::default(),
         };
         journal.commit(&activation);
+    }
+
+    #[test]
+    fn a_host_that_comes_into_another_pool_keeps_what_it_runs() {
+        let slot = |component: &str, pool: &str| Slot {
+            application: "shop".parse().unwrap(),
+            component: component.parse().unwrap(),
+            pool: pool.parse().unwrap(),
+        };
+        let desired = |slots: &[Slot]| Desired {
+            generation: Generation {
+                epoch: 1,
+                counter: 2,
+            },
+            environment: "production".parse().unwrap(),
+            environment_version: 1,
+            components: slots
+                .iter()
+                .map(|slot| tamer_core::desired::DesiredComponent {
+                    slot: slot.clone(),
+                    run: None,
+                    stage: vec![],
+                    keep: vec![],
+                    grant: None,
+                    waits_for_approval: false,
+                    migrate: None,
+                    adopted: None,
+                    repair: None,
+                })
+                .collect(),
+            routes: vec![],
+            inspect: None,
+        };
+        let mut journal = Journal::default();
+        moved(journal.slot_mut(&slot("web", "main")), Purpose::Forward, 1);
+        journal.slot_mut(&slot("worker", "main"));
+        journal.take_in(desired(&[slot("web", "green"), slot("worker", "main")]));
+        assert_eq!(
+            journal.slot(&slot("web", "green")).unwrap().committed,
+            Some(release(1))
+        );
+        assert_eq!(journal.slots.len(), 2);
+        // Not while it is being switched, nor away from what is wanted.
+        journal.slot_mut(&slot("web", "green")).activation = Some(Activation {
+            grant: None,
+            purpose: Purpose::Forward,
+            from: None,
+            to: None,
+            tries: 1,
+            undoing: None,
+            baseline: Baseline::default(),
+        });
+        assert_eq!(journal.moves(&desired(&[slot("web", "blue")])), []);
+        let both = desired(&[slot("worker", "main"), slot("worker", "blue")]);
+        assert_eq!(journal.moves(&both), []);
     }
 
     #[test]

@@ -202,6 +202,7 @@ mod tests {
             status,
         });
         HostReport {
+            routes: vec![],
             inspection: None,
             generation: Generation { epoch: 1, counter },
             components: vec![ComponentReport {

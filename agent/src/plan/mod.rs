@@ -9,6 +9,7 @@
 //! | [`mod@migrate`] | whether an order to migrate a database is begun |
 //! | [`mod@stage`] | what is fetched, verified and unpacked ahead |
 //! | [`mod@undo`] | what a failed step means, and the way back |
+//! | [`mod@route`] | what a router does next |
 //! | [`mod@prune`] | what leaves the disk |
 
 pub mod activate;
@@ -16,6 +17,7 @@ pub mod course;
 pub mod drift;
 pub mod migrate;
 pub mod prune;
+pub mod route;
 pub mod stage;
 pub mod undo;
 
@@ -24,6 +26,7 @@ pub use course::{Act, Course, Ended, Entry};
 pub use drift::{Edited, edited, foreign, foreign_said, lead_back, repair};
 pub use migrate::{Migrate, interrupted, interrupted_before, migrate};
 pub use prune::prune;
+pub use route::{Route, RouteFacts, route};
 pub use stage::{Staging, stage};
 pub use undo::{Next, Resume, on_failure, resume, undo};
 

@@ -342,12 +342,7 @@ impl Remote {
         };
         newest(&verified, at_least)?;
         let environment = self.file(&verified, !offline).await?;
-        Ok(EnvironmentView {
-            policy: environment.policy,
-            checks: environment.checks,
-            revoked: environment.revoked,
-            version: verified.targets_version,
-        })
+        Ok(EnvironmentView::of(environment, verified.targets_version))
     }
 }
 

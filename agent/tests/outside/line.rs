@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 fn report(counter: u64) -> HostReport {
     HostReport {
         inspection: None,
+        routes: vec![],
         generation: Generation { epoch: 1, counter },
         components: Vec::new(),
         checks: Results::new(),
@@ -31,6 +32,7 @@ fn report(counter: u64) -> HostReport {
 fn desired(counter: u64, environment: &str) -> Desired {
     Desired {
         inspect: None,
+        routes: vec![],
         generation: Generation { epoch: 1, counter },
         environment: environment.parse().unwrap(),
         environment_version: 1,

@@ -267,6 +267,7 @@ pub(crate) fn granted(counter: u64, run: Option<&ReleaseRef>, purpose: Purpose) 
     let id = Generation { epoch: 1, counter };
     Desired {
         inspect: None,
+        routes: vec![],
         generation: id,
         environment: "staging".parse().unwrap(),
         environment_version: 1,
@@ -358,12 +359,7 @@ impl Source for Store {
     async fn environment(&self, _: u64) -> Result<EnvironmentView, Failure> {
         let text = String::from_utf8(fetch(&self.0.join("environment.toml"))?).unwrap();
         let environment = Environment::parse("environment.toml", &text).unwrap();
-        Ok(EnvironmentView {
-            policy: environment.policy,
-            checks: environment.checks,
-            revoked: environment.revoked,
-            version: 1,
-        })
+        Ok(EnvironmentView::of(environment, 1))
     }
 }
 

@@ -4,7 +4,7 @@ use super::EvidenceKeyFile;
 use clap::Args;
 use std::fmt;
 use std::str::FromStr;
-use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName};
+use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName, PoolName};
 use tamer_core::moment::Span;
 use tamer_core::version::Version;
 
@@ -127,11 +127,13 @@ pub struct ApproveDeployment {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Going back flips a link to a release that is still on the servers: nothing is downloaded or proven anew.
+Where a component has two pools, its routers send to the other one again, which still runs what ran before.
 
 Examples:
   tamer rollback production
   tamer rollback production 1.4.0 --reason 'orders are lost'
   tamer rollback production --component web
+  tamer rollback production --component web --pool blue     has all routers send there
   tamer rollback production --with-down --reason 'loses the new addresses'
   tamer rollback --deployment 318           turns this deployment back")]
 pub struct Rollback {
@@ -152,6 +154,12 @@ pub struct Rollback {
     /// Brings the database down first, where what would run again needs that.
     #[arg(long, requires = "reason")]
     pub with_down: bool,
+    /// Has all routers of the component send to this pool, whatever they do now.
+    #[arg(long, value_name = "NAME", requires = "component", conflicts_with_all = ["version", "deployment"])]
+    pub pool: Option<PoolName>,
+    /// Has routers send also to a pool that does not serve with all of its hosts.
+    #[arg(long, requires = "reason", conflicts_with = "deployment")]
+    pub incomplete: bool,
     /// Starts going back and does not watch it.
     #[arg(long)]
     pub detach: bool,

@@ -32,6 +32,8 @@ pub(super) async fn run(at: &Context<'_>, args: Rollback) -> Result<Exit> {
                 version: args.version.map(String::from).unwrap_or_default(),
                 reason: args.why.reason,
                 with_down: args.with_down,
+                pool: args.pool.map(String::from).unwrap_or_default(),
+                incomplete: args.incomplete,
             };
             operators.rollback(request).await?.into_inner()
         }

@@ -4,7 +4,7 @@ use super::Context;
 use crate::args::Status;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::views::{self, failures, notes, status};
+use crate::views::{self, failures, notes, routers, status};
 use tamer_core::id::EnvironmentName;
 use tamer_kit::clock;
 use tamer_proto::v1::{DeploymentStatus, GetStatusRequest};
@@ -17,6 +17,7 @@ pub(super) async fn run(at: &Context<'_>, args: &Status) -> Result<Exit> {
     if answer.deployments.is_empty() {
         at.printer.line("Nothing was deployed yet.");
         at.printer.next("tamer releases");
+        at.printer.lines(routers::lines(&answer.routers));
         at.printer.lines(notes::lines(&answer.notes));
         return Ok(Exit::Done);
     }
@@ -25,6 +26,10 @@ pub(super) async fn run(at: &Context<'_>, args: &Status) -> Result<Exit> {
             at.printer.line("");
         }
         at.printer.lines(screen(deployment, at.printer.width()));
+    }
+    if !answer.routers.is_empty() {
+        at.printer.line("");
+        at.printer.lines(routers::lines(&answer.routers));
     }
     at.printer.lines(notes::lines(&answer.notes));
     let ending = views::trust::ending(&session.published().await?, clock::now().0);

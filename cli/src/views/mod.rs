@@ -14,6 +14,7 @@ pub mod notes;
 pub mod operators;
 pub mod plan;
 pub mod releases;
+pub mod routers;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod status;

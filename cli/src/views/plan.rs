@@ -20,6 +20,11 @@ pub fn render(plan: &PlanResponse, environment: &str) -> Vec<String> {
         for wave in &rollout.waves {
             lines.push(format!("    {:<10} {}", wave.name, names(&wave.hosts)));
         }
+        if !rollout.leaves.is_empty() {
+            let (from, to) = (&rollout.leaves, &rollout.pool);
+            let routers = names(&rollout.routers);
+            lines.push(format!("    {:<10} {routers}: from {from} to {to}", "then"));
+        }
         if !rollout.left_out.is_empty() {
             let hosts = names(&rollout.left_out);
             lines.push(format!(
@@ -98,6 +103,9 @@ mod tests {
                     to: "1.4.2".into(),
                     waves: vec![wave("canary", 1, 1), wave("100 %", 2, 10)],
                     left_out: vec!["web-11".into()],
+                    pool: "green".into(),
+                    leaves: "blue".into(),
+                    routers: vec!["lb-1".into(), "lb-2".into()],
                     ..Default::default()
                 },
             ],
@@ -117,9 +125,10 @@ mod tests {
         shop 1.4.2 → production · a plan: nothing is changed
           database 41 → 42, safe back to 1.4.0 · before web
           worker 1.4.1 · unchanged
-          web 1.4.1 → 1.4.2 · 10 hosts
+          web/green 1.4.1 → 1.4.2 · 10 hosts
             canary     web-1
             100 %      web-2, web-3, web-4, web-5, web-6, web-7 and 3 more
+            then       lb-1, lb-2: from blue to green
             left out   web-11: away or held, they follow later
         ✗ web 1.3.9 works with main 41, not with 42
         ");

@@ -4,6 +4,7 @@ use super::approval;
 use super::databases;
 use super::failures::needs_attention;
 use super::human::{bytes, count, fit, harmless, span};
+use super::routers;
 use tamer_proto::v1::{DeploymentStatus, RolloutStatus, WaveStatus};
 
 /// How many hosts are listed below the waves.
@@ -35,17 +36,26 @@ pub(crate) fn what(status: &DeploymentStatus) -> String {
         return format!("{application} {}", status.version);
     }
     let release = |rollout: &RolloutStatus| format!("{} {}", name(rollout), rollout.to);
-    let releases: Vec<_> = status.rollouts.iter().map(release).collect();
+    // A switch follows a rollout of what it is about; alone it is the whole of a way back.
+    let alone = status.rollouts.iter().all(routers::is_switch);
+    let told = status
+        .rollouts
+        .iter()
+        .filter(|it| alone || !routers::is_switch(it));
+    let releases: Vec<_> = told.map(release).collect();
     format!("{application} ({})", releases.join(", "))
 }
 
 /// How much it is about: hosts, or components where there are several, for they may share hosts.
 /// Of a rollout of the past the controller does not know the hosts any more.
 fn size(status: &DeploymentStatus) -> Option<String> {
-    match &status.rollouts[..] {
-        [one] if one.total == 0 => None,
-        [one] => Some(count(one.total, "host")),
-        several => Some(count(several.len() as u64, "component")),
+    let mut names: Vec<_> = status.rollouts.iter().map(|it| &it.component).collect();
+    names.dedup();
+    match (&names[..], &status.rollouts[..]) {
+        ([_], [one, ..]) if one.total == 0 => None,
+        ([_], [one, ..]) if routers::is_switch(one) => Some(count(one.total, "router")),
+        ([_], [one, ..]) => Some(count(one.total, "host")),
+        (several, _) => Some(count(several.len() as u64, "component")),
     }
 }
 
@@ -71,11 +81,11 @@ pub fn render(status: &DeploymentStatus, width: usize) -> Vec<String> {
             );
             continue;
         }
-        lines.extend(
-            waves(rollout, status.now_ms)
-                .into_iter()
-                .map(|line| format!("{indent}{line}")),
-        );
+        let progress = match routers::is_switch(rollout) {
+            true => routers::progress(rollout),
+            false => waves(rollout, status.now_ms),
+        };
+        lines.extend(progress.into_iter().map(|line| format!("{indent}{line}")));
         lines.extend(
             hosts(rollout)
                 .into_iter()
@@ -89,6 +99,11 @@ pub fn render(status: &DeploymentStatus, width: usize) -> Vec<String> {
 }
 
 fn rollout_line(rollout: &RolloutStatus) -> String {
+    if routers::is_switch(rollout) {
+        let state = Some(&rollout.state).filter(|it| *it != "running");
+        let state = state.map_or_else(String::new, |state| format!(" · {state}"));
+        return routers::head(rollout) + &state;
+    }
     let from = match rollout.from.as_str() {
         "" => "nothing",
         from => from,
@@ -103,8 +118,11 @@ fn rollout_line(rollout: &RolloutStatus) -> String {
     line
 }
 
-/// `web`, or `web/blue` in a pool of its own.
+/// `web`, or `web/blue` in a pool of its own, or `web routers`.
 pub(crate) fn name(rollout: &RolloutStatus) -> String {
+    if routers::is_switch(rollout) {
+        return format!("{} routers", rollout.component);
+    }
     match rollout.pool.as_str() {
         "" | "main" => rollout.component.clone(),
         pool => format!("{}/{pool}", rollout.component),

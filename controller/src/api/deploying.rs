@@ -5,10 +5,11 @@ use super::{caller, operator, parse, parse_option, refused, stopped};
 use crate::audit::MAX_TEXT;
 use crate::driver::Driver;
 use crate::fleet::Fleet;
+use crate::fleet::back::How;
 use crate::fleet::deploy::{Asked, By, Control, Refused, Wanted};
 use crate::identity::registry::Role;
 use crate::notes;
-use crate::status::{Sight, history};
+use crate::status::{Sight, history, routers};
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName, OperatorName};
 use tamer_core::rollout::deployment::DeploymentId;
 use tamer_core::version::Version;
@@ -97,12 +98,17 @@ impl OperatorApi {
             ),
         };
         let by = by_whom(&by, &request.reason)?;
+        let how = How {
+            with_down: request.with_down,
+            incomplete: request.incomplete,
+            pool: parse_option(&request.pool)?,
+        };
         let change = self.driver.change(move |fleet, now| {
             fleet.go_back(
                 (&environment, &application),
                 component.as_ref(),
                 to.as_ref(),
-                request.with_down,
+                &how,
                 &by,
                 now,
             )
@@ -155,16 +161,17 @@ impl OperatorApi {
         let request = request.into_inner();
         let environment: Option<EnvironmentName> = parse_option(&request.environment)?;
         let now = clock::now();
-        let (deployments, notes): (Vec<_>, _) = self
+        let (deployments, notes, routers): (Vec<_>, _, _) = self
             .driver
             .read(move |fleet| {
-                let notes = match request.deployment {
+                let only = environment.as_ref();
+                let (notes, routers) = match request.deployment {
                     0 => {
-                        let mut notes = notes::of_environment(fleet, environment.as_ref());
-                        notes.extend(notes::closed(fleet, environment.as_ref(), now));
-                        notes
+                        let mut notes = notes::of_environment(fleet, only);
+                        notes.extend(notes::closed(fleet, only, now));
+                        (notes, routers(fleet, only))
                     }
-                    _ => Vec::new(),
+                    _ => (Vec::new(), Vec::new()),
                 };
                 let mut last = std::collections::BTreeSet::new();
                 let chosen = fleet.deployments.values().rev().filter(|deployment| {
@@ -179,14 +186,18 @@ impl OperatorApi {
                 });
                 let sight = Sight::of(fleet, &by);
                 let deployments = chosen.map(|deployment| sight.deployment(deployment, now));
-                (deployments.collect(), notes)
+                (deployments.collect(), notes, routers)
             })
             .await
             .map_err(stopped)?;
         if deployments.is_empty() && request.deployment != 0 {
             return Err(no_deployment(request.deployment));
         }
-        Ok(Response::new(v1::GetStatusResponse { deployments, notes }))
+        Ok(Response::new(v1::GetStatusResponse {
+            deployments,
+            notes,
+            routers,
+        }))
     }
 
     pub(super) async fn follow(&self, request: Request<v1::WatchRequest>) -> Answer<Statuses> {

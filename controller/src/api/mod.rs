@@ -119,6 +119,7 @@ fn refused(error: &Refused) -> Status {
         | Refused::Drift(_)
         | Refused::Calendar(_)
         | Refused::Confirm(_)
+        | Refused::Router(_)
         | Refused::Illegal(_) => Status::failed_precondition(message),
         Refused::Locked { .. } | Refused::Closed { .. } | Refused::Held(_) | Refused::Open(_) => {
             Status::aborted(message)

@@ -118,6 +118,11 @@ fn plan(outlook: Outlook, application: &ApplicationName, version: &Version) -> v
             })
             .collect(),
         left_out: names(&ahead.left_out),
+        leaves: ahead
+            .leaves
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
+        routers: names(&ahead.routers),
     });
     let unread = outlook.databases.iter().filter(|it| it.from.is_none());
     let notes = unread.map(|it| {

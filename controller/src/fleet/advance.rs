@@ -5,7 +5,7 @@ use super::persist::Object;
 use tamer_core::desired::{FailureKind, Purpose};
 use tamer_core::id::TargetKey;
 use tamer_core::moment::Moment;
-use tamer_core::rollout::deployment::{Deployment, DeploymentId, Next, StepStatus, Summary};
+use tamer_core::rollout::deployment::{Deployment, DeploymentId, Next, Step, StepStatus, Summary};
 use tamer_core::rollout::{Event, PartStatus, RolloutId, Stage, Target};
 use tamer_core::schema::Task;
 use tamer_core::schema::migration::State;
@@ -29,11 +29,19 @@ impl Fleet {
             .filter(|(_, at)| **at <= now)
             .map(|(key, _)| key.clone());
         self.restless.extend(due.collect::<Vec<_>>());
+        let due = self.router_wakes.iter().filter(|(_, at)| **at <= now);
+        let due: Vec<_> = due.map(|(key, _)| key.clone()).collect();
+        self.restless_routers.extend(due);
         loop {
             for key in std::mem::take(&mut self.restless) {
                 self.settle(&key, now);
+                self.weigh(&key, now);
             }
-            if !self.advance_deployments(now) && self.restless.is_empty() {
+            for key in std::mem::take(&mut self.restless_routers) {
+                self.settle_router(&key, now);
+            }
+            let rests = self.restless.is_empty() && self.restless_routers.is_empty();
+            if !self.advance_deployments(now) && rests {
                 return;
             }
         }
@@ -91,27 +99,34 @@ impl Fleet {
 
     /// Rollouts of a deployment that have ended become ended steps.
     fn note_endings(&mut self, id: DeploymentId) -> bool {
-        let Some(deployment) = self.deployments.get_mut(&id) else {
+        let Some(deployment) = self.deployments.get(&id) else {
             return false;
         };
-        let mut changed = false;
-        for step in &mut deployment.steps {
-            let StepStatus::Running(rollout) = step.status else {
-                continue;
-            };
-            if let Some(summary) = self
-                .targets
-                .get(&step.target)
-                .and_then(|target| summary(target, rollout))
-            {
-                step.status = StepStatus::Ended(rollout, Box::new(summary));
-                changed = true;
+        let steps = deployment.steps.iter().enumerate();
+        let ended: Vec<(usize, StepStatus)> = steps
+            .filter_map(|(number, step)| {
+                let StepStatus::Running(rollout) = step.status else {
+                    return None;
+                };
+                Some((number, self.step_ended(step, rollout)?))
+            })
+            .collect();
+        let changed = !ended.is_empty();
+        if let Some(deployment) = self.deployments.get_mut(&id).filter(|_| changed) {
+            for (number, status) in ended {
+                deployment.steps[number].status = status;
             }
-        }
-        if changed {
             self.dirty.insert(Object::Deployment(id));
         }
         changed
+    }
+
+    fn step_ended(&self, step: &Step, id: RolloutId) -> Option<StepStatus> {
+        if step.is_switch() {
+            return self.switch_ended(step, id);
+        }
+        let summary = summary(self.targets.get(&step.target)?, id)?;
+        Some(StepStatus::Ended(id, Box::new(summary)))
     }
 
     fn next_step(&mut self, id: DeploymentId, now: Moment) -> bool {
@@ -122,8 +137,18 @@ impl Fleet {
         if self.awaits_hosts(deployment, &next) {
             return false;
         }
-        // A database's programs are the release's: they are not run either before it is approved.
-        if matches!(next, Next::Migrate(_)) && !self.may_begin(id, now) {
+        // A database's programs are the release's: they are not run either before it is approved, nor are routers
+        // switched to what runs already.
+        let switches = |number: &usize| {
+            let step = deployment.steps.get(*number);
+            step.is_some_and(|it| it.is_switch() && it.purpose == Purpose::Forward)
+        };
+        let waits = match &next {
+            Next::Migrate(_) => true,
+            Next::Start(number) => switches(number),
+            _ => false,
+        };
+        if waits && !self.may_begin(id, now) {
             return false;
         }
         if let Next::Migrate(number) = next
@@ -183,17 +208,11 @@ impl Fleet {
             .release
             .as_ref()
             .and_then(|release| self.crosses_line(&step.target, release));
-        let planned = match self.targets.get(&step.target) {
-            _ if crosses.is_some() => Err(crosses.unwrap_or_default()),
-            None => Err("the environment has no place for it any more".to_owned()),
-            Some(target) => self
-                .plan(target, rollout, step.release.clone(), step.purpose, now)
-                .map_err(|e| e.to_string()),
+        let started = match crosses {
+            Some(why) => Err(why),
+            None if step.is_switch() => self.start_switch(rollout, &step, now),
+            None => self.start_rollout(rollout, &step, now),
         };
-        let started = planned.and_then(|new| {
-            self.apply(&step.target, &Event::Started(Box::new(new)), now)
-                .map_err(|e| e.to_string())
-        });
         let status = match started {
             Ok(()) => {
                 self.numbers.rollout = rollout.0;
@@ -208,6 +227,18 @@ impl Fleet {
         {
             step.status = status;
         }
+    }
+
+    fn start_rollout(&mut self, id: RolloutId, step: &Step, now: Moment) -> Result<(), String> {
+        if let Some(why) = self.in_use(&step.target) {
+            return Err(format!("pool {} is not idle: {why}", step.target.pool));
+        }
+        let target = self.targets.get(&step.target);
+        let target = target.ok_or("the environment has no place for it any more")?;
+        let new = self.plan(target, id, step.release.clone(), step.purpose, now);
+        let started = Event::Started(Box::new(new.map_err(|why| why.to_string())?));
+        self.apply(&step.target, &started, now)
+            .map_err(|why| why.to_string())
     }
 }
 

@@ -17,6 +17,7 @@ use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::approval::ToApprove;
 use tamer_core::rollout::deployment::{Deployment, DeploymentId, Step, StepStatus};
+use tamer_core::rollout::switching::RouterKey;
 use tamer_core::rollout::{NewRollout, NoPlan, RolloutId, Target};
 use tamer_core::schema::Declared;
 use tamer_core::version::Version;
@@ -106,7 +107,7 @@ impl Fleet {
         self.adopt(steps.iter().map(|(key, _)| key), now);
         let steps: Vec<Step> = steps
             .into_iter()
-            .map(|(target, release)| self.step(target, Some(release), Purpose::Forward))
+            .flat_map(|(target, release)| self.steps_to(&target, Some(&release), Purpose::Forward))
             .collect();
         if steps.is_empty() {
             return Ok(Asked::NothingToDo);
@@ -168,10 +169,8 @@ impl Fleet {
             place
                 .file
                 .admits(&path, &release.version, &release.manifest)?;
-            steps.push((
-                self.key(environment, &wanted.application, component),
-                release.clone(),
-            ));
+            let key = self.key(environment, &wanted.application, component);
+            steps.push((self.goes_to(key, release)?, release.clone()));
         }
         if steps.is_empty() {
             let what = wanted.application.to_string();
@@ -222,7 +221,7 @@ impl Fleet {
                 });
             }
         }
-        steps.retain(|(key, release)| !self.is_there(key, release));
+        steps.retain(|(key, release)| !self.is_there(key, release) || self.is_idle(key));
         Ok(steps)
     }
 
@@ -320,6 +319,7 @@ impl Fleet {
             .and_then(|target| target.release.clone());
         Step {
             target,
+            leaves: None,
             release,
             from,
             purpose,
@@ -381,12 +381,14 @@ impl Fleet {
         keys: &BTreeSet<TargetKey>,
         now: Moment,
     ) -> Result<(), Refused> {
+        // Whatever the pool: both are the component's.
+        let components: BTreeSet<RouterKey> = keys.iter().map(RouterKey::from).collect();
         let in_the_way = self.deployments.values().find(|deployment| {
             deployment.ended.is_none()
                 && deployment
                     .steps
                     .iter()
-                    .any(|step| keys.contains(&step.target))
+                    .any(|step| components.contains(&RouterKey::from(&step.target)))
         });
         match in_the_way {
             None => Ok(()),

@@ -13,7 +13,9 @@ use tamer_core::drift::Way;
 use tamer_core::generation::Generation;
 use tamer_core::id::{EnvironmentName, HostName, TargetKey};
 use tamer_core::moment::{Moment, Span};
+use tamer_core::rollout::switching::SwitchEvent;
 use tamer_core::rollout::{Event, Observation};
+use tamer_core::router::RouteReport;
 
 /// The number of a connection: a host that connects again has a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +36,8 @@ pub struct Seat {
     pub checks: Results,
     /// What it last said of each component.
     pub components: Vec<ComponentReport>,
+    /// What it last said of each component that it routes for.
+    pub routes: Vec<RouteReport>,
     /// Set when two live agents claimed to be it: neither is believed.
     pub quarantined: bool,
     /// Starts of the agent that a newer one has replaced while they seemed alive.
@@ -140,6 +144,7 @@ impl Fleet {
             for key in self.targets_of(name) {
                 let _ = self.apply(&key, &Event::Lost(name.clone()), now);
             }
+            self.happen_to_router(name, SwitchEvent::Lost, now);
             if implausible {
                 return Err(format!(
                     "{name} speaks of generations that this controller cannot have made: it is shut out until `tamer host invite --replace {name}` makes it new"
@@ -154,6 +159,7 @@ impl Fleet {
             // The host is the target's: this cannot be refused.
             let _ = self.apply(&key, &Event::Connected(name.clone()), now);
         }
+        self.happen_to_router(name, SwitchEvent::Connected, now);
         self.reported(name, report, now);
         self.stale.insert(name.clone());
         let told = self.seats.get(name).and_then(|seat| seat.desired.clone());
@@ -180,6 +186,7 @@ impl Fleet {
         for key in self.targets_of(name) {
             let _ = self.apply(&key, &Event::Lost(name.clone()), now);
         }
+        self.happen_to_router(name, SwitchEvent::Lost, now);
     }
 
     /// A host says what it is, whole.
@@ -194,9 +201,13 @@ impl Fleet {
         seat.generation = report.generation;
         seat.checks = report.checks;
         seat.components = report.components;
+        seat.routes = report.routes;
         for key in self.targets_of(name) {
             self.tell_again(name, &key, now);
             self.settle_words(name, &key, now);
+        }
+        for key in self.routers_of(name) {
+            self.route_again(name, &key, now);
         }
     }
 
@@ -268,6 +279,7 @@ impl Fleet {
             environment: host.environment.clone(),
             environment_version: place.version,
             components,
+            routes: self.desired_routes(name),
             inspect: self.asked.get(name).copied(),
         };
         if before == Some(&desired) && generation == told && generation.epoch >= self.epoch {
@@ -298,7 +310,12 @@ pub(super) fn spoken_of(report: &HostReport) -> impl Iterator<Item = Generation>
         .components
         .iter()
         .filter_map(|component| component.migration.as_ref());
+    let routes = report.routes.iter().flat_map(|route| {
+        let accepted = route.acceptance.as_ref().map(|it| it.id);
+        std::iter::once(route.answered).chain(accepted)
+    });
     std::iter::once(report.generation)
+        .chain(routes)
         .chain(grants.map(|activation| activation.grant))
         .chain(orders.map(|migration| migration.id))
 }

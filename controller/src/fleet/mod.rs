@@ -13,6 +13,7 @@
 //! | [`deploy`], `steer`, `back` | deployments: asking for them, steering them, going back |
 //! | `approve` | approvals of deployments |
 //! | [`closing`] | freezes and locks, and whether hosts may be moved forward |
+//! | `routes`, `pools` | routers, and what they are told; pools in a deployment |
 //! | `databases`, `migrate`, `settle` | what is known of databases; who reads and migrates them; what a person saw |
 //! | [`outlook`] | what a deployment would do |
 //! | [`drift`], [`past`] | what people say of releases that were changed by hand, and what came of it |
@@ -20,7 +21,7 @@
 
 pub mod advance;
 mod approve;
-mod back;
+pub mod back;
 pub mod closing;
 mod databases;
 pub mod deploy;
@@ -33,8 +34,10 @@ pub mod past;
 pub mod people;
 pub mod persist;
 pub mod places;
+mod pools;
 mod refused;
 pub mod restored;
+mod routes;
 mod settle;
 mod steer;
 pub mod turn;
@@ -54,6 +57,7 @@ use tamer_core::environment::Environment;
 use tamer_core::id::{ApplicationName, EnvironmentName, HostName, TargetKey};
 use tamer_core::moment::{Moment, Span};
 use tamer_core::rollout::deployment::{Deployment, DeploymentId};
+use tamer_core::rollout::switching::{Router, RouterKey};
 use tamer_core::rollout::{Event, Illegal, Target};
 use tamer_core::schema::{Book, Declared, Record};
 
@@ -72,6 +76,8 @@ pub struct Fleet {
     pub environments: BTreeMap<EnvironmentName, Place>,
     /// Every (environment, component, pool).
     pub targets: BTreeMap<TargetKey, Target>,
+    /// The routers of components with pools.
+    pub routers: BTreeMap<RouterKey, Router>,
     /// Deployments: those that run, and the last [`deploy::KEPT`] that ended.
     pub deployments: BTreeMap<DeploymentId, Deployment>,
     /// What is known of each host beside its targets.
@@ -101,10 +107,14 @@ pub struct Fleet {
     dirty: BTreeSet<Object>,
     /// Targets that must be decided anew.
     restless: BTreeSet<TargetKey>,
+    /// Routers that must be decided anew.
+    restless_routers: BTreeSet<RouterKey>,
     /// Hosts whose desired state must be made anew.
     stale: BTreeSet<HostName>,
     /// When a target must be looked at again.
     wakes: BTreeMap<TargetKey, Moment>,
+    /// When routers must be looked at again.
+    router_wakes: BTreeMap<RouterKey, Moment>,
     /// What happened since the last commit, for the history.
     happened: Vec<persist::HistoryEntry>,
     /// What people did since the last commit, for the audit log.
@@ -204,7 +214,8 @@ impl Fleet {
     /// When something must be decided although nothing has happened.
     pub fn next_wake(&self) -> Option<Moment> {
         let patience = (!self.awaited.is_empty()).then_some(self.patient_until);
-        self.wakes.values().copied().chain(patience).min()
+        let wakes = self.wakes.values().chain(self.router_wakes.values());
+        wakes.copied().chain(patience).min()
     }
 
     /// What is changed from here on is changed by this request; with `None`, by nobody's.

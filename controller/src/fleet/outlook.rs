@@ -4,7 +4,7 @@
 use super::Fleet;
 use super::deploy::{Refused, Wanted};
 use tamer_core::desired::{Failure, Purpose};
-use tamer_core::id::{ComponentName, HostName, SchemaName, TargetKey};
+use tamer_core::id::{ComponentName, HostName, PoolName, SchemaName, TargetKey};
 use tamer_core::moment::Moment;
 use tamer_core::policy::OnDrift;
 use tamer_core::release::ReleaseRef;
@@ -41,6 +41,10 @@ pub struct Ahead {
     pub waves: Vec<(String, Vec<HostName>)>,
     /// Hosts that are away or held.
     pub left_out: Vec<HostName>,
+    /// The pool that routers then leave; `None`: they are not switched.
+    pub leaves: Option<PoolName>,
+    /// The routers that are then switched.
+    pub routers: Vec<HostName>,
 }
 
 /// A database in a deployment.
@@ -78,16 +82,21 @@ impl Fleet {
         let mut outlook = Outlook::default();
         for (component, release) in &wanted.releases {
             let key = self.key(&wanted.environment, &wanted.application, component);
+            let key = self.goes_to(key, release)?;
             let Some(target) = self.targets.get(&key) else {
                 continue;
             };
             let unchanged = !steps.iter().any(|(step, _)| *step == key);
+            let router = self.router_of(&key).filter(|_| self.is_idle(&key));
+            let routers = router.map(|it| it.hosts.keys().cloned().collect());
             let mut ahead = Ahead {
                 from: target.release.clone(),
                 to: release.clone(),
                 unchanged,
                 waves: Vec::new(),
                 left_out: Vec::new(),
+                leaves: router.and_then(|it| it.active.clone()),
+                routers: routers.unwrap_or_default(),
                 target: key,
             };
             if !unchanged
@@ -178,7 +187,9 @@ impl Fleet {
         let from: Vec<_> = deployment
             .steps
             .iter()
-            .filter(|step| step.purpose == Purpose::Forward && step.from != step.release)
+            .filter(|step| {
+                !step.is_switch() && step.purpose == Purpose::Forward && step.from != step.release
+            })
             .map(|step| (step.target.clone(), step.from.clone()))
             .collect();
         let databases = deployment.migrations.iter().map(|it| {

@@ -10,6 +10,7 @@ use tamer_core::digest::Digest;
 use tamer_core::id::{HostName, OperatorName};
 use tamer_core::moment::{Moment, Span};
 use tamer_core::rollout::Event;
+use tamer_core::rollout::switching::SwitchEvent;
 
 /// Used and expired tokens are remembered this long, so that who comes late hears why.
 const TOKENS_REMEMBERED: Span = Span::secs(7 * 24 * 3600);
@@ -175,6 +176,7 @@ impl Fleet {
             // The host is the target's: this cannot be refused.
             let _ = self.apply(&key, &Event::HostReset(name.clone()), now);
         }
+        self.happen_to_router(name, SwitchEvent::HostReset, now);
         self.forget_words(name, now);
         if let Some(seat) = self.seats.get_mut(name) {
             seat.forget();

@@ -5,6 +5,7 @@
 //! | `host/NAME`, `operator/NAME`, `token/DIGEST` | the registry |
 //! | `target/ID` | a target without its hosts; ID is made from its key |
 //! | `member/ID/HOST` | one host of a target |
+//! | `router/ID`, `route/ID/HOST` | a component's routers without their hosts; one of these |
 //! | `deployment/N` | a deployment |
 //! | `drift/ID/HOST` | what somebody said of a release that was changed by hand |
 //! | `word/N` | the same of the past, with what came of it |
@@ -30,6 +31,7 @@ use tamer_core::digest::Digest;
 use tamer_core::id::{HostName, OperatorName, TargetKey};
 use tamer_core::moment::{Moment, Span};
 use tamer_core::rollout::deployment::DeploymentId;
+use tamer_core::rollout::switching::{Router, RouterKey, SwitchEvent};
 use tamer_core::rollout::{Event, Target};
 use tamer_kit::hash::sha256;
 
@@ -60,11 +62,13 @@ pub(super) enum Object {
     Host(HostName),
     Operator(OperatorName),
     Member(TargetKey, HostName),
+    RouterHost(RouterKey, HostName),
     Word(TargetKey, HostName),
     PastWord(u64),
     Closure(Closed),
     Desired(HostName),
     Target(TargetKey),
+    Router(RouterKey),
     Deployment(DeploymentId),
 }
 
@@ -177,6 +181,44 @@ impl HistoryEntry {
     }
 }
 
+impl HistoryEntry {
+    /// The same for routers.
+    pub(super) fn of_router(key: &RouterKey, event: &SwitchEvent, at: Moment) -> Option<Self> {
+        let what = match event {
+            SwitchEvent::Connected(_)
+            | SwitchEvent::Lost(_)
+            | SwitchEvent::Reported(..)
+            | SwitchEvent::Weighed(..)
+            | SwitchEvent::Configured(_) => return None,
+            SwitchEvent::HostAdded(host) => format!("router {host} was added"),
+            SwitchEvent::HostRemoved(host) => format!("router {host} was removed"),
+            SwitchEvent::HostReset(host) => format!("router {host} was rebuilt"),
+            SwitchEvent::Restored => "routers were restored from a backup: unsettled".to_owned(),
+            SwitchEvent::Started(switch) => format!(
+                "switch {} from pool {} to {} started",
+                switch.id, switch.from, switch.to
+            ),
+            SwitchEvent::RollbackAsked { by, .. } => format!("switch back asked for by {by}"),
+            SwitchEvent::Aborted { by, .. } => format!("switch aborted by {by}"),
+            SwitchEvent::Turned(order) => format!("routers are switched, order {order}"),
+            SwitchEvent::Arrived => "all routers are switched".to_owned(),
+            SwitchEvent::TurnedBack(order, cause) => {
+                format!("routers are switched back, order {order}: {cause}")
+            }
+            SwitchEvent::Ended(outcome) => format!("switch ended: {outcome:?}")
+                .chars()
+                .take(300)
+                .collect(),
+            SwitchEvent::Settled(pool) => format!("all routers send to pool {pool}"),
+        };
+        Some(Self {
+            at,
+            target: key.to_string(),
+            what,
+        })
+    }
+}
+
 // === impl Fleet: out ===
 
 impl Fleet {
@@ -249,6 +291,24 @@ impl Fleet {
                     member.map(json),
                 )
             }
+            Object::Router(key) => {
+                let head = self.routers.get(key).map(|router| Router {
+                    hosts: BTreeMap::new(),
+                    ..router.clone()
+                });
+                (
+                    format!("router/{}", router_id(key)).parse()?,
+                    head.as_ref().map(json),
+                )
+            }
+            Object::RouterHost(key, host) => {
+                let router = self.routers.get(key);
+                let host_of = router.and_then(|router| router.hosts.get(host));
+                (
+                    format!("route/{}/{host}", router_id(key)).parse()?,
+                    host_of.map(json),
+                )
+            }
             Object::Word(key, host) => (
                 format!("drift/{}/{host}", id(key)).parse()?,
                 self.words.get(&(key.clone(), host.clone())).map(json),
@@ -302,6 +362,10 @@ fn id(key: &TargetKey) -> String {
         .to_owned()
 }
 
+fn router_id(key: &RouterKey) -> String {
+    sha256(key.to_string().as_bytes()).to_string()[..16].to_owned()
+}
+
 fn json<T: Serialize>(value: &T) -> Vec<u8> {
     // Maps with text keys and plain values: there is nothing that JSON could refuse.
     serde_json::to_vec(value).unwrap_or_default()
@@ -337,15 +401,22 @@ impl Fleet {
     ) -> Result<Self, BadObject> {
         let mut fleet = Self::new(epoch, held);
         let mut keys = BTreeMap::new();
+        let mut routers = BTreeMap::new();
         for (key, value) in &stored.objects {
             if let Some(("target", _)) = key.as_str().split_once('/') {
                 let target: Target = read(key, value)?;
                 keys.insert(id(&target.key), target.key.clone());
                 fleet.targets.insert(target.key.clone(), target);
             }
+            if let Some(("router", _)) = key.as_str().split_once('/') {
+                let router: Router = read(key, value)?;
+                routers.insert(router_id(&router.key), router.key.clone());
+                fleet.routers.insert(router.key.clone(), router);
+            }
         }
         for (key, value) in &stored.objects {
             fleet.take_in(key, value, &keys)?;
+            fleet.take_in_route(key, value, &routers)?;
         }
         fleet.patient_until = now + GRACE;
         fleet.wake_up(now);
@@ -443,6 +514,26 @@ impl Fleet {
         Ok(())
     }
 
+    fn take_in_route(
+        &mut self,
+        key: &Key,
+        value: &[u8],
+        routers: &BTreeMap<String, RouterKey>,
+    ) -> Result<(), BadObject> {
+        let Some(name) = key.as_str().strip_prefix("route/") else {
+            return Ok(());
+        };
+        let place = name
+            .split_once('/')
+            .and_then(|(id, host)| Some((routers.get(id)?, host.parse().ok()?)));
+        if let Some((router, host)) = place
+            && let Some(router) = self.routers.get_mut(router)
+        {
+            router.hosts.insert(host, read(key, value)?);
+        }
+        Ok(())
+    }
+
     /// Nobody is connected to a controller that has just started, and everything must be looked at.
     fn wake_up(&mut self, now: Moment) {
         let keys: Vec<TargetKey> = self.targets.keys().cloned().collect();
@@ -456,6 +547,21 @@ impl Fleet {
                 let _ = self.apply(&key, &Event::Lost(host), now);
             }
             self.restless.insert(key);
+        }
+        let keys: Vec<RouterKey> = self.routers.keys().cloned().collect();
+        for key in keys {
+            let hosts = self.routers[&key].hosts.iter();
+            let hosts: Vec<_> = hosts
+                .map(|(name, it)| (name.clone(), it.is_connected()))
+                .collect();
+            for (host, connected) in hosts {
+                if connected {
+                    self.awaited.insert(host.clone());
+                }
+                // The host is one of them: this cannot be refused.
+                let _ = self.apply_route(&key, &SwitchEvent::Lost(host), now);
+            }
+            self.restless_routers.insert(key);
         }
     }
 }

@@ -4,9 +4,10 @@ use super::persist::Object;
 use super::{Fleet, Place};
 use std::collections::BTreeSet;
 use tamer_core::environment::Environment;
-use tamer_core::id::{EnvironmentName, HostName, PoolName, TargetKey};
+use tamer_core::id::{EnvironmentName, HostName, TargetKey};
 use tamer_core::moment::Moment;
 use tamer_core::rollout::{Event, Target};
+use tamer_core::router::Placed;
 
 impl Fleet {
     /// Takes in an environment file that was published: places, policy and checks hold from now on.
@@ -18,12 +19,17 @@ impl Fleet {
         file: Environment,
         now: Moment,
     ) {
-        for path in file.place.keys() {
+        let pools = |path| {
+            file.pools_of(path)
+                .into_iter()
+                .map(move |pool| (path, pool))
+        };
+        for (path, pool) in file.place.keys().flat_map(pools) {
             let key = TargetKey {
                 environment: name.clone(),
                 application: path.application.clone(),
                 component: path.component.clone(),
-                pool: PoolName::default(),
+                pool,
             };
             match self.targets.get(&key) {
                 None => {
@@ -32,6 +38,8 @@ impl Fleet {
                     self.dirty.insert(Object::Target(key.clone()));
                     self.restless.insert(key);
                 }
+                // Those of pools are seen to with their routers.
+                Some(_) if file.router.contains_key(path) => {}
                 Some(target) if target.policy != file.policy => {
                     // A policy may always change: a running rollout keeps its own.
                     let _ = self.apply(&key, &Event::PolicyChanged(file.policy.clone()), now);
@@ -42,6 +50,7 @@ impl Fleet {
         self.openings.clear();
         let here = self.targets.keys().filter(|key| key.environment == *name);
         self.restless.extend(here.cloned());
+        self.pass_on(name, &file);
         self.environments.insert(
             name.clone(),
             Place {
@@ -50,6 +59,10 @@ impl Fleet {
                 file,
             },
         );
+        let routing = self.environments.get(name).map(|place| place.file.clone());
+        if let Some(file) = routing {
+            self.set_routers(name, &file, now);
+        }
         let hosts: Vec<HostName> = self
             .registry
             .hosts
@@ -83,6 +96,7 @@ impl Fleet {
                 self.tell_again(name, key, now);
             }
         }
+        self.place_router(name, now);
         self.stale.insert(name.clone());
     }
 
@@ -97,13 +111,15 @@ impl Fleet {
         place
             .file
             .place
-            .iter()
-            .filter(|(_, selector)| selector.matches(&host.labels))
-            .map(|(path, _)| TargetKey {
-                environment: host.environment.clone(),
-                application: path.application.clone(),
-                component: path.component.clone(),
-                pool: PoolName::default(),
+            .keys()
+            .filter_map(|path| match place.file.placed(path, &host.labels) {
+                Placed::Nowhere | Placed::InNoPool => None,
+                Placed::In(pool) => Some(TargetKey {
+                    environment: host.environment.clone(),
+                    application: path.application.clone(),
+                    component: path.component.clone(),
+                    pool,
+                }),
             })
             .collect()
     }

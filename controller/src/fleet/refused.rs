@@ -98,6 +98,9 @@ pub enum Refused {
     /// It cannot be approved, or not by them.
     #[error("{0}")]
     Approval(String),
+    /// Its routers do not allow it.
+    #[error("{0}")]
+    Router(String),
     /// It is another drift than the one that was seen.
     #[error("{0}")]
     Drift(String),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | who used a token | none of before is good |
 //! | what hosts were moved to | targets are unsettled, rollouts paused ([`tamer_core::rollout::Event::Restored`]) |
+//! | where routers were switched | they are told nothing until all were heard to send to one pool |
 //! | keys that were renewed | a newer certificate of the same CA brings its key along |
 //! | who was shut out | stands outside the store (`revocations.log`) |
 //! | hosts that joined | they are shown, and not let in |
@@ -19,6 +20,7 @@ use tamer_core::desired::HostReport;
 use tamer_core::id::{EnvironmentName, HostName, TargetKey};
 use tamer_core::moment::Moment;
 use tamer_core::rollout::Event;
+use tamer_core::rollout::switching::{RouterKey, SwitchEvent};
 
 /// How many unknown hosts are remembered.
 const STRANGERS: usize = 1000;
@@ -54,6 +56,11 @@ impl Fleet {
         for key in keys {
             // Never refused.
             let _ = self.apply(&key, &Event::Restored, now);
+        }
+        let routers: Vec<RouterKey> = self.routers.keys().cloned().collect();
+        for key in routers {
+            // Never refused.
+            let _ = self.apply_route(&key, &SwitchEvent::Restored, now);
         }
         // What the lost controller told people after the backup must not be told of something else.
         self.numbers.deployment += UNTOLD;

@@ -8,6 +8,7 @@ use tamer_core::evidence::same_person;
 use tamer_core::id::TargetKey;
 use tamer_core::moment::Moment;
 use tamer_core::rollout::deployment::{DeploymentId, Ending, StepStatus};
+use tamer_core::rollout::switching::{RouterKey, SwitchEvent};
 use tamer_core::rollout::{Event, Illegal};
 use tamer_core::schema::migration::{Frees, State};
 use tamer_core::schema::{Migration, Task};
@@ -51,6 +52,10 @@ impl Fleet {
             .steps
             .iter()
             .find(|step| matches!(step.status, StepStatus::Running(_)));
+        if let Some(step) = running.filter(|step| step.is_switch()) {
+            let router = RouterKey::from(&step.target);
+            return self.control_switch(id, &router, what, by, now);
+        }
         let Some(key) = running.map(|step| step.target.clone()) else {
             if what == Control::Abort && deployment.ended.is_none() {
                 return self.abort_migrating(id, by, now);
@@ -112,6 +117,34 @@ impl Fleet {
             begun?;
         }
         let object = format!("{environment} deployment {id}");
+        self.note(now, &by.who, action, object, &by.reason);
+        Ok(())
+    }
+
+    /// The same while its routers are switched: that is short, and must not be left half-way.
+    fn control_switch(
+        &mut self,
+        id: DeploymentId,
+        router: &RouterKey,
+        what: Control,
+        by: &By,
+        now: Moment,
+    ) -> Result<(), Refused> {
+        let (who, reason) = (by.who.clone(), by.reason.clone());
+        let (event, action) = match what {
+            Control::Pause | Control::Resume | Control::Promote => {
+                return Err(Refused::Router(format!(
+                    "deployment {id} is switching routers, which is not held up: `tamer watch {id}` follows it, `tamer rollback {}` takes it back",
+                    router.environment
+                )));
+            }
+            Control::Abort => (SwitchEvent::Aborted { by: who, reason }, "abort"),
+            Control::Rollback { .. } => {
+                (SwitchEvent::RollbackAsked { by: who, reason }, "rollback")
+            }
+        };
+        self.apply_route(router, &event, now)?;
+        let object = format!("{} deployment {id}", router.environment);
         self.note(now, &by.who, action, object, &by.reason);
         Ok(())
     }

@@ -4,6 +4,7 @@
 use super::world::{Database, World, anna};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use tamer_controller::fleet::back::How;
 use tamer_controller::fleet::deploy::Control;
 use tamer_core::moment::Span;
 use tamer_core::rollout::deployment::Ending;
@@ -98,7 +99,17 @@ fn play(world: &mut World, op: &Op) {
             // Refused where there is nothing to go back to, or it is too far.
             let site = (&environment, &application);
             let (by, now) = (anna(), world.now);
-            let _ = world.fleet.go_back(site, None, None, *with_down, &by, now);
+            let _ = world.fleet.go_back(
+                site,
+                None,
+                None,
+                &How {
+                    with_down: *with_down,
+                    ..How::default()
+                },
+                &by,
+                now,
+            );
             world.turn();
         }
         Op::Control(what) => {

@@ -8,6 +8,7 @@ mod world;
 
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use tamer_controller::fleet::back::How;
 use tamer_controller::fleet::deploy::{Asked, Control};
 use tamer_controller::fleet::hosts::{Session, SessionId};
 use tamer_core::check::{CheckResult, Results};
@@ -59,7 +60,7 @@ proptest! {
                 Op::Deploy(n) => drop(world.run(*n)),
                 Op::Back => {
                     // Refused where there is nothing to go back to.
-                    let _ = world.fleet.go_back((&environment, &application), None, None, false, &anna(), world.now);
+                    let _ = world.fleet.go_back((&environment, &application), None, None, &How::default(), &anna(), world.now);
                     world.turn();
                 }
                 Op::Control(what) => {
@@ -111,7 +112,7 @@ fn a_version_goes_out_component_by_component_and_back() {
             (&environment, &application),
             None,
             None,
-            false,
+            &How::default(),
             &anna(),
             world.now,
         )
@@ -215,6 +216,7 @@ fn a_host_that_speaks_of_what_nobody_told_it_is_shut_out() {
         },
     ] {
         let report = HostReport {
+            routes: vec![],
             inspection: None,
             generation,
             ..world.report(&name)

@@ -327,6 +327,7 @@ impl World {
                 }
             });
         HostReport {
+            routes: vec![],
             inspection: None,
             generation: server.seen,
             components: components.collect(),

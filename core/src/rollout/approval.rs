@@ -3,7 +3,7 @@
 //! Who approved is known from statements that were verified with keys of the environment file; what is here only
 //! counts them. An approval is of one plan ([`ToApprove`]), so one deployment's is worth nothing for another one.
 
-use super::deployment::{Deployment, DeploymentId};
+use super::deployment::{Deployment, DeploymentId, Step};
 use crate::desired::Purpose;
 use crate::evidence::{Approval, Until, same_person};
 use crate::id::{ApplicationName, ComponentName, EnvironmentName, KeyName, PoolName};
@@ -91,7 +91,12 @@ impl ToApprove {
 
 impl From<&Deployment> for ToApprove {
     fn from(deployment: &Deployment) -> Self {
-        let forward = deployment.steps.iter().filter_map(|step| {
+        // A switch follows the rollout in the pool, and is approved with it.
+        let alone = |step: &&Step| {
+            let rolls = |it: &Step| !it.is_switch() && it.target == step.target;
+            !step.is_switch() || !deployment.steps.iter().any(rolls)
+        };
+        let forward = deployment.steps.iter().filter(alone).filter_map(|step| {
             Some(ReleaseToApprove {
                 component: step.target.component.clone(),
                 pool: step.target.pool.clone(),

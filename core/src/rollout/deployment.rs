@@ -1,10 +1,11 @@
 //! A deployment brings (environment, application, version) about: one rollout for each component and
-//! pool, in the order of `needs`. If a later one fails, the earlier ones go back in reverse order.
+//! pool, in the order of `needs`. If a later one fails, the earlier ones go back in reverse order. A component
+//! with pools takes two steps: the rollout in the idle pool, then the switch of its routers.
 
 use super::approval::Approving;
 use super::state::{Cause, Outcome, RolloutId};
 use crate::desired::{FailureKind, Purpose};
-use crate::id::{ApplicationName, EnvironmentName, TargetKey};
+use crate::id::{ApplicationName, EnvironmentName, PoolName, TargetKey};
 use crate::moment::Moment;
 use crate::policy::OnFailure;
 use crate::release::ReleaseRef;
@@ -62,11 +63,15 @@ pub struct Deployment {
     pub ended: Option<(Moment, Ending)>,
 }
 
-/// One rollout of a deployment.
+/// One rollout of a deployment, or one switch of routers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Where.
+    /// Where; of a switch, the pool that routers are switched to.
     pub target: TargetKey,
+    /// Set for a switch of routers: the pool that they leave. Nothing is rolled out then; `release` and `from` are
+    /// what the two pools run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaves: Option<PoolName>,
     /// To which release; `None`: to none.
     pub release: Option<ReleaseRef>,
     /// From which.
@@ -298,8 +303,10 @@ impl Deployment {
     }
 
     fn has_taken_back(&self, step: &Step) -> bool {
+        let (target, leaves) = (step.reversed().target, step.reversed().leaves);
         self.steps.iter().any(|back| {
-            back.purpose == Purpose::Back && back.target == step.target && back.is_back()
+            let undoes = (&back.target, &back.leaves) == (&target, &leaves);
+            back.purpose == Purpose::Back && undoes && back.is_back()
         })
     }
 }
@@ -338,14 +345,29 @@ impl Step {
             .is_some_and(|summary| summary.outcome == Outcome::Succeeded && summary.failed == 0)
     }
 
-    /// Whether the target runs something else because of it.
+    /// Whether this switches routers.
+    pub fn is_switch(&self) -> bool {
+        self.leaves.is_some()
+    }
+
+    /// Whether users meet, or the target runs, something else because of it.
     fn changed(&self) -> bool {
-        self.has_succeeded() && self.from != self.release
+        let differs = match &self.leaves {
+            Some(pool) => *pool != self.target.pool,
+            None => self.from != self.release,
+        };
+        self.has_succeeded() && differs
     }
 
     fn reversed(&self) -> Self {
+        let mut target = self.target.clone();
+        let leaves = self.leaves.as_ref().map(|left| {
+            // The other way.
+            std::mem::replace(&mut target.pool, left.clone())
+        });
         Self {
-            target: self.target.clone(),
+            target,
+            leaves,
             release: self.from.clone(),
             from: self.release.clone(),
             purpose: Purpose::Back,

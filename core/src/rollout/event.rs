@@ -166,6 +166,14 @@ pub enum Illegal {
     /// A grant for a host that has an open one, or with a number that is not new.
     #[error("a grant for {0} that its state does not allow")]
     BadGrant(HostName),
+    /// A switch that cannot start.
+    #[error("{0}")]
+    NoSwitch(String),
+    /// Routers are being switched, and a mixed set of them must not stay.
+    #[error(
+        "routers are being switched, and must not stay half-way: let it end, or go back with `tamer rollback`"
+    )]
+    Mixed,
     /// A stage of the rollout that does not follow from the present one.
     #[error("that stage does not follow from the present one")]
     OutOfOrder,

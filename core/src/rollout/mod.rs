@@ -11,6 +11,8 @@
 //!                     └────▶ desired(host): what is sent to the host
 //! ```
 //!
+//! Where a component has two pools, [`switching`] is the same for the routers in front of them.
+//!
 //! One [`Target`] is one (environment, component, pool). It holds its hosts and at most one rollout.
 //! Switching a host takes a *grant*; a grant counts as a host out of service from the moment it is
 //! applied until the host has answered for it, however long that takes.
@@ -26,6 +28,7 @@ mod observe;
 pub mod plan;
 mod staging;
 pub mod state;
+pub mod switching;
 
 pub use decide::{Decision, Waiting};
 pub use event::{Event, Illegal, Observation, Touched};

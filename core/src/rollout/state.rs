@@ -276,6 +276,13 @@ pub enum Cause {
         /// What failed there.
         failure: Failure,
     },
+    /// Routers could not be switched to another pool.
+    Switch {
+        /// The router that it failed at, where it was one.
+        router: Option<HostName>,
+        /// What failed.
+        why: String,
+    },
     /// A person asked for it.
     Asked {
         /// Who.
@@ -296,6 +303,11 @@ impl fmt::Display for Cause {
             } => {
                 write!(f, "{host}: {failure} ({failed} failed, {allowed} may)")
             }
+            Self::Switch {
+                router: Some(router),
+                why,
+            } => write!(f, "{router}: {why}"),
+            Self::Switch { router: None, why } => f.write_str(why),
             Self::Asked { by, reason } if reason.is_empty() => write!(f, "asked for by {by}"),
             Self::Asked { by, reason } => write!(f, "asked for by {by}: {reason}"),
         }

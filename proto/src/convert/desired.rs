@@ -17,6 +17,7 @@ impl From<&Desired> for v1::Desired {
             environment_version: desired.environment_version,
             components: desired.components.iter().map(Into::into).collect(),
             inspect: desired.inspect.as_ref().map(Into::into),
+            routes: desired.routes.iter().map(Into::into).collect(),
         }
     }
 }
@@ -31,11 +32,13 @@ impl TryFrom<v1::Desired> for Desired {
             DesiredComponent::try_from,
         )?;
         no_slot_twice(components.iter().map(|component| &component.slot))?;
+        let routes = list("routes", MAX_COMPONENTS, desired.routes, TryInto::try_into)?;
         Ok(Self {
             generation: needed("generation", desired.generation)?,
             environment: parsed("environment", desired.environment)?,
             environment_version: desired.environment_version,
             components,
+            routes,
             inspect: desired.inspect.map(Into::into),
         })
     }

@@ -4,6 +4,7 @@
 mod desired;
 mod drift;
 mod report;
+mod route;
 
 use crate::v1;
 use std::fmt;

@@ -23,6 +23,7 @@ impl From<&HostReport> for v1::HostReport {
             components: report.components.iter().map(Into::into).collect(),
             checks: checks_out(&report.checks),
             inspection: report.inspection.as_ref().map(Into::into),
+            routes: report.routes.iter().map(Into::into).collect(),
         }
     }
 }
@@ -41,6 +42,7 @@ impl TryFrom<v1::HostReport> for HostReport {
             generation: needed("generation", report.generation)?,
             components,
             checks: checks_in(report.checks)?,
+            routes: list("routes", MAX_COMPONENTS, report.routes, TryInto::try_into)?,
             inspection: optional("inspection", report.inspection)?,
         })
     }
@@ -262,7 +264,7 @@ fn kind(field: &str, word: &str) -> Result<FailureKind, BadMessage> {
     })
 }
 
-fn checks_out(results: &Results) -> Vec<v1::CheckState> {
+pub(super) fn checks_out(results: &Results) -> Vec<v1::CheckState> {
     results
         .iter()
         .map(|(name, result)| v1::CheckState {
@@ -275,7 +277,7 @@ fn checks_out(results: &Results) -> Vec<v1::CheckState> {
         .collect()
 }
 
-fn checks_in(states: Vec<v1::CheckState>) -> Result<Results, BadMessage> {
+pub(super) fn checks_in(states: Vec<v1::CheckState>) -> Result<Results, BadMessage> {
     at_most("checks", MAX_CHECKS, states.len())?;
     let mut results = Results::new();
     for (n, state) in states.into_iter().enumerate() {

@@ -113,6 +113,32 @@ pub struct Desired {
     /// absent: nobody asks
     #[prost(message, optional, tag = "5")]
     pub inspect: ::core::option::Option<Inspect>,
+    #[prost(message, repeated, tag = "6")]
+    pub routes: ::prost::alloc::vec::Vec<DesiredRoute>,
+}
+/// A component that the host routes for. How, its environment file says; agents that do not know routes refuse that.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DesiredRoute {
+    #[prost(string, tag = "1")]
+    pub application: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub component: ::prost::alloc::string::String,
+    /// absent: it sends where it does
+    #[prost(message, optional, tag = "3")]
+    pub send: ::core::option::Option<RouteOrder>,
+    /// the pool to try acceptance checks on; absent: none
+    #[prost(message, optional, tag = "4")]
+    pub accept: ::core::option::Option<RouteOrder>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RouteOrder {
+    /// acted on once
+    #[prost(message, optional, tag = "1")]
+    pub id: ::core::option::Option<Generation>,
+    #[prost(string, tag = "2")]
+    pub pool: ::prost::alloc::string::String,
 }
 /// Somebody wants to know what differs from what was deployed, all of it.
 #[derive(serde::Serialize)]
@@ -199,6 +225,37 @@ pub struct HostReport {
     /// only while the desired state asks for it
     #[prost(message, optional, tag = "4")]
     pub inspection: ::core::option::Option<Inspection>,
+    #[prost(message, repeated, tag = "5")]
+    pub routes: ::prost::alloc::vec::Vec<RouteReport>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouteReport {
+    #[prost(string, tag = "1")]
+    pub application: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub component: ::prost::alloc::string::String,
+    /// the newest order that it has carried out, or failed at
+    #[prost(message, optional, tag = "3")]
+    pub answered: ::core::option::Option<Generation>,
+    /// empty: it cannot tell
+    #[prost(string, tag = "4")]
+    pub sends_to: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "5")]
+    pub failure: ::core::option::Option<Failure>,
+    #[prost(message, optional, tag = "6")]
+    pub acceptance: ::core::option::Option<AcceptanceReport>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AcceptanceReport {
+    #[prost(message, optional, tag = "1")]
+    pub id: ::core::option::Option<Generation>,
+    #[prost(message, repeated, tag = "2")]
+    pub results: ::prost::alloc::vec::Vec<CheckState>,
+    /// why they could not be tried
+    #[prost(message, optional, tag = "3")]
+    pub failure: ::core::option::Option<Failure>,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1636,6 +1693,12 @@ pub struct PlannedRollout {
     /// hosts that are away or held
     #[prost(string, repeated, tag = "7")]
     pub left_out: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// the pool that routers then leave; empty: there are no routers
+    #[prost(string, tag = "8")]
+    pub leaves: ::prost::alloc::string::String,
+    /// which are then switched
+    #[prost(string, repeated, tag = "9")]
+    pub routers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1738,6 +1801,12 @@ pub struct RollbackRequest {
     /// bring the database down first, where that is needed
     #[prost(bool, tag = "6")]
     pub with_down: bool,
+    /// have the routers of `component` send to this pool; empty: to where they did
+    #[prost(string, tag = "7")]
+    pub pool: ::prost::alloc::string::String,
+    /// also to a pool that does not serve with all of its hosts
+    #[prost(bool, tag = "8")]
+    pub incomplete: bool,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1846,6 +1915,65 @@ pub struct GetStatusResponse {
     /// as for hosts
     #[prost(string, repeated, tag = "2")]
     pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// not for a single deployment
+    #[prost(message, repeated, tag = "3")]
+    pub routers: ::prost::alloc::vec::Vec<RouterRow>,
+}
+/// The routers of a component, and its pools.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouterRow {
+    #[prost(string, tag = "1")]
+    pub environment: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub application: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub component: ::prost::alloc::string::String,
+    /// the pool that is used; empty: not known
+    #[prost(string, tag = "4")]
+    pub active: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "5")]
+    pub pools: ::prost::alloc::vec::Vec<PoolRow>,
+    #[prost(message, repeated, tag = "6")]
+    pub hosts: ::prost::alloc::vec::Vec<RouterHostRow>,
+    /// why it is not known where they send; empty: it is
+    #[prost(string, tag = "7")]
+    pub unsettled: ::prost::alloc::string::String,
+    /// how long a mixed set of them may last
+    #[prost(string, tag = "8")]
+    pub deadline: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PoolRow {
+    #[prost(string, tag = "1")]
+    pub pool: ::prost::alloc::string::String,
+    /// what it should run; empty: nothing
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub hosts: u32,
+    /// hosts that run it and are well
+    #[prost(uint32, tag = "4")]
+    pub serving: u32,
+    /// why it cannot serve; empty: it can
+    #[prost(string, tag = "5")]
+    pub unfit: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RouterHostRow {
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    /// connected, away
+    #[prost(string, tag = "2")]
+    pub state: ::prost::alloc::string::String,
+    /// empty: it cannot tell
+    #[prost(string, tag = "3")]
+    pub sends_to: ::prost::alloc::string::String,
+    /// empty: it does what it was told
+    #[prost(string, tag = "4")]
+    pub problem: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1929,6 +2057,9 @@ pub struct RolloutStatus {
     pub total: u32,
     #[prost(uint64, tag = "13")]
     pub archive_bytes: u64,
+    /// of a switch of routers: the pool that they leave; empty: a rollout
+    #[prost(string, tag = "14")]
+    pub leaves: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1961,6 +2092,7 @@ pub struct RolloutHost {
     /// waiting, staged, granted, working: STEP, done, failed, refused, silent, back
     #[prost(string, tag = "3")]
     pub state: ::prost::alloc::string::String,
+    /// of a router: the pool that it sends to
     #[prost(string, tag = "4")]
     pub running: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "5")]

@@ -9,6 +9,7 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
     let application = Source::read("core/src/application.rs");
     let schema = Source::read("core/src/schema/spec.rs");
     let environment = Source::read("core/src/environment.rs");
+    let router = Source::read("core/src/router.rs");
     let policy = Source::read("core/src/policy.rs");
     let evidence = Source::read("core/src/evidence.rs");
     let config = Source::read("agent/src/config.rs");
@@ -81,6 +82,8 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
         &mut page,
         &Source::read("core/src/calendar/freeze.rs").keys("Text"),
     );
+    page.push_str("\n### `[router.\"APPLICATION/COMPONENT\"]`\n\nPools, and what they are for: see [Blue-green](../blue-green.md).\n\n");
+    keys(&mut page, &router.keys("RouterSpec"));
     page.push_str("\n### `[evidence]`\n\n");
     keys(&mut page, &evidence.keys("Demanded"));
     page.push_str("\n### `[evidence.keys.NAME]`\n\nWhose statements count, and about what: see [Evidence](../evidence.md).\n\n");

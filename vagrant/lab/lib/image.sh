@@ -7,7 +7,7 @@ image_suite=bookworm
 # Everything that a host could want is in it, for hosts have no network but the lab's.
 image_packages=(
     systemd systemd-sysv dbus udev adduser iproute2 nftables procps curl ca-certificates openssl
-    python3 nginx-light haproxy postfix libsasl2-modules libfaketime zstd postgresql
+    python3 nginx-light haproxy socat postfix libsasl2-modules libfaketime zstd postgresql
 )
 # Never needed, and half of what they come with weighs: documents, man pages, translations; and what
 # PostgreSQL compiles queries with, if it were asked to.

@@ -196,6 +196,7 @@ impl Liar {
     ) -> Desired {
         Desired {
             inspect: None,
+            routes: vec![],
             generation: Generation { epoch: 1, counter },
             environment: environment.parse().unwrap(),
             environment_version,

@@ -204,6 +204,7 @@ fn greet(fleet: &mut Fleet, epoch: u64) -> bool {
         agent_version: "0.1.0".to_owned(),
     };
     let report = HostReport {
+        routes: vec![],
         inspection: None,
         generation: Generation { epoch, counter: 5 },
         components: Vec::new(),
