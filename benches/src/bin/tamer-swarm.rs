@@ -77,7 +77,7 @@ async fn smoke(directory: &Path, agents: usize) -> anyhow::Result<()> {
     fleet.desk.deploy(APPLICATION, "1.0.0").await?;
     publish(&fleet, "1.1.0")?;
     let deployment = fleet.desk.begin(APPLICATION, "1.1.0").await?;
-    while swarm.run("1.1.0") == 0 {
+    while swarm.run("1.1.0") < agents / 4 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     fleet.restart(Signal::SIGKILL)?;
@@ -112,19 +112,7 @@ async fn measure(directory: &Path, agents: usize, rounds: usize) -> anyhow::Resu
     rollouts(&fleet, agents, rounds).await?;
     memory(&fleet, "after the rollouts", empty, agents)?;
     changes(&fleet, &swarm, rounds).await?;
-    for (what, every) in [
-        ("nothing happens", Duration::ZERO),
-        ("one check of each host changes every 30 s", CHECKS),
-    ] {
-        swarm.checks_change(every);
-        calm(&fleet).await?;
-        let (before, begun) = (cpu(fleet.controller.id())?, Instant::now());
-        tokio::time::sleep(IDLE).await;
-        let used = (cpu(fleet.controller.id())? - before).as_secs_f64();
-        let share = used / begun.elapsed().as_secs_f64() * 100.0;
-        row(&[&format!("CPU, {what}"), &format!("{share:.2} % of a core")])?;
-    }
-    swarm.checks_change(Duration::ZERO);
+    idle(&fleet, &swarm).await?;
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         restarts(&mut fleet, &swarm, signal, rounds).await?;
     }
@@ -149,6 +137,20 @@ async fn calm(fleet: &Fleet) -> anyhow::Result<()> {
         }
     }
     bail!("the controller does not come to rest")
+}
+
+/// No rollout runs, and checks end now so, now so: what each host says of itself changes about every 30 s.
+async fn idle(fleet: &Fleet, swarm: &Swarm) -> anyhow::Result<()> {
+    swarm.checks_change(CHECKS);
+    tokio::time::sleep(CHECKS / 10).await;
+    let before = (cpu(fleet.controller.id())?, fleet.metric("reports_total")?);
+    tokio::time::sleep(IDLE).await;
+    let used = (cpu(fleet.controller.id())? - before.0).as_secs_f64();
+    let reports = fleet.metric("reports_total")? - before.1;
+    swarm.checks_change(Duration::ZERO);
+    let share = used / IDLE.as_secs_f64() * 100.0;
+    let cell = format!("{share:.2} % of a core, with {reports} reports");
+    row(&["CPU of the controller in a minute without a rollout", &cell])
 }
 
 /// Whole rollouts, one release after the other. The first one, onto empty hosts, does not count.

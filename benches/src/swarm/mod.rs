@@ -49,7 +49,7 @@ struct Orders {
 pub struct Swarm {
     /// What each of them says of itself, to whoever listens.
     said: Vec<watch::Receiver<HostReport>>,
-    /// When hosts took in what they were told.
+    /// When hosts heard that they may switch.
     told: Arc<Mutex<Vec<Instant>>>,
     orders: watch::Sender<Orders>,
     stop: CancellationToken,
@@ -147,7 +147,7 @@ impl Swarm {
         self.said.iter().filter(|it| runs(&it.borrow())).count()
     }
 
-    /// When hosts took in what they were told since the last call, sorted.
+    /// When hosts heard that they may switch, since the last call; sorted.
     pub fn told(&self) -> Vec<Instant> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let mut told = std::mem::take(&mut *told);
@@ -236,9 +236,15 @@ async fn drive(
                     return;
                 }
                 let newest = told.borrow_and_update().clone();
-                when.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
-                if newest.is_some_and(|newest| host.take_in(newest)) && host.work().is_none() {
-                    say(&reports, &host);
+                if newest.is_some_and(|newest| host.take_in(newest)) {
+                    match host.work() {
+                        None => say(&reports, &host),
+                        Some(Work::Switch(..)) => {
+                            let mut when = when.lock().unwrap_or_else(PoisonError::into_inner);
+                            when.push(Instant::now());
+                        }
+                        Some(Work::Stage(..)) => {}
+                    }
                 }
             }
             () = after(takes) => {

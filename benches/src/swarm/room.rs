@@ -13,7 +13,7 @@ const WIDE: &str = "sysctl -w net.ipv4.ip_local_port_range='1024 65535'";
 ///
 /// # Errors
 /// There is no room; the message says how to make it.
-pub fn make(agents: usize) -> anyhow::Result<()> {
+pub(super) fn make(agents: usize) -> anyhow::Result<()> {
     let agents = u64::try_from(agents).context("so many agents cannot be counted")?;
     let need = agents + OTHERS;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read `ulimit -n`")?;
