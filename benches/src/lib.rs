@@ -5,4 +5,5 @@ pub mod fleet;
 pub mod measure;
 pub mod others;
 pub mod process;
+pub mod swarm;
 pub mod tree;

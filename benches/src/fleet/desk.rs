@@ -91,7 +91,7 @@ impl Desk {
         Ok(session.operators())
     }
 
-    pub(super) async fn invite(&self) -> anyhow::Result<String> {
+    pub(crate) async fn invite(&self) -> anyhow::Result<String> {
         let request = InviteRequest {
             kind: "host".to_owned(),
             environment: ENVIRONMENT.to_owned(),
@@ -109,6 +109,30 @@ impl Desk {
         let answer = self.operators()?.list_hosts(request).await?.into_inner();
         let connected = answer.hosts.iter().filter(|host| host.state == "connected");
         Ok(connected.count())
+    }
+
+    /// Asks for a version on all hosts, and does not wait for it; gives the deployment's number.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn begin(&self, application: &str, version: &str) -> anyhow::Result<u64> {
+        let request = DeployRequest {
+            environment: ENVIRONMENT.to_owned(),
+            application: application.to_owned(),
+            version: version.to_owned(),
+            ..DeployRequest::default()
+        };
+        let answer = self.operators()?.deploy(request).await?.into_inner();
+        Ok(answer.deployment)
+    }
+
+    /// Waits until a deployment has ended.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub async fn ends(&self, deployment: u64) -> anyhow::Result<Ended> {
+        self.end(self.operators()?, deployment, Instant::now())
+            .await
     }
 
     /// Deploys a version to all hosts.

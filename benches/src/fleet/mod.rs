@@ -11,6 +11,7 @@ pub use program::Program;
 
 use crate::process;
 use anyhow::{Context as _, bail};
+use nix::sys::signal::Signal;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -27,19 +28,16 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 /// The unit that starts a controller.
 const UNIT: &str = include_str!("../../../controller/package/tamer-controller.service");
 
-/// Every host is changed at once, nothing is waited for. The environment's checks run at their default
-/// interval, each of another type.
-fn environment(applications: &[&str], metrics: SocketAddr) -> String {
+/// Every host is changed at once, nothing is waited for.
+pub const AT_ONCE: &str = "max_parallel = \"100%\"\nall_at_once = true\nmin_healthy = \"0s\"\n";
+
+/// An environment with this policy. Its checks run at their default interval, each of another type.
+fn environment(applications: &[&str], policy: &str, metrics: SocketAddr) -> String {
     let mut text = "[place]\n".to_owned();
     for application in applications {
         text += &format!("\"{application}/app\" = {{ role = \"web\" }}\n");
     }
-    text += "
-[policy]
-max_parallel = \"100%\"
-all_at_once = true
-min_healthy = \"0s\"
-";
+    text += &format!("\n[policy]\n{policy}");
     text += &format!("\n[checks.web]\ntype = \"http\"\nurl = \"http://{metrics}/healthz\"\n");
     text += &format!("\n[checks.port]\ntype = \"tcp\"\naddress = \"{metrics}\"\n");
     text
@@ -88,23 +86,13 @@ impl Fleet {
             .lines()
             .find_map(|line| line.trim().strip_prefix("tamer login "));
         let token = token.context("`tamer-controller init` printed no login line")?;
-        let mut serve = program::command("tamer-controller")?;
-        serve.envs(program::environment(UNIT));
-        serve.arg("serve").arg("--config").arg(&file);
-        let controller = Program::start(serve, &dir.path().join("controller.log"))?;
+        let controller = serve(dir.path())?;
         wait_for("the controller to serve", || {
             Ok(TcpStream::connect(&listen).is_ok())
         })?;
         let mut desk = Desk::new(dir.path().join("desk"))?;
         desk.tamer(&["login", token])?;
         desk.tamer(&["trust", "init"])?;
-        let environments = dir.path().join("environments");
-        fs::create_dir(&environments)?;
-        fs::write(
-            environments.join(format!("{ENVIRONMENT}.toml")),
-            environment(applications, shown),
-        )?;
-        desk.tamer(&["env", "apply", &environments.display().to_string()])?;
         desk.connect().await?;
         let mut fleet = Self {
             agents: Vec::new(),
@@ -113,6 +101,7 @@ impl Fleet {
             metrics: shown,
             dir,
         };
+        fleet.place(applications, AT_ONCE)?;
         for n in 1..=hosts {
             let token = fleet.desk.invite().await?;
             let place = fleet.dir.path().join(format!("host-{n}"));
@@ -122,6 +111,30 @@ impl Fleet {
         }
         fleet.connected().await?;
         Ok(fleet)
+    }
+
+    /// Signs and applies the environment: these applications on every host, under this policy.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn place(&self, applications: &[&str], policy: &str) -> anyhow::Result<()> {
+        let environments = self.room("environments")?;
+        let text = environment(applications, policy, self.metrics);
+        fs::write(environments.join(format!("{ENVIRONMENT}.toml")), text)?;
+        let place = environments.display().to_string();
+        self.desk.tamer(&["env", "apply", &place]).map(drop)
+    }
+
+    /// Ends the controller by a signal and starts it anew, without waiting until it serves; gives the moment when the
+    /// new process was started.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn restart(&mut self, signal: Signal) -> anyhow::Result<Instant> {
+        self.controller.end_by(signal)?;
+        let begun = Instant::now();
+        self.controller = serve(self.dir.path())?;
+        Ok(begun)
     }
 
     /// A directory for whatever else is needed; it goes with the fleet.
@@ -173,13 +186,21 @@ impl Fleet {
     /// # Errors
     /// It does not say.
     pub fn sent(&self) -> anyhow::Result<u64> {
-        const NAME: &str = "tamer_controller_artifact_sent_bytes_total ";
+        self.metric("artifact_sent_bytes_total")
+    }
+
+    /// One of the controller's metrics, without labels, by its name without the prefix.
+    ///
+    /// # Errors
+    /// The controller does not answer, or has none of that name.
+    pub fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let name = format!("tamer_controller_{name} ");
         let mut stream = TcpStream::connect(self.metrics).context("cannot read the metrics")?;
         stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
-        let value = text.lines().find_map(|line| line.strip_prefix(NAME));
-        let value = value.with_context(|| format!("the controller has no {NAME}"))?;
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        let value = value.with_context(|| format!("the controller has no metric {name}"))?;
         Ok(value.trim().parse()?)
     }
 
@@ -226,6 +247,17 @@ impl Fleet {
             }
         }
     }
+}
+
+/// Starts the controller whose configuration lies here, as its unit does.
+fn serve(dir: &Path) -> anyhow::Result<Program> {
+    let mut serve = program::command("tamer-controller")?;
+    serve.envs(program::environment(UNIT));
+    serve
+        .arg("serve")
+        .arg("--config")
+        .arg(dir.join("controller.toml"));
+    Program::start(serve, &dir.join("controller.log"))
 }
 
 /// A port that is free now, of the kernel's choice.

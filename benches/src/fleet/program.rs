@@ -1,6 +1,8 @@
 //! A program of this workspace as a process; it ends with the value.
 
 use anyhow::{Context as _, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -27,6 +29,16 @@ impl Program {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    /// Asks it to end by a signal, and waits until it has.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub(super) fn end_by(&mut self, signal: Signal) -> anyhow::Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.id()).context("no process id")?);
+        kill(pid, signal).with_context(|| format!("cannot send {signal} to process {pid}"))?;
+        self.0.wait().map(drop).context("cannot wait for it")
     }
 
     /// Ends it.

@@ -172,8 +172,11 @@ impl Fleet {
         }
         if touched.head {
             self.dirty.insert(Object::Target(key.clone()));
-            // Any stage of a rollout may change what any of its hosts should be.
-            if !matches!(event, Event::Reported(..) | Event::Granted { .. }) {
+            // Any stage of a rollout may change what any of its hosts should be; what is about one host does not.
+            if !matches!(
+                event,
+                Event::Reported(..) | Event::Granted { .. } | Event::MayStage(_)
+            ) {
                 self.stale.extend(target.hosts.keys().cloned());
             }
         }
@@ -270,3 +273,6 @@ impl Fleet {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+//! How far one controller reaches: thousands of simulated agents in this process, with the real line and real
+//! certificates, and the real controller in another.
+//!
+//! `tamer-swarm measure ROUNDS DIRECTORY AGENTS…` prints a table for each number of agents.
+//! `tamer-swarm smoke DIRECTORY AGENTS` only looks whether a rollout comes to its end when the controller is killed in
+//! the middle.
+
+use anyhow::{anyhow, bail, ensure};
+use nix::sys::signal::Signal;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tamer_bench::fleet::{AT_ONCE, Fleet};
+use tamer_bench::measure::{head, mebibytes, median, note, row, spread};
+use tamer_bench::process::{cpu, resident};
+use tamer_bench::swarm::{Pace, Swarm};
+
+const APPLICATION: &str = "swarm";
+
+/// A quarter of the hosts at a time, one of them first; nothing is waited for.
+const ROLLING: &str =
+    "canary = 1\nmax_parallel = \"25%\"\nmax_staging = 100\nmin_healthy = \"0s\"\n";
+
+/// What a small release takes on a real host.
+const PACE: Pace = Pace {
+    stage: Duration::from_millis(50),
+    switch: Duration::from_millis(100),
+};
+
+/// How long nothing happens where it is measured what that costs.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How often a check of each host ends otherwise than before, where that is measured: at every run of it.
+const CHECKS: Duration = Duration::from_secs(30);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match &words[..] {
+        ["smoke", directory, agents] => smoke(Path::new(directory), agents.parse()?).await,
+        ["measure", rounds, directory, all @ ..] if !all.is_empty() => {
+            for agents in all {
+                measure(Path::new(directory), agents.parse()?, rounds.parse()?).await?;
+            }
+            Ok(())
+        }
+        _ => bail!(
+            "usage: tamer-swarm measure ROUNDS DIRECTORY AGENTS…, or: tamer-swarm smoke DIRECTORY AGENTS"
+        ),
+    }
+}
+
+async fn start(directory: &Path) -> anyhow::Result<Fleet> {
+    Fleet::start(directory, 0, &[APPLICATION]).await
+}
+
+/// A release of one small file.
+fn publish(fleet: &Fleet, version: &str) -> anyhow::Result<()> {
+    let tree = fleet.room("publish")?.join("tree");
+    fs::create_dir_all(&tree)?;
+    fs::write(tree.join("version"), version)?;
+    fleet.desk.publish(APPLICATION, version, &tree)
+}
+
+async fn smoke(directory: &Path, agents: usize) -> anyhow::Result<()> {
+    Swarm::make_room(agents)?;
+    let mut fleet = start(directory).await?;
+    let swarm = Swarm::start(&fleet, agents).await?;
+    swarm.pace(PACE);
+    swarm.connected(&fleet).await?;
+    fleet.place(&[APPLICATION], ROLLING)?;
+    publish(&fleet, "1.0.0")?;
+    fleet.desk.deploy(APPLICATION, "1.0.0").await?;
+    publish(&fleet, "1.1.0")?;
+    let deployment = fleet.desk.begin(APPLICATION, "1.1.0").await?;
+    while swarm.run("1.1.0") < agents / 4 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    fleet.restart(Signal::SIGKILL)?;
+    let before = swarm.run("1.1.0");
+    ensure!(
+        before < agents,
+        "all hosts had switched when the controller was killed: it was too late"
+    );
+    swarm.connected(&fleet).await?;
+    fleet.desk.ends(deployment).await?;
+    let run = swarm.run("1.1.0");
+    ensure!(run == agents, "{run} of {agents} hosts run 1.1.0");
+    note(&format!(
+        "the controller was killed when {before} of {agents} hosts had switched: all are back, and all run 1.1.0"
+    ));
+    Ok(())
+}
+
+async fn measure(directory: &Path, agents: usize, rounds: usize) -> anyhow::Result<()> {
+    Swarm::make_room(agents)?;
+    let mut fleet = start(directory).await?;
+    let empty = resident(fleet.controller.id())?.all;
+    note(&format!("{agents} agents join"));
+    let swarm = Swarm::start(&fleet, agents).await?;
+    swarm.pace(PACE);
+    swarm.connected(&fleet).await?;
+    calm(&fleet).await?;
+    head(&[&format!("{agents} agents"), ""])?;
+    row(&["memory of the controller, nobody there", &mebibytes(empty)])?;
+    memory(&fleet, "all connected", empty, agents)?;
+    fleet.place(&[APPLICATION], ROLLING)?;
+    rollouts(&fleet, agents, rounds).await?;
+    memory(&fleet, "after the rollouts", empty, agents)?;
+    changes(&fleet, &swarm, rounds).await?;
+    idle(&fleet, &swarm).await?;
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        restarts(&mut fleet, &swarm, signal, rounds).await?;
+    }
+    memory(&fleet, "at the end", empty, agents)
+}
+
+fn memory(fleet: &Fleet, when: &str, empty: u64, agents: usize) -> anyhow::Result<()> {
+    let all = resident(fleet.controller.id())?.all;
+    let each = all.saturating_sub(empty) as f64 / agents as f64 / 1000.0;
+    let cell = format!("{}, {each:.1} KB an agent", mebibytes(all));
+    row(&[&format!("memory of the controller, {when}"), &cell])
+}
+
+/// Waits until the controller is done with what was: less than a tenth of a core in a second, as at rest.
+async fn calm(fleet: &Fleet) -> anyhow::Result<()> {
+    let second = Duration::from_secs(1);
+    for _ in 0..120 {
+        let before = cpu(fleet.controller.id())?;
+        tokio::time::sleep(second).await;
+        if cpu(fleet.controller.id())? - before < second / 10 {
+            return Ok(());
+        }
+    }
+    bail!("the controller does not come to rest")
+}
+
+/// No rollout runs, and checks end now so, now so: what each host says of itself changes about every 30 s.
+async fn idle(fleet: &Fleet, swarm: &Swarm) -> anyhow::Result<()> {
+    swarm.checks_change(CHECKS);
+    tokio::time::sleep(CHECKS / 10).await;
+    let before = (cpu(fleet.controller.id())?, fleet.metric("reports_total")?);
+    tokio::time::sleep(IDLE).await;
+    let used = (cpu(fleet.controller.id())? - before.0).as_secs_f64();
+    let reports = fleet.metric("reports_total")? - before.1;
+    swarm.checks_change(Duration::ZERO);
+    let share = used / IDLE.as_secs_f64() * 100.0;
+    let cell = format!("{share:.2} % of a core, with {reports} reports");
+    row(&["CPU of the controller in a minute without a rollout", &cell])
+}
+
+/// Whole rollouts, one release after the other. The first one, onto empty hosts, does not count.
+async fn rollouts(fleet: &Fleet, agents: usize, rounds: usize) -> anyhow::Result<()> {
+    let (mut walls, mut costs, mut commits) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 0..=rounds {
+        let version = format!("1.{n}.0");
+        publish(fleet, &version)?;
+        calm(fleet).await?;
+        let before = (cpu(fleet.controller.id())?, fleet.metric("commits_total")?);
+        let ended = fleet.desk.deploy(APPLICATION, &version).await?;
+        let used = cpu(fleet.controller.id())? - before.0;
+        note(&format!("{version}: {:?}, CPU {used:?}", ended.wall));
+        if n > 0 {
+            walls.push(ended.wall);
+            costs.push(used);
+            commits.push(fleet.metric("commits_total")? - before.1);
+        }
+    }
+    let each = median(&costs)?.as_secs_f64() * 1e6 / agents as f64;
+    row(&["a rollout, wall", &spread(&walls)?])?;
+    row(&["… CPU of the controller", &spread(&costs)?])?;
+    row(&[
+        "… CPU of the controller for each host",
+        &format!("{each:.0} µs"),
+    ])?;
+    row(&["… commits", &median(&commits)?.to_string()])
+}
+
+/// All hosts are told to go back at once, and answer at once.
+async fn changes(fleet: &Fleet, swarm: &Swarm, rounds: usize) -> anyhow::Result<()> {
+    fleet.place(&[APPLICATION], AT_ONCE)?;
+    swarm.pace(Pace::default());
+    let newest = format!("1.{rounds}.0");
+    let (mut half, mut most, mut walls, mut costs) = (vec![], vec![], vec![], vec![]);
+    for n in 0..=rounds {
+        calm(fleet).await?;
+        swarm.told();
+        let (before, begun) = (cpu(fleet.controller.id())?, Instant::now());
+        let ended = fleet.desk.roll_back(APPLICATION).await?;
+        let used = cpu(fleet.controller.id())? - before;
+        let told = swarm.told();
+        if n > 0 {
+            let all = swarm.agents();
+            let after = |percent: usize| {
+                let place = (all * percent / 100).saturating_sub(1).min(told.len() - 1);
+                told[place].duration_since(begun)
+            };
+            ensure!(told.len() >= all, "{} of {all} hosts were told", told.len());
+            half.push(after(50));
+            most.push(after(99));
+            walls.push(ended.wall);
+            costs.push(used);
+        }
+        fleet.desk.deploy(APPLICATION, &newest).await?;
+    }
+    swarm.pace(PACE);
+    row(&["all are told to go back: 50 % know", &spread(&half)?])?;
+    row(&["… 99 % know", &spread(&most)?])?;
+    row(&["… the last answer is durable, and told", &spread(&walls)?])?;
+    row(&["… CPU of the controller", &spread(&costs)?])
+}
+
+async fn restarts(
+    fleet: &mut Fleet,
+    swarm: &Swarm,
+    signal: Signal,
+    rounds: usize,
+) -> anyhow::Result<()> {
+    let (mut from_signal, mut from_start, mut costs, mut most) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..rounds {
+        calm(fleet).await?;
+        let tries = Tries::count();
+        let begun = Instant::now();
+        let started = fleet.restart(signal)?;
+        swarm.connected(fleet).await?;
+        from_signal.push(begun.elapsed());
+        from_start.push(started.elapsed());
+        costs.push(cpu(fleet.controller.id())?);
+        let steps = tries.each_second()?;
+        note(&format!("{signal}: tries in each second: {steps:?}"));
+        most.push(steps.into_iter().max().unwrap_or(0));
+    }
+    row(&[
+        &format!("{signal}: all are back after"),
+        &spread(&from_signal)?,
+    ])?;
+    row(&["… from the new process's start on", &spread(&from_start)?])?;
+    row(&["… its CPU until then", &spread(&costs)?])?;
+    row(&["… most tries in one second", &median(&most)?.to_string()])
+}
+
+/// Counts tries to connect, on the whole machine and second by second: agents', and the few of this program's questions.
+struct Tries {
+    over: Arc<AtomicBool>,
+    counting: JoinHandle<anyhow::Result<Vec<u64>>>,
+}
+
+impl Tries {
+    fn count() -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&over);
+        let counting = std::thread::spawn(move || {
+            let (begun, mut last) = (Instant::now(), opened()?);
+            let mut seconds = Vec::new();
+            while !until.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(50));
+                let second = usize::try_from(begun.elapsed().as_secs())?;
+                seconds.resize(seconds.len().max(second + 1), 0);
+                let now = opened()?;
+                seconds[second] += now.saturating_sub(last);
+                last = now;
+            }
+            Ok(seconds)
+        });
+        Self { over, counting }
+    }
+
+    fn each_second(self) -> anyhow::Result<Vec<u64>> {
+        self.over.store(true, Ordering::Relaxed);
+        let counted = self.counting.join();
+        counted.map_err(|_| anyhow!("the tries were not counted"))?
+    }
+}
+
+/// How many TCP connections this machine has tried to open since it started, whoever did.
+fn opened() -> anyhow::Result<u64> {
+    let text = fs::read_to_string("/proc/net/snmp")?;
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp: "));
+    let (names, values) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    let opens = pairs.find(|(name, _)| *name == "ActiveOpens");
+    let Some((_, opens)) = opens else {
+        bail!("/proc/net/snmp has no ActiveOpens")
+    };
+    Ok(opens.parse()?)
+}
