@@ -75,6 +75,9 @@ pub struct Config {
     /// The most that one hook may use, whatever `tamer.toml` asks for.
     #[serde(default)]
     pub limits: Limits,
+    /// The agent's own binary, where systemd can run it for other people's programs: never from the file.
+    #[serde(skip)]
+    pub runner: Option<PathBuf>,
     /// What applications may touch, where that differs from the default.
     #[serde(default, rename = "application")]
     pub applications: BTreeMap<ApplicationName, Allowed>,

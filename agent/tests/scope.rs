@@ -9,15 +9,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 use tamer_agent::process::enclosure::{Enclosure, RunName};
+use tamer_agent::process::outside::run_outside;
 use tamer_agent::process::{Command, Exit, User, end_abandoned, run};
 use tamer_core::limits::Limits;
 
 /// Set where the scripts are in place.
 const INSIDE: &str = "TAMER_TEST_SCOPES";
 
-/// Puts itself into a group named after the scope, and becomes the command.
+/// Puts itself into a group named after the scope, and becomes the command. A service begins with an environment of
+/// its own.
 const SYSTEMD_RUN: &str = "#!/bin/sh\n\
     echo \"$*\" >>GROUPS.run\n\
+    case \"$*\" in *--scope*) ;; *)\n\
+    while [ \"$1\" != -- ]; do shift; done\n\
+    shift; env -i PATH=\"$PATH\" \"$@\"; exit $? ;; esac\n\
     while [ \"$1\" != -- ]; do case $1 in --unit=*) name=${1#--unit=} ;; esac; shift; done\n\
     shift; mkdir -p GROUPS/$name && echo $$ >GROUPS/$name/cgroup.procs && exec \"$@\"\n";
 
@@ -72,6 +77,8 @@ fn here(test: &str) -> bool {
         asked.contains("--scope") && asked.contains("--collect"),
         "{asked}"
     );
+    // What a command is to know is nobody else's to read.
+    assert!(!asked.contains("hunter2"), "{asked}");
     false
 }
 
@@ -171,4 +178,91 @@ async fn a_daemon_stays_in_its_scope_and_is_found_by_its_name() {
     // As an agent does with what the one before it had under way.
     end_abandoned(&Enclosure::Scope(name), Duration::from_millis(500)).await;
     assert!(!alive(&pid), "it goes on");
+}
+
+/// The agent's binary, as the runner.
+fn runner() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_tamer-agent"))
+}
+
+#[tokio::test]
+async fn what_is_run_outside_goes_as_it_would_inside() {
+    if !here("what_is_run_outside_goes_as_it_would_inside") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let nobody = User::named("nobody").unwrap();
+    let (mut command, name) = scoped("id -un; echo $SECRET; umask; cat /proc/self/cgroup; exit 75");
+    command.user = nobody;
+    command.umask = 0o027;
+    command.env.insert("SECRET".into(), "hunter2".into());
+    let said = run_outside(runner(), &command).await.unwrap();
+    assert_eq!(said.status, Exit::Code(75), "{}", said.output);
+    let mut lines = said.output.lines();
+    assert_eq!(lines.next(), Some("nobody"));
+    assert_eq!(lines.next(), Some("hunter2"));
+    assert_eq!(lines.next(), Some("0027"));
+    let group = format!("/{name}.scope");
+    assert!(lines.any(|line| line.ends_with(&group)), "{}", said.output);
+
+    // What it leaves is named and ended, or stays where it may.
+    let (mut command, name) = scoped(&escapes(&pid));
+    let said = run_outside(runner(), &command).await.unwrap();
+    assert!(
+        said.left.iter().any(|it| it.starts_with("sh (")),
+        "{said:?}"
+    );
+    assert!(!alive(&pid), "it goes on");
+    command.may_leave = true;
+    fs::remove_file(&pid).unwrap();
+    let said = run_outside(runner(), &command).await.unwrap();
+    assert_eq!((said.status, said.left), (Exit::Code(0), vec![]));
+    assert!(alive(&pid), "the daemon was ended with its runner");
+    end_abandoned(&Enclosure::Scope(name), Duration::from_millis(500)).await;
+    assert!(!alive(&pid), "it goes on");
+
+    // A program that is not there is an error of the start.
+    let (mut command, _) = scoped("");
+    command.program = "no-such-program".into();
+    let error = run_outside(runner(), &command).await.unwrap_err();
+    assert!(error.to_string().contains("no-such-program"), "{error}");
+}
+
+#[tokio::test]
+async fn whoever_gives_up_a_run_outside_ends_it() {
+    if !here("whoever_gives_up_a_run_outside_ends_it") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let (command, _) = scoped(&format!("{}; sleep 300", escapes(&pid)));
+    let under_way = tokio::spawn(async move { run_outside(runner(), &command).await });
+    until(|| pid.exists()).await;
+    under_way.abort();
+    until(|| !alive(&pid)).await;
+}
+
+/// Waits for a condition of a process that nobody tells of.
+async fn until(wanted: impl Fn() -> bool) {
+    let waits = async {
+        while !wanted() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), waits).await;
+    waited.expect("it comes to that");
+}
+
+#[tokio::test]
+async fn a_runner_that_systemd_does_not_start_is_told_from_a_run_that_failed() {
+    let (command, _) = scoped("exit 3");
+    if !here("a_runner_that_systemd_does_not_start_is_told_from_a_run_that_failed") {
+        return;
+    }
+    assert_eq!(run(command.clone()).await.unwrap().status, Exit::Code(3));
+    let missing = Path::new("/nonexistent/runner");
+    let said = run_outside(missing, &command).await.unwrap();
+    assert_eq!(said.status, Exit::NoScope);
+    assert!(!said.output.is_empty(), "why not is said");
 }

@@ -41,7 +41,7 @@ check_confinement() {
         return 0
     fi
     confined controller/package/tamer-controller.service 14 &&
-        confined agent/package/tamer-agent.service 53
+        confined agent/package/tamer-agent.service 29
 }
 
 # confined UNIT THRESHOLD

@@ -178,8 +178,11 @@ fn moved(from: &OwnedFd, name: &[u8], to: &OwnedFd, new: &[u8]) -> Result<(), Er
         .flatten()
     {
         let mode = rustix::fs::fstat(dir)?.st_mode;
-        rustix::fs::fchmod(dir, Mode::from_raw_mode(mode | 0o200))?;
-        opened.push((dir, mode));
+        // What is writable stays as it is: it may have a bit that the agent may not set.
+        if mode & 0o200 == 0 {
+            rustix::fs::fchmod(dir, Mode::from_raw_mode(mode | 0o200))?;
+            opened.push((dir, mode));
+        }
     }
     let done = rustix::fs::renameat(from, name, to, new);
     for (dir, mode) in opened.into_iter().rev() {

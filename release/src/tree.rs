@@ -63,8 +63,12 @@ fn set_mode(dir: &Path, mode: Option<u32>) -> Result<u32, FileError> {
     use std::os::unix::fs::PermissionsExt as _;
     let about = fs::symlink_metadata(dir).map_err(FileError::new("look at", dir))?;
     let before = about.permissions().mode() & 0o7777;
-    let mode = fs::Permissions::from_mode(mode.unwrap_or(before | 0o200));
-    fs::set_permissions(dir, mode).map_err(FileError::new("change the mode of", dir))?;
+    let wanted = mode.unwrap_or(before | 0o200);
+    // What stays is not asked for: a directory may have a bit that the agent may not set.
+    if wanted != before {
+        let mode = fs::Permissions::from_mode(wanted);
+        fs::set_permissions(dir, mode).map_err(FileError::new("change the mode of", dir))?;
+    }
     Ok(before)
 }
 

@@ -1,7 +1,7 @@
 //! `command`: a program ends with exit code 0.
 
 use super::{Doing, MAX_FILE, Surroundings, Tried, user_named};
-use crate::process::{Command, Exit, User, run};
+use crate::process::{Command, Exit, User, run, run_by};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub(super) async fn try_it(
     command.grace = GRACE.min(limit / 4);
     doing.now(format!("running `{name}`"));
     let within = command.time_limit;
-    let outcome = run(command)
+    let outcome = run_by(around.runner.as_deref(), &command)
         .await
         .map_err(|error| format!("cannot run `{name}`: {error}"))?;
     let ended = match outcome.status {

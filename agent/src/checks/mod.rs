@@ -52,6 +52,8 @@ pub struct Surroundings {
     /// Whom a check may name; `None` for anybody. Releases are not trusted with root, so this is
     /// never `None` for a component's checks.
     pub users: Option<BTreeSet<String>>,
+    /// What runs commands outside of the agent's sandbox, where that is there: [`crate::process::outside`].
+    pub runner: Option<PathBuf>,
 }
 
 impl Surroundings {

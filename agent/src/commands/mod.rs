@@ -4,6 +4,7 @@ mod enroll;
 mod hold;
 mod recover;
 mod run;
+mod run_program;
 mod status;
 mod template;
 
@@ -84,6 +85,9 @@ enum Command {
     /// Make a new journal from what is on disk, after the old one was damaged
     #[command(long_about = recover::ABOUT)]
     Recover,
+    /// Run one program for the agent, as it says on standard input; systemd starts this
+    #[command(name = tamer_agent::process::outside::RUNNER, hide = true)]
+    RunProgram,
     /// Print a completion script for your shell
     #[command(
         after_help = "Example:\n  tamer-agent completions bash > /etc/bash_completion.d/tamer-agent"
@@ -160,6 +164,7 @@ pub(crate) fn run(cli: &Cli, out: &mut dyn Write) -> Result<(), Failure> {
     tamer_kit::telemetry::init(default).map_err(Failure::Usage)?;
     let runtime = runtime()?;
     match &cli.command {
+        Command::RunProgram => runtime.block_on(run_program::run_program()),
         Command::Enroll(args) => runtime.block_on(enroll::enroll(&cli.places, args, out)),
         Command::Run => runtime.block_on(run::run(cli.places.load()?)),
         Command::Status => runtime.block_on(status::status(&cli.places.load()?, out)),

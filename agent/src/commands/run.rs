@@ -15,6 +15,7 @@ use tamer_agent::identity::{Enrolled, Home, Keys, renew};
 use tamer_agent::link::Link;
 use tamer_agent::metrics::Metrics;
 use tamer_agent::own::Own;
+use tamer_agent::process::enclosure;
 use tamer_agent::remote::Remote;
 use tamer_agent::remote::http::Http;
 use tamer_agent::source::Real;
@@ -123,6 +124,13 @@ fn own(config: &Config, welcomed: watch::Receiver<bool>, as_unit: bool) -> Resul
     Ok(Own::unit(program, &config.state, welcomed))
 }
 
+/// What runs other people's programs outside of the sandbox that the agent's unit is: this binary, started by systemd.
+/// An agent that nobody has put into one needs none.
+fn runner(config: &Config) -> Option<PathBuf> {
+    let boxed = supervisor::listens() && enclosure::scopes() && !config.rootless;
+    std::env::current_exe().ok().filter(|_| boxed)
+}
+
 /// Asks the hands whether they still move: what systemd's watchdog is told.
 fn alive(requests: mpsc::Sender<Request>) -> impl Fn() -> BoxFuture<'static, bool> {
     move || {
@@ -138,7 +146,10 @@ fn alive(requests: mpsc::Sender<Request>) -> impl Fn() -> BoxFuture<'static, boo
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let identity = enrolled(&config)?;
     let address = address(&config)?;
-    let config = Arc::new(config);
+    let config = Arc::new(Config {
+        runner: runner(&config),
+        ..config
+    });
     let parts = hands(Arc::clone(&config), &identity, &address, true)?;
     let (enrolled, keys) = identity;
     let (desired, incoming) = watch::channel(None);

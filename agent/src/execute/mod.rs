@@ -152,6 +152,7 @@ impl Executor {
             dir: end.dir.clone(),
             user: end.user.clone(),
             users,
+            runner: self.config.runner.clone(),
         }
     }
 
@@ -164,6 +165,7 @@ impl Executor {
             host: self.config.name.to_string(),
             variables: self.config.variables.clone(),
             user: if self.config.rootless { None } else { nobody() },
+            runner: self.config.runner.clone(),
             ..Surroundings::default()
         }
     }

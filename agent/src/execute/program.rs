@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::process::enclosure::{Enclosure, RunName};
 use crate::process::{self, Command, Exit, Outcome};
 use std::io;
+use std::path::Path;
 use tamer_core::desired::Slot;
 use tamer_core::release::ReleaseRef;
 
@@ -28,7 +29,7 @@ pub(super) fn program(
     }
 }
 
-/// Runs it in a scope of its own where systemd gives one, noted on disk until it has ended. `name` says to
+/// Runs it in a scope of its own where systemd gives one, outside of the agent's sandbox, noted on disk until it has ended. `name` says to
 /// people what it is.
 ///
 /// # Errors
@@ -39,7 +40,8 @@ pub(super) async fn enclosed(
     mut command: Command,
 ) -> io::Result<Outcome> {
     command.enclosure = Enclosure::strongest(RunName::unique(name));
-    let outcome = noted(config, command.clone()).await?;
+    let runner = config.runner.as_deref();
+    let outcome = noted(config, runner, &command).await?;
     if outcome.status != Exit::NoScope {
         return Ok(outcome);
     }
@@ -51,12 +53,12 @@ pub(super) async fn enclosed(
         "systemd gave it no scope: it is run without one"
     );
     command.enclosure = Enclosure::Marked(RunName::unique(name));
-    noted(config, command).await
+    noted(config, None, &command).await
 }
 
-async fn noted(config: &Config, command: Command) -> io::Result<Outcome> {
+async fn noted(config: &Config, runner: Option<&Path>, command: &Command) -> io::Result<Outcome> {
     let note = UnderWay::note(&config.state, &command.enclosure);
-    let outcome = process::run(command).await;
+    let outcome = process::run_by(runner, command).await;
     note.over();
     outcome
 }

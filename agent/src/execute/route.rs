@@ -34,7 +34,7 @@ impl Executor {
     /// [`FailureKind::Host`]: the command failed, or what it printed is none of the pools.
     pub async fn look(&self, job: &RouteJob) -> Result<PoolName, Failure> {
         let command = self.command(job, &job.router.active, None).await?;
-        let said = process::run(command).await;
+        let said = process::run_by(self.config.runner.as_deref(), &command).await;
         let outcome = ended(said, "active", job)?;
         let printed = outcome.output.trim();
         match printed.parse::<PoolName>() {

@@ -13,6 +13,7 @@
 use super::PATH;
 use super::start::find;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -37,11 +38,11 @@ pub(super) const SCOPE_PROGRAM: &str = "systemd-run";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The name of one run of a command: of letters, digits and `-`, and no other run has it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RunName(String);
 
 /// What holds a command together with what it starts.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Enclosure {
     /// Its process group alone: for what is run often, and starts nothing that it leaves.
     #[default]
@@ -93,14 +94,19 @@ impl fmt::Display for RunName {
     }
 }
 
+/// Whether systemd runs this host, and the agent may have it start something.
+pub fn scopes() -> bool {
+    // The sign by which sd_booted(3) tells, too.
+    let booted = Path::new("/run/systemd/system").is_dir();
+    booted && nix::unistd::geteuid().is_root() && find(Path::new(SCOPE_PROGRAM)).is_ok()
+}
+
 // === impl Enclosure ===
 
 impl Enclosure {
     /// The strongest that this host has: a scope where systemd runs the host and the agent is root.
     pub fn strongest(name: RunName) -> Self {
-        // The sign by which sd_booted(3) tells, too.
-        let booted = Path::new("/run/systemd/system").is_dir();
-        match booted && nix::unistd::geteuid().is_root() && find(Path::new(SCOPE_PROGRAM)).is_ok() {
+        match scopes() {
             true => Self::Scope(name),
             false => Self::Marked(name),
         }

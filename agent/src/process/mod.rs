@@ -12,11 +12,13 @@
 //! |---|---|
 //! | [`background`] | a thread that is in nobody's way |
 //! | [`enclosure`] | what belongs to a run, and how it is ended |
+//! | [`outside`] | other people's programs, outside of the agent's sandbox |
 //! | `start` | how a command is started: user, limits, umask, session, scope |
 //! | `tail` | the end of its output |
 
 pub mod background;
 pub mod enclosure;
+pub mod outside;
 mod start;
 mod tail;
 
@@ -26,12 +28,13 @@ use enclosure::Enclosure;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Gid;
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 use tail::Tail;
@@ -52,7 +55,8 @@ const DRAIN: Duration = Duration::from_millis(50);
 const DRAIN_CAP: usize = 2 << 20;
 
 /// A command to run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Command {
     /// An absolute path, or a name that is looked for in [`PATH`].
     pub program: PathBuf,
@@ -106,7 +110,7 @@ impl Command {
 }
 
 /// A user of the system, as far as running commands goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The user's name.
     pub name: String,
@@ -141,7 +145,7 @@ impl User {
 }
 
 /// How a command ended, and the end of what it printed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// How its leader ended.
     pub status: Exit,
@@ -153,7 +157,7 @@ pub struct Outcome {
 }
 
 /// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// By itself, with this code.
     Code(i32),
@@ -161,7 +165,7 @@ pub enum Exit {
     Signal(i32),
     /// It was ended because its time was up.
     TimedOut,
-    /// It never began: systemd gave it no scope. What systemd said is the output.
+    /// It never began: systemd gave it no scope, or no runner. What systemd said is the output.
     NoScope,
 }
 
@@ -247,6 +251,23 @@ pub async fn run(command: Command) -> io::Result<Outcome> {
         left: left.map(|it| format!("{} ({})", it.name, it.pid)).collect(),
         output: tail.text(),
     })
+}
+
+/// Runs a command to its end: by a runner, where there is one, else as our own child. Where systemd starts no runner,
+/// whoever wants a scope is told so ([`Exit::NoScope`]); all others are our own children then.
+///
+/// # Errors
+/// Those of [`run`] and of [`outside::run_outside`].
+pub async fn run_by(runner: Option<&Path>, command: &Command) -> io::Result<Outcome> {
+    if let Some(runner) = runner {
+        let outcome = outside::run_outside(runner, command).await?;
+        if outcome.status != Exit::NoScope || command.enclosure != Enclosure::Group {
+            return Ok(outcome);
+        }
+        let said = outcome.output.trim();
+        tracing::warn!(program = %command.program.display(), said, "systemd started no runner");
+    }
+    run(command.clone()).await
 }
 
 /// Ends what a run has left that nobody watches any more, because the agent died meanwhile.

@@ -101,22 +101,33 @@ fn scope(name: &str, command: &Command) -> io::Result<Vec<String>> {
     Ok(words)
 }
 
+/// The limits that a command may have, by prlimit's options; systemd's properties are named alike.
+pub(super) const LIMITS: [(&str, Resource); 5] = [
+    ("core", Resource::Core),
+    ("nofile", Resource::Nofile),
+    ("nproc", Resource::Nproc),
+    ("fsize", Resource::Fsize),
+    ("as", Resource::As),
+];
+
 /// The prefix that sets limits, none above what the agent itself may have: only a host's owner can raise
 /// those, in the agent's unit.
 fn limited(limits: &Limits) -> io::Result<Vec<String>> {
     let mut words = vec![find(Path::new("prlimit"))?.display().to_string()];
-    let mut limit = |option: &str, resource: Resource, wanted: Option<u64>| {
+    let wanted = [
+        Some(0),
+        limits.open_files,
+        limits.processes,
+        limits.file_size.map(|it| it.0),
+        limits.address_space.map(|it| it.0),
+    ];
+    for ((option, resource), wanted) in LIMITS.into_iter().zip(wanted) {
         let most = getrlimit(resource).maximum;
         if let Some(wanted) = wanted {
             let given = most.map_or(wanted, |most| wanted.min(most));
             words.push(format!("--{option}={given}:{given}"));
         }
-    };
-    limit("core", Resource::Core, Some(0));
-    limit("nofile", Resource::Nofile, limits.open_files);
-    limit("nproc", Resource::Nproc, limits.processes);
-    limit("fsize", Resource::Fsize, limits.file_size.map(|it| it.0));
-    limit("as", Resource::As, limits.address_space.map(|it| it.0));
+    }
     words.push("--".to_owned());
     Ok(words)
 }

@@ -36,6 +36,7 @@ impl Default for SimulatedHost {
             components: Vec::new(),
             checks: Results::new(),
             inspection: None,
+            routes: Vec::new(),
         };
         Self {
             desired: None,
@@ -211,6 +212,7 @@ mod tests {
             generation: id,
             environment: "production".parse().unwrap(),
             environment_version: 1,
+            routes: Vec::new(),
             components: vec![DesiredComponent {
                 slot: Slot {
                     application: "shop".parse().unwrap(),

@@ -402,7 +402,7 @@ fn hooks(page: &mut String) {
          hook failed, in its output. One thing may stay: what `start` left in a session of its own (`setsid`), of a\n\
          component without `service`. What ends together with a hook is\n\n\
          - where systemd (244 or newer) runs the host and the agent is root: everything, for each run has a scope of its\n\
-           own, `tamer-hook-….scope` below `tamer-hooks.slice`;\n\
+           own, `tamer-hook-….scope` below `tamer-hooks.slice`, outside of the sandbox that the agent's unit is;\n\
          - elsewhere: its session, and every process that still has its `TAMER_RUN`. A process that leaves the session\n\
            *and* sheds its environment is not found there.\n\n\
          No hook can become more than its user through `sudo` or another setuid program, unless `agent.toml` says\n\
