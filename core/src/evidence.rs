@@ -264,11 +264,6 @@ impl Approval {
                 self.needed
             ));
         }
-        if self.needed == 0 && self.four_eyes {
-            return Err(
-                "`four_eyes` is said and nobody must approve: say `needed = 1` too".to_owned(),
-            );
-        }
         if self.needed == 0 && !self.keys.is_empty() {
             return Err(
                 "keys are listed and nobody must approve: say `needed = 1`, or leave them out"

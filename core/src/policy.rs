@@ -89,7 +89,7 @@ impl Default for Policy {
             healthy_deadline: Span::secs(300),
             progress_deadline: Span::secs(600),
             bake: Span::secs(0),
-            approval: Vec::new(),
+            approval: vec![],
             on_failure: OnFailure::Rollback,
             on_drift: OnDrift::Block,
         }

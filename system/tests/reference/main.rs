@@ -153,6 +153,7 @@ fn documented_keys_are_taken() {
         Some(default) if !default.is_empty() => default.to_owned(),
         _ => match key.value.as_str() {
             "number" => "200".to_owned(),
+            "text" if key.name == "by" => "\"zone\"".to_owned(),
             value if value.starts_with("list of: text") => "[\"true\"]".to_owned(),
             value if value.starts_with("list of: [point]") => "[]".to_owned(),
             value if value.starts_with("list of: [evidence]") => "[\"build\"]".to_owned(),
