@@ -82,7 +82,10 @@ impl Source {
         let all_default = serde_words(&item.attrs).iter().any(|w| w.0 == "default");
         let fields = item.fields.iter();
         fields
-            .filter(|field| !serde_words(&field.attrs).iter().any(|w| w.0 == "flatten"))
+            .filter(|field| {
+                let words = serde_words(&field.attrs);
+                !words.iter().any(|w| w.0 == "flatten" || w.0 == "skip")
+            })
             .map(|field| {
                 let mut key = self.key(field);
                 if all_default && key.default.is_none() {
