@@ -134,7 +134,7 @@ impl Environment {
         let short = |window: &Window| window.length() < deadline;
         if let Some(number) = self.window.iter().position(short) {
             let reason = format!(
-                "window: {} it is shorter than `healthy_deadline` ({deadline}), so a host that begins in it may not \
+                "window: {} is shorter than `healthy_deadline` ({deadline}), so a host that begins in it may not \
                  end in it: make it longer",
                 self.window[number]
             );
