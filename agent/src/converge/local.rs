@@ -184,6 +184,8 @@ impl Converge {
                 before: Vec::new(),
                 change,
                 adopted: None,
+                // What began was noted when it began.
+                plan: None,
             };
             self.launch(Launch {
                 slot: slot.clone(),

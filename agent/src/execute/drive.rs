@@ -29,7 +29,7 @@ impl Executor {
         };
         let begun = self
             .journal
-            .update(|it| it.slot_mut(&job.slot).activation = Some(activation))
+            .update(|it| it.slot_mut(&job.slot).begin(activation, job.go.plan))
             .await;
         match begun {
             Ok(_) => run.change().await,
