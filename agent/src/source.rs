@@ -14,6 +14,7 @@ use tamer_core::evidence::EvidenceKind;
 use tamer_core::id::KeyName;
 use tamer_core::policy::Policy;
 use tamer_core::release::{Manifest, ReleaseRef};
+use tamer_core::rollout::approval::PlanRef;
 use tamer_release::unpack::Arrivals;
 
 /// A release's manifest, verified by its signatures and admitted by the environment.
@@ -36,6 +37,8 @@ pub struct Proven {
     pub unapproved: bool,
     /// The keys of the people who approved a deployment of it.
     pub approved: BTreeSet<KeyName>,
+    /// The plan of that deployment.
+    pub plan: Option<PlanRef>,
     /// The bundles that prove it, as [`tamer_release::proofs`] keeps them.
     pub bundles: Vec<u8>,
 }
@@ -70,7 +73,7 @@ pub trait Source: Send + Sync {
     /// Verifies a release: its signatures, that it is `slot`'s, and that the environment admits it
     /// (place, minimum, revocation, evidence) as of `environment_version` at least. `known` is a release that
     /// this host has, from whose manifest the new one may be fetched as a difference. With `ahead` one is admitted
-    /// too that is not approved: it says so then.
+    /// too that is not approved: it says so then. Approvals of plans that `newest` supersedes count no more.
     ///
     /// # Errors
     /// [`Failure`] of the kind `Trust`, `Evidence`, `Unsupported`, or `Fetch` where trying again may help.
@@ -81,10 +84,11 @@ pub trait Source: Send + Sync {
         environment_version: u64,
         known: Option<&Known>,
         ahead: bool,
+        newest: Option<&PlanRef>,
     ) -> Result<Verified, Failure>;
 
-    /// Whether enough people approved a deployment of a release that was admitted before, where the environment, as
-    /// of `environment_version` at least, demands that.
+    /// Whether enough people approved a deployment that brings `slot` a release that was admitted before, where the
+    /// environment, as of `environment_version` at least, demands that. `newest` is as for [`Source::admit`].
     ///
     /// # Errors
     /// [`Failure`] of the kind `Evidence`, or of those of [`Source::admit`].
@@ -93,6 +97,7 @@ pub trait Source: Send + Sync {
         slot: &Slot,
         release: &ReleaseRef,
         environment_version: u64,
+        newest: Option<&PlanRef>,
     ) -> Result<Proven, Failure>;
 
     /// Fetches frames of a release's archive, given in order, into the file `into`, each to its place in the

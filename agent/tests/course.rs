@@ -51,6 +51,7 @@ fn go(purpose: Purpose, ends: &Ends) -> Go {
         before,
         change,
         adopted: None,
+        plan: None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use tamer_agent::journal::{Activation, Journal, SlotJournal};
+use tamer_agent::journal::{Activation, ByPlan, Journal, SlotJournal};
 use tamer_agent::plan::{
     Current, Decision, Facts, Foreign, Go, OnDisk, Refused, Shape, Step, activation, on_failure,
     prune, stage, take_in, undo,
@@ -18,6 +18,7 @@ use tamer_core::digest::Digest;
 use tamer_core::generation::Generation;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::approval::PlanRef;
 
 /// The newest version of the environment's metadata in these tests.
 const ENVIRONMENT: u64 = 3;
@@ -58,11 +59,17 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn plan()(n in 0u8..4, at in 0u64..4) -> PlanRef {
+        PlanRef { digest: Digest::new([n; 32]), asked_at: Moment(at) }
+    }
+}
+
+prop_compose! {
     fn on_disk()(n in 0u8..8, seq in 1u64..20, accepted in prop::bool::weighted(0.8),
-        approved in prop::bool::weighted(0.8),
+        approved in prop::bool::weighted(0.8), plan in prop::option::of(plan()),
         whole in prop::sample::select(vec![Some(true), Some(true), Some(true), Some(false), None]),
         linked in prop::bool::weighted(0.8), stale in prop::bool::weighted(0.2), shape in shape()) -> OnDisk {
-        OnDisk { release: release(n), name: format!("{seq}-{n}"), seq, accepted, approved, whole, linked, stale, shape }
+        OnDisk { release: release(n), name: format!("{seq}-{n}"), seq, accepted, approved, plan, whole, linked, stale, shape }
     }
 }
 
@@ -94,7 +101,7 @@ prop_compose! {
 
 prop_compose! {
     fn journal()(committed in a_release(), good in releases(0..5), from in a_release(), to in a_release(),
-        busy in any::<bool>(), hold in prop::option::weighted(0.2, Just("broken".to_owned())),
+        by_plan in prop::collection::vec((0u8..8, plan()), 0..3), busy in any::<bool>(), hold in prop::option::weighted(0.2, Just("broken".to_owned())),
         last in prop::option::of((1u64..10, prop::sample::select(vec![
             ActivationStatus::Done, ActivationStatus::Expired,
             ActivationStatus::Undone(failure(FailureKind::Check)),
@@ -102,6 +109,7 @@ prop_compose! {
         ])))) -> SlotJournal {
         SlotJournal {
             slot: slot(), root: Some("/srv/shop/web".into()), committed, good,
+            by_plan: by_plan.into_iter().map(|(n, plan)| ByPlan { release: Digest::new([n; 32]), plan }).collect(),
             activation: busy.then(|| Activation {
                 grant: None, purpose: Purpose::Forward, from, to, tries: 1, undoing: None,
                 baseline: Default::default(),
@@ -186,7 +194,8 @@ proptest! {
         wanted.run = Some(release(run));
         wanted.grant = Some(Grant { id: generation(1), start_by: NOW, purpose: Purpose::Back });
         let here = |it: &&OnDisk| it.release == release(run) && it.ready();
-        let ready = facts.on_disk.iter().find(here).is_some_and(|it| it.approved);
+        let brought = journal.by_plan.iter().any(|it| it.release == release(run).manifest);
+        let ready = facts.on_disk.iter().find(here).is_some_and(|it| it.approved && (brought || it.plan.is_none()));
         let revoked = facts.revoked.contains(&release(run).manifest);
         let decision = activation(&wanted, u64::MAX, &facts, &journal, None, NOW);
         if ready && !revoked {
@@ -204,6 +213,40 @@ proptest! {
         }
         if let Ok(Go { to: Some(to), .. }) = activate::local_rollback(&facts, &journal) {
             prop_assert!(facts.find(&to.manifest).is_some_and(|it| it.approved));
+        }
+    }
+
+    #[test]
+    fn nothing_goes_forward_by_a_plan_after_a_later_one(
+        mut wanted in wanted(), facts in facts(), mut journal in journal(), run in 0u8..8,
+    ) {
+        (journal.hold, journal.last) = (None, None);
+        journal.by_plan.sort_by_key(|it| it.plan.asked_at);
+        wanted.run = Some(release(run));
+        let Decision::Go(go) = activation(&wanted, ENVIRONMENT, &facts, &journal, None, NOW) else {
+            return Ok(());
+        };
+        let before = journal.by_plan.clone();
+        let of_it = facts.find(&release(run).manifest).and_then(|it| it.plan);
+        let later = |plan: PlanRef| {
+            before.iter().any(|it| it.plan.asked_at > plan.asked_at)
+        };
+        let runs = facts.running() == Some(&release(run));
+        let brought = before.iter().any(|it| it.release == release(run).manifest);
+        if of_it.is_some_and(later) {
+            prop_assert!(runs || go.purpose == Purpose::Back && brought, "{:?}", go);
+        }
+        prop_assert_eq!(go.plan, of_it.filter(|_| go.purpose == Purpose::Forward));
+        // What has gone ahead is remembered, and nothing ever makes an older one the newest.
+        let activation = Activation {
+            grant: go.grant, purpose: go.purpose, from: go.from, to: go.to, tries: 1, undoing: None,
+            baseline: Default::default(),
+        };
+        journal.begin(activation, go.plan);
+        let at = |journal: &[ByPlan]| journal.iter().map(|it| it.plan.asked_at).max();
+        prop_assert!(journal.newest_plan().map(|it| it.asked_at) >= at(&before));
+        if let Some(plan) = go.plan.filter(|plan| !later(*plan)) {
+            prop_assert!(journal.newest_plan().is_some_and(|it| it.asked_at >= plan.asked_at));
         }
     }
 
@@ -243,10 +286,12 @@ proptest! {
     }
 
     #[test]
-    fn everything_desired_becomes_ready_or_says_why(wanted in wanted(), mut facts in facts()) {
+    fn everything_desired_becomes_ready_or_says_why(
+        wanted in wanted(), mut facts in facts(), journal in journal(),
+    ) {
         for round in 0.. {
             prop_assert!(round < 20, "it never ends");
-            let next = stage(&wanted, &facts);
+            let next = stage(&wanted, &facts, &journal);
             let Some(staging) = next.into_iter().find(|it| it.steps.is_ok()) else {
                 // What waits for the end of a switch becomes ready after it.
                 if std::mem::take(&mut facts.switching) { continue }
@@ -262,6 +307,7 @@ proptest! {
             facts.on_disk.retain(|it| it.release != staging.release);
             facts.on_disk.push(OnDisk {
                 approved,
+                plan: None,
                 release: staging.release, name: format!("new-{round}"), seq: 99, accepted: true,
                 whole: Some(true), linked: true, stale: false, shape: Shape::default(),
             });
@@ -349,6 +395,7 @@ fn the_agent_is_exchanged_alone() {
             before,
             change,
             adopted: None,
+            plan: None,
         }
     };
     let agent = go("tamer-agent.service", Purpose::Forward);

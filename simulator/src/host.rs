@@ -546,6 +546,7 @@ impl Host {
             seq: *seq,
             accepted: true,
             approved: true,
+            plan: None,
             whole: memory.whole.get(&release.manifest).copied(),
             linked: true,
             stale: false,
@@ -579,7 +580,9 @@ impl Host {
         }
         for wanted in &desired.components {
             let facts = self.facts(&wanted.slot, wanted.run.as_ref(), scenario, now);
-            for staging in plan::stage(wanted, &facts) {
+            let unknown = SlotJournal::new(wanted.slot.clone());
+            let known = self.disk.journal.slot(&wanted.slot);
+            for staging in plan::stage(wanted, &facts, known.unwrap_or(&unknown)) {
                 let digest = staging.release.manifest;
                 let memory = self.memory(&wanted.slot);
                 let early = memory.failed.get(&digest).is_some_and(|it| now < it.1);
@@ -821,6 +824,7 @@ impl Host {
                 before: Vec::new(),
                 change,
                 adopted: None,
+                plan: None,
             };
             let course = Course::resume(go, ends, how);
             let baseline = activation.baseline.clone();

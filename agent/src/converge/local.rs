@@ -176,6 +176,8 @@ impl Converge {
                 before: Vec::new(),
                 change,
                 adopted: None,
+                // What began was noted when it began.
+                plan: None,
             };
             if lost {
                 let why = ActivationStatus::Stuck(failure(

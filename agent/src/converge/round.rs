@@ -169,11 +169,14 @@ impl Converge {
             let wanted = desired.components.iter().find(|it| it.slot == *slot);
             state.forget_failures(wanted);
         }
+        let journal = self.executor.journal.get();
         for wanted in &desired.components {
             let view = self.view.clone();
+            let unknown = SlotJournal::new(wanted.slot.clone());
+            let known = journal.slot(&wanted.slot).unwrap_or(&unknown);
             let state = self.state(&wanted.slot);
             let facts = state.facts(wanted.run.as_ref(), view.as_ref());
-            let missing = plan::stage(wanted, &facts);
+            let missing = plan::stage(wanted, &facts, known);
             // Of what is ready and lacks nothing no failure is left: what it lacked then is not due now.
             let settled = |it: &Digest| {
                 let ready = facts.find(it).is_some_and(OnDisk::ready);
@@ -221,6 +224,7 @@ impl Converge {
                     older,
                     next_seq: state.next_seq(),
                     ahead: staging.ahead,
+                    newest: known.newest_plan().copied(),
                     withdrawn: CancellationToken::new(),
                 };
                 self.stage(job);

@@ -17,6 +17,7 @@ use tamer_core::digest::Digest;
 use tamer_core::drift::Drift;
 use tamer_core::id::EnvironmentName;
 use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::approval::PlanRef;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -29,6 +30,8 @@ pub(super) struct SlotState {
     pub(super) accepted: BTreeSet<Digest>,
     /// Those of these that nobody has approved yet, and somebody has to.
     pub(super) unapproved: BTreeSet<Digest>,
+    /// The plans by which people approved those of them that had to be approved.
+    pub(super) plans: BTreeMap<Digest, PlanRef>,
     /// Those of them whose shared paths are linked, by name.
     pub(super) linked: BTreeSet<String>,
     /// What `current` points to.
@@ -71,6 +74,7 @@ impl Default for SlotState {
             installed: BTreeMap::new(),
             accepted: BTreeSet::new(),
             unapproved: BTreeSet::new(),
+            plans: BTreeMap::new(),
             linked: BTreeSet::new(),
             current: Current::Nothing,
             drift: BTreeMap::new(),
@@ -101,6 +105,7 @@ impl SlotState {
                 seq: it.seq,
                 accepted: self.accepted.contains(&it.release.manifest),
                 approved: !self.unapproved.contains(&it.release.manifest),
+                plan: self.plans.get(&it.release.manifest).copied(),
                 whole: self.drift.get(&it.name).map(Option::is_none),
                 linked: self.linked.contains(&it.name),
                 stale: self.stale.contains(&it.release.manifest),
@@ -152,6 +157,9 @@ impl SlotState {
             word.is_some_and(|it| it.unapproved)
         };
         self.unapproved = self.accepted.iter().filter(owed).copied().collect();
+        let plan =
+            |manifest: &Digest| Some((*manifest, record.find(slot, environment, manifest)?.plan?));
+        self.plans = self.accepted.iter().filter_map(plan).collect();
         let installed = &self.installed;
         self.drift.retain(|name, _| installed.contains_key(name));
         self.stale.retain(|manifest| {

@@ -35,17 +35,23 @@ impl Stager {
             at: (self.clock)(),
             proven: proven.by.clone(),
             unapproved: proven.unapproved && stays.is_none(),
+            plan: stays.as_ref().map_or(proven.plan, |it| it.plan),
             approved: stays.map_or_else(|| proven.approved.clone(), |it| it.approved),
         };
         self.record(|it| it.add(accepted)).await
     }
 
-    /// Notes that enough people approved a deployment of a release that is ready here.
+    /// Notes that enough people approved a deployment of a release that is ready here, and which one.
     pub(super) async fn approve(&self, job: &StageJob) -> Result<(), Failure> {
         let (slot, manifest) = (&job.slot, &job.release.manifest);
         let proven = self
             .source
-            .approved(slot, &job.release, job.environment_version)
+            .approved(
+                slot,
+                &job.release,
+                job.environment_version,
+                job.newest.as_ref(),
+            )
             .await?;
         if !proven.bundles.is_empty() {
             let path = Accepted::evidence_path(&self.config.state, manifest);
@@ -58,6 +64,7 @@ impl Stager {
             if let Some(known) = known {
                 record.add(Accepted {
                     approved: proven.approved,
+                    plan: proven.plan,
                     unapproved: false,
                     ..known
                 });

@@ -53,6 +53,7 @@ impl Stager {
             next_seq: repair.installed.seq,
             // It runs.
             ahead: true,
+            newest: None,
             withdrawn: repair.brake.pulled(),
         };
         let mut way = Way::default();

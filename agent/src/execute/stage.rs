@@ -19,6 +19,7 @@ use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::drift::Drift;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::approval::PlanRef;
 use tamer_release::verify_tree::Record;
 use tamer_release::{put_back, tree};
 use tokio::sync::Mutex;
@@ -58,6 +59,8 @@ pub struct StageJob {
     pub next_seq: u64,
     /// Whether it is made ready although it is not approved.
     pub ahead: bool,
+    /// The newest plan that has gone ahead for this component.
+    pub newest: Option<PlanRef>,
     /// Cancelled when nobody wants it any more: it then ends at the next safe moment.
     pub withdrawn: CancellationToken,
 }
@@ -190,6 +193,7 @@ impl Stager {
                 job.environment_version,
                 known.as_ref(),
                 job.ahead,
+                job.newest.as_ref(),
             )
             .await?;
         let manifest = &verified.manifest;

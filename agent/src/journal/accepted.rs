@@ -15,6 +15,7 @@ use tamer_core::evidence::EvidenceKind;
 use tamer_core::id::{EnvironmentName, KeyName};
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::approval::PlanRef;
 
 /// One accepted release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct Accepted {
     /// The keys of the people who had approved a deployment of it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub approved: BTreeSet<KeyName>,
+    /// The plan of that deployment; `None` where nobody had to approve one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanRef>,
     /// Set as long as not enough people had: it was made ready, and may not be activated.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unapproved: bool,
@@ -135,6 +139,7 @@ mod tests {
             at: Moment(1),
             proven: BTreeMap::new(),
             approved: BTreeSet::new(),
+            plan: None,
             unapproved: false,
         });
         record.write(dir.path()).unwrap();

@@ -18,9 +18,11 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tamer_core::check::Results;
 use tamer_core::desired::{ActivationReport, Desired, Failure, Purpose, Slot};
+use tamer_core::digest::Digest;
 use tamer_core::generation::Generation;
 use tamer_core::id::ComponentPath;
 use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::approval::PlanRef;
 use tamer_core::router::RouteOrder;
 use tamer_core::schema::{MigrationOrder, MigrationStatus};
 
@@ -72,6 +74,8 @@ pub struct SlotJournal {
     pub committed: Option<ReleaseRef>,
     /// The releases that ran well here, the newest last. Going back takes the ones above it away.
     pub good: Vec<ReleaseRef>,
+    /// The releases that an approved plan brought here, and the newest plan that brought each; the newest last.
+    pub by_plan: Vec<ByPlan>,
     /// The activation that has begun to change something and has not ended.
     pub activation: Option<Activation>,
     /// How the newest grant ended.
@@ -80,6 +84,16 @@ pub struct SlotJournal {
     pub migration: Option<Migrating>,
     /// Why it stays where it is, set by a person on the server.
     pub hold: Option<String>,
+}
+
+/// A release that an approved plan brought to this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ByPlan {
+    /// Its manifest.
+    pub release: Digest,
+    /// The plan.
+    pub plan: PlanRef,
 }
 
 /// An order to migrate a database that was begun or has ended.
@@ -196,11 +210,42 @@ impl SlotJournal {
             root: None,
             committed: None,
             good: Vec::new(),
+            by_plan: Vec::new(),
             activation: None,
             last: None,
             migration: None,
             hold: None,
         }
+    }
+
+    /// Begins an activation, of a plan where people had to approve one: from now on those before it count no more.
+    pub fn begin(&mut self, activation: Activation, plan: Option<PlanRef>) {
+        if let (Some(plan), Some(to)) = (plan, &activation.to)
+            && self.lets(Some(&plan))
+        {
+            let release = to.manifest;
+            self.by_plan.retain(|it| it.release != release);
+            self.by_plan.push(ByPlan { release, plan });
+            if self.by_plan.len() > MAX_GOOD {
+                self.by_plan.remove(0);
+            }
+        }
+        self.activation = Some(activation);
+    }
+
+    /// The newest plan that has gone ahead here.
+    pub fn newest_plan(&self) -> Option<&PlanRef> {
+        self.by_plan.last().map(|it| &it.plan)
+    }
+
+    /// Whether a release that this plan brings may go ahead: no other plan has that was asked for later.
+    pub fn lets(&self, plan: Option<&PlanRef>) -> bool {
+        plan.is_none_or(|plan| !plan.is_superseded_by(self.newest_plan()))
+    }
+
+    /// Whether an approved plan has brought this release here before.
+    pub fn was_brought(&self, manifest: &Digest) -> bool {
+        self.by_plan.iter().any(|it| it.release == *manifest)
     }
 
     /// Ends the activation under way: `to` runs.
@@ -238,7 +283,6 @@ impl SlotJournal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tamer_core::digest::Digest;
 
     fn release(n: u8) -> ReleaseRef {
         ReleaseRef {

@@ -12,6 +12,7 @@ use tamer_core::digest::Digest;
 use tamer_core::generation::Generation;
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::approval::PlanRef;
 
 /// What is done about one component.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Go {
     pub change: Vec<Step>,
     /// The drift of what runs that does not stand in the way.
     pub adopted: Option<Digest>,
+    /// The approved plan that brings it forward.
+    pub plan: Option<PlanRef>,
 }
 
 /// Why nothing is done.
@@ -135,7 +138,7 @@ pub fn activation(
     }
     let to = match &wanted.run {
         None => None,
-        Some(run) => match target(run, needed, facts, grant) {
+        Some(run) => match target(run, needed, facts, journal, grant) {
             Ok(on_disk) => Some(on_disk),
             Err(decision) => return *decision,
         },
@@ -159,6 +162,7 @@ pub fn activation(
         before,
         change,
         adopted: wanted.adopted,
+        plan: (to.filter(|_| grant.purpose == Purpose::Forward)).and_then(|it| it.plan),
     })
 }
 
@@ -181,6 +185,7 @@ fn target<'a>(
     run: &ReleaseRef,
     needed: u64,
     facts: &'a Facts,
+    journal: &SlotJournal,
     grant: Grant,
 ) -> Result<&'a OnDisk, Box<Decision>> {
     if facts.revoked.contains(&run.manifest) {
@@ -197,7 +202,11 @@ fn target<'a>(
     }
     match facts.find(&run.manifest) {
         // Whichever way it goes: a release that was never approved here never ran here, and is nothing to go back to.
-        Some(on_disk) if on_disk.ready() && on_disk.approved => Ok(on_disk),
+        Some(on_disk)
+            if on_disk.ready() && on_disk.approved && may_run(on_disk, facts, journal, grant) =>
+        {
+            Ok(on_disk)
+        }
         _ => Err(Box::new(match &facts.staging_failure {
             Some(failure) if is_lasting(failure.kind) => {
                 Decision::End(ActivationStatus::Refused(failure.clone()))
@@ -205,6 +214,13 @@ fn target<'a>(
             _ => Decision::Wait(Waiting::NotStaged),
         })),
     }
+}
+
+/// Whether the plan that brings a release still counts. What it has brought is gone back to after later ones too.
+fn may_run(on_disk: &OnDisk, facts: &Facts, journal: &SlotJournal, grant: Grant) -> bool {
+    let runs = facts.running() == Some(&on_disk.release);
+    let back = grant.purpose == Purpose::Back && journal.was_brought(&on_disk.release.manifest);
+    runs || back || journal.lets(on_disk.plan.as_ref())
 }
 
 /// Whether trying once more cannot help, as long as nobody changes the release or the host.
@@ -318,6 +334,7 @@ pub fn local_rollback(facts: &Facts, journal: &SlotJournal) -> Result<Go, String
         before,
         change,
         adopted: None,
+        plan: None,
     })
 }
 

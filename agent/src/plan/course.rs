@@ -204,7 +204,7 @@ impl Entry {
     pub fn write(&self, slot: &mut SlotJournal, go: &Go, baseline: &Baseline) {
         match self {
             Self::Begun => {
-                slot.activation = Some(Activation {
+                let activation = Activation {
                     grant: go.grant,
                     purpose: go.purpose,
                     from: go.from.clone(),
@@ -212,7 +212,8 @@ impl Entry {
                     tries: 1,
                     undoing: None,
                     baseline: baseline.clone(),
-                });
+                };
+                slot.begin(activation, go.plan);
             }
             Self::Again => {
                 if let Some(activation) = &mut slot.activation {

@@ -117,6 +117,7 @@ mod tests {
                 seq: 1,
                 accepted: true,
                 approved: true,
+                plan: None,
                 whole: Some(false),
                 linked: true,
                 stale: false,

@@ -62,7 +62,14 @@ pub fn migrate(
     }
     match facts.find(&order.release.manifest) {
         // Its programs are run as much as what it serves.
-        Some(on_disk) if on_disk.ready() && on_disk.approved => Migrate::Go,
+        Some(on_disk)
+            if on_disk.ready()
+                && on_disk.approved
+                && (journal.was_brought(&order.release.manifest)
+                    || journal.lets(on_disk.plan.as_ref())) =>
+        {
+            Migrate::Go
+        }
         _ => Migrate::Wait,
     }
 }
@@ -130,6 +137,7 @@ mod tests {
             seq: 1,
             accepted: ready,
             approved: true,
+            plan: None,
             whole: Some(true),
             linked: true,
             stale: false,

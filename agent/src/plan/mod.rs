@@ -40,6 +40,7 @@ use tamer_core::digest::Digest;
 use tamer_core::generation::Generation;
 use tamer_core::id::EnvironmentName;
 use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::approval::PlanRef;
 
 /// One step, as data. The executor does it and chooses nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,6 +129,8 @@ pub struct OnDisk {
     pub accepted: bool,
     /// Whether it may be activated as far as people have to approve that: enough did, or nobody had to.
     pub approved: bool,
+    /// The plan that they approved.
+    pub plan: Option<PlanRef>,
     /// Whether its tree was compared with its manifest since the agent started, and was the same.
     pub whole: Option<bool>,
     /// Whether its shared paths are linked.

@@ -2,8 +2,9 @@
 //! cost a flip and a restart.
 
 use super::activate::revoked;
-use super::{Facts, Step};
-use tamer_core::desired::{DesiredComponent, Failure};
+use super::{Facts, OnDisk, Step};
+use crate::journal::SlotJournal;
+use tamer_core::desired::{DesiredComponent, Failure, Grant, Purpose};
 use tamer_core::release::ReleaseRef;
 
 /// A release to be made ready on disk.
@@ -18,7 +19,7 @@ pub struct Staging {
 }
 
 /// What has to be staged for one component, the most urgent first. Empty when everything is ready.
-pub fn stage(wanted: &DesiredComponent, facts: &Facts) -> Vec<Staging> {
+pub fn stage(wanted: &DesiredComponent, facts: &Facts, journal: &SlotJournal) -> Vec<Staging> {
     let mut named: Vec<&ReleaseRef> = Vec::new();
     for release in wanted.run.iter().chain(&wanted.stage) {
         if !named.contains(&release) {
@@ -28,7 +29,7 @@ pub fn stage(wanted: &DesiredComponent, facts: &Facts) -> Vec<Staging> {
     let mut staging: Vec<Staging> = named
         .into_iter()
         .filter_map(|release| {
-            let steps = missing(release, wanted, facts);
+            let steps = missing(release, wanted, facts, journal);
             (steps != Ok(Vec::new())).then(|| Staging {
                 release: release.clone(),
                 steps,
@@ -42,7 +43,7 @@ pub fn stage(wanted: &DesiredComponent, facts: &Facts) -> Vec<Staging> {
         let release = &on_disk.release;
         let known = staging.iter().any(|it| it.release == *release);
         if wanted.keep.contains(&release.manifest) && on_disk.accepted && !known {
-            let steps = missing(release, wanted, facts);
+            let steps = missing(release, wanted, facts, journal);
             if matches!(&steps, Ok(steps) if !steps.is_empty()) {
                 staging.push(Staging {
                     release: release.clone(),
@@ -70,10 +71,31 @@ fn asks_for_approval(release: &ReleaseRef, wanted: &DesiredComponent) -> bool {
     due && named
 }
 
+/// Whether a release that was approved here needs a newer approval: a later plan has gone ahead since, and it is to
+/// go forward again. Going back to what an approved plan brought, or staying with it, needs none.
+fn asks_anew(
+    on_disk: &OnDisk,
+    wanted: &DesiredComponent,
+    facts: &Facts,
+    journal: &SlotJournal,
+) -> bool {
+    let release = &on_disk.release;
+    let runs = wanted.run.as_ref() == Some(release);
+    let brought = journal.was_brought(&release.manifest);
+    let goes = |grant: &Grant| runs && (grant.purpose == Purpose::Forward || !brought);
+    let forward = wanted.grant.as_ref().is_some_and(goes) || wanted.stage.contains(release);
+    let order = wanted.migrate.as_ref();
+    let programs = order.is_some_and(|it| it.release == *release && !brought);
+    (forward || programs)
+        && facts.running() != Some(release)
+        && !journal.lets(on_disk.plan.as_ref())
+}
+
 fn missing(
     release: &ReleaseRef,
     wanted: &DesiredComponent,
     facts: &Facts,
+    journal: &SlotJournal,
 ) -> Result<Vec<Step>, Failure> {
     if facts.revoked.contains(&release.manifest) {
         return Err(revoked(release));
@@ -109,7 +131,8 @@ fn missing(
     if !on_disk.linked || stale {
         steps.push(Step::LinkShared);
     }
-    if on_disk.accepted && !on_disk.approved && asks_for_approval(release, wanted) {
+    let owed = !on_disk.approved || asks_anew(on_disk, wanted, facts, journal);
+    if on_disk.accepted && owed && asks_for_approval(release, wanted) {
         steps.push(Step::Approve);
     }
     Ok(steps)
@@ -118,8 +141,7 @@ fn missing(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Current, OnDisk, Shape};
-    use tamer_core::desired::{Grant, Purpose};
+    use crate::plan::{Current, Shape};
     use tamer_core::digest::Digest;
     use tamer_core::generation::Generation;
     use tamer_core::moment::Moment;
@@ -138,6 +160,7 @@ mod tests {
             seq: n.into(),
             accepted: true,
             approved: true,
+            plan: None,
             whole,
             linked: true,
             stale: false,
@@ -164,7 +187,11 @@ mod tests {
             staging_failure: None,
             switching,
         };
-        told(stage(&wanted, &facts))
+        told(staged(&wanted, &facts))
+    }
+
+    fn staged(wanted: &DesiredComponent, facts: &Facts) -> Vec<Staging> {
+        stage(wanted, facts, &SlotJournal::new(wanted.slot.clone()))
     }
 
     fn named(wanted: &[u8]) -> DesiredComponent {
@@ -210,9 +237,9 @@ mod tests {
             approved: false,
             ..on_disk(1, Some(true))
         };
-        let nothing = stage(&wanted, &facts(vec![]));
+        let nothing = staged(&wanted, &facts(vec![]));
         assert!(nothing[0].ahead && nothing[0].steps.is_ok());
-        assert_eq!(stage(&wanted, &facts(vec![owes()])), []);
+        assert_eq!(staged(&wanted, &facts(vec![owes()])), []);
         // A grant is no approval: it has one looked for.
         wanted.grant = Some(Grant {
             id: Generation::default(),
@@ -220,21 +247,21 @@ mod tests {
             purpose: Purpose::Back,
         });
         let approve = vec![(1, vec!["approve"])];
-        assert_eq!(told(stage(&wanted, &facts(vec![owes()]))), approve);
+        assert_eq!(told(staged(&wanted, &facts(vec![owes()]))), approve);
         wanted = named(&[1]);
-        let due = stage(&wanted, &facts(vec![owes()]));
+        let due = staged(&wanted, &facts(vec![owes()]));
         assert!(!due[0].ahead);
         assert_eq!(told(due), approve);
-        assert!(!stage(&wanted, &facts(vec![]))[0].ahead);
+        assert!(!staged(&wanted, &facts(vec![]))[0].ahead);
         // What was approved once is made anew without.
-        let edited = stage(&wanted, &facts(vec![on_disk(1, Some(false))]));
+        let edited = staged(&wanted, &facts(vec![on_disk(1, Some(false))]));
         assert!(edited[0].ahead);
         // What is only kept is not asked about.
         let kept = OnDisk {
             approved: false,
             ..on_disk(9, Some(true))
         };
-        assert_eq!(stage(&named(&[]), &facts(vec![kept])), []);
+        assert_eq!(staged(&named(&[]), &facts(vec![kept])), []);
     }
 
     #[test]

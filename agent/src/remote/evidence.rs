@@ -5,13 +5,14 @@ use super::http::Http;
 use crate::allowed::failure;
 use crate::host::chain;
 use crate::source::Proven;
-use tamer_core::desired::{Failure, FailureKind};
+use tamer_core::desired::{Failure, FailureKind, Slot};
 use tamer_core::evidence::{Approval, Demanded, EvidenceKind};
 use tamer_core::id::{ComponentPath, EnvironmentName};
 use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::approval::PlanRef;
 use tamer_release::attest::approval::NotApproved;
-use tamer_release::attest::approved::approved as people_who_approved;
+use tamer_release::attest::approved::{Asked, approved as people_who_approved};
 use tamer_release::attest::{Judged, judge};
 use tamer_release::proofs;
 
@@ -23,7 +24,10 @@ const NAMED: usize = 3;
 pub(super) struct Whose<'a> {
     pub(super) environment: &'a EnvironmentName,
     pub(super) component: &'a ComponentPath,
+    pub(super) slot: &'a Slot,
     pub(super) release: &'a ReleaseRef,
+    /// The newest plan that has gone ahead for the component.
+    pub(super) newest: Option<&'a PlanRef>,
 }
 
 /// Fetches the evidence of a release.
@@ -64,7 +68,7 @@ pub(super) fn enough(
     Ok(proven)
 }
 
-/// Who approved a deployment of it, if enough people did; the statements are then kept whole.
+/// Who approved a deployment that brings it here, if enough people did; the statements are then kept whole.
 ///
 /// # Errors
 /// [`Failure`] of the kind `Evidence`: it says how many did, and why what is there does not count.
@@ -77,10 +81,18 @@ pub(super) fn approved(
     let Whose {
         environment,
         component,
+        slot,
         release,
+        newest,
     } = whose;
     let bundles = proofs::bundles(&file);
-    let found = people_who_approved(demanded, environment, &release.manifest, &bundles, now);
+    let asked = Asked {
+        environment,
+        slot,
+        manifest: &release.manifest,
+        newest,
+    };
+    let (plan, found) = people_who_approved(demanded, asked, &bundles, now);
     if !found.is_enough() {
         let mut said = format!(
             "{environment} wants {} to approve a deployment of {component} {}, and {} did",
@@ -98,6 +110,7 @@ pub(super) fn approved(
     let approved = found.by.into_values().map(|it| it.key).collect();
     Ok(Proven {
         approved,
+        plan,
         bundles: file,
         ..Proven::default()
     })
@@ -108,6 +121,7 @@ fn missing(judged: &Judged, whose: Whose<'_>) -> String {
         environment,
         component,
         release,
+        ..
     } = whose;
     let lacking: Vec<_> = judged.lacking.iter().map(ToString::to_string).collect();
     let mut said = format!(

@@ -25,6 +25,7 @@ use tamer_core::environment::{Environment, MAX_ENVIRONMENT};
 use tamer_core::id::{ComponentPath, EnvironmentName};
 use tamer_core::moment::Moment;
 use tamer_core::release::{MAX_MANIFEST, Manifest, ReleaseRef};
+use tamer_core::rollout::approval::PlanRef;
 use tamer_kit::durable;
 use tamer_kit::hash::sha256;
 use tamer_release::manifest::ManifestError;
@@ -219,6 +220,7 @@ impl Remote {
         release: &ReleaseRef,
         at_least: u64,
         ahead: bool,
+        newest: Option<&PlanRef>,
     ) -> Result<Proven, Failure> {
         let component = path(slot);
         let environment = self.admitting(&component, release, at_least).await?;
@@ -231,7 +233,9 @@ impl Remote {
         let whose = evidence::Whose {
             environment: &self.environment,
             component: &component,
+            slot,
             release,
+            newest,
         };
         let proven = evidence::enough(evidence, whose, &bundles, now)?;
         match approval.needed {
@@ -256,6 +260,7 @@ impl Remote {
         slot: &Slot,
         release: &ReleaseRef,
         at_least: u64,
+        newest: Option<&PlanRef>,
     ) -> Result<Proven, Failure> {
         let component = path(slot);
         let environment = self.admitting(&component, release, at_least).await?;
@@ -266,7 +271,9 @@ impl Remote {
         let whose = evidence::Whose {
             environment: &self.environment,
             component: &component,
+            slot,
             release,
+            newest,
         };
         evidence::approved(&environment.approval, whose, bundles, (self.now)())
     }
@@ -283,9 +290,10 @@ impl Remote {
         environment_version: u64,
         known: Option<&Known>,
         ahead: bool,
+        newest: Option<&PlanRef>,
     ) -> Result<Verified, Failure> {
         let proven = self
-            .environment_admits(slot, release, environment_version, ahead)
+            .environment_admits(slot, release, environment_version, ahead, newest)
             .await?;
         let (repository, now) = (
             RepositoryName::Application(slot.application.clone()),
@@ -355,8 +363,9 @@ impl Source for Remote {
         environment_version: u64,
         known: Option<&Known>,
         ahead: bool,
+        newest: Option<&PlanRef>,
     ) -> Result<Verified, Failure> {
-        let admitted = self.admitted(slot, release, environment_version, known, ahead);
+        let admitted = self.admitted(slot, release, environment_version, known, ahead, newest);
         self.counted(admitted.await)
     }
 
@@ -365,8 +374,9 @@ impl Source for Remote {
         slot: &Slot,
         release: &ReleaseRef,
         environment_version: u64,
+        newest: Option<&PlanRef>,
     ) -> Result<Proven, Failure> {
-        let approvals = self.approvals(slot, release, environment_version);
+        let approvals = self.approvals(slot, release, environment_version, newest);
         self.counted(approvals.await)
     }
 

@@ -70,7 +70,7 @@ impl Site {
     ) {
         let failure = self
             .remote
-            .admit(slot, release, version, None, false)
+            .admit(slot, release, version, None, false, None)
             .await
             .unwrap_err();
         assert_eq!(failure.kind, kind, "{failure}");
@@ -106,13 +106,13 @@ async fn a_signed_release_is_admitted_and_nothing_is_asked_for_twice() {
     );
     let admitted = site
         .remote
-        .admit(&slot("web"), &release, 1, None, false)
+        .admit(&slot("web"), &release, 1, None, false, None)
         .await
         .unwrap();
     assert_eq!(admitted.manifest, manifest);
     assert!(!site.team.served.take_asked().is_empty());
     site.remote
-        .admit(&slot("web"), &release, 1, None, false)
+        .admit(&slot("web"), &release, 1, None, false, None)
         .await
         .unwrap();
     let view = site.remote.environment(1).await.unwrap();
@@ -149,7 +149,7 @@ async fn only_a_definite_no_ends_the_chain_of_roots() {
     );
     site.team.served.faults.lock().unwrap().clear();
     site.remote
-        .admit(&slot("web"), &release, 1, None, false)
+        .admit(&slot("web"), &release, 1, None, false, None)
         .await
         .unwrap();
     let fresh = Site::new().await;
@@ -162,14 +162,14 @@ async fn only_a_definite_no_ends_the_chain_of_roots() {
 async fn the_environment_decides_by_its_newest_file() {
     let (site, _, release) = Site::with_release().await;
     site.remote
-        .admit(&slot("web"), &release, 1, None, false)
+        .admit(&slot("web"), &release, 1, None, false, None)
         .await
         .unwrap();
     let text = format!("{PLAIN}[minimum]\n\"shop/web\" = \"2.0.0\"\n");
     site.team.environment(&text, 2);
     // Until the desired state names it, nobody asks.
     site.remote
-        .admit(&slot("web"), &release, 1, None, false)
+        .admit(&slot("web"), &release, 1, None, false, None)
         .await
         .unwrap();
     site.refused(&release, 2, FailureKind::Trust, "minimum 2.0.0")
@@ -464,7 +464,7 @@ async fn a_manifest_comes_as_a_difference_from_the_one_before_it() {
         let before = site.metrics.fetched_bytes.get();
         let admitted = site
             .remote
-            .admit(&slot("web"), release, 1, known, false)
+            .admit(&slot("web"), release, 1, known, false, None)
             .await;
         (admitted, site.metrics.fetched_bytes.get() - before)
     };

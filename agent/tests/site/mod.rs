@@ -31,6 +31,7 @@ use tamer_core::environment::Environment;
 use tamer_core::generation::Generation;
 use tamer_core::moment::Moment;
 use tamer_core::release::{Manifest, ReleaseRef};
+use tamer_core::rollout::approval::PlanRef;
 use tamer_release::delta::Parts;
 use tamer_release::unpack::Arrivals;
 use tamer_release::{manifest, pack, verify_tree};
@@ -310,6 +311,7 @@ impl Source for Store {
         _: u64,
         _: Option<&Known>,
         _: bool,
+        _: Option<&PlanRef>,
     ) -> Result<Verified, Failure> {
         let manifest_bytes = fetch(&self.0.join(format!("{}.json", release.manifest)))?;
         Ok(Verified {
@@ -319,7 +321,13 @@ impl Source for Store {
         })
     }
 
-    async fn approved(&self, _: &Slot, _: &ReleaseRef, _: u64) -> Result<Proven, Failure> {
+    async fn approved(
+        &self,
+        _: &Slot,
+        _: &ReleaseRef,
+        _: u64,
+        _: Option<&PlanRef>,
+    ) -> Result<Proven, Failure> {
         Ok(Proven::default())
     }
 

@@ -11,16 +11,16 @@ use crate::exit::Exit;
 use crate::keys::Keys;
 use crate::repository::Repository;
 use crate::views::approval::{Approved, Component, lines, standing};
-use tamer_core::digest::Digest;
 use tamer_core::environment::{Environment, MAX_ENVIRONMENT};
-use tamer_core::evidence::Demanded;
+use tamer_core::evidence::{Demanded, Until};
 use tamer_core::id::KeyName;
-use tamer_core::moment::Span;
+use tamer_core::moment::{Moment, Span};
 use tamer_core::rollout::approval::{ReleaseToApprove, ToApprove};
 use tamer_kit::clock;
 use tamer_kit::hash::sha256;
 use tamer_proto::v1::{ApproveRequest, GetApprovalRequest, ListEvidenceRequest};
 use tamer_release::attest::bundle::verifying_key;
+use tamer_release::attest::judge::SKEW;
 use tamer_release::attest::statement::Approved as Said;
 use tamer_release::attest::{Claim, Statement, Subject, judge, seal};
 use tamer_release::trust::names::{environment_target, release_target};
@@ -39,7 +39,7 @@ pub(super) async fn run(at: &Context<'_>, args: &ApproveDeployment) -> Result<Ex
     let deployment = args.deployment;
     let request = GetApprovalRequest { deployment };
     let answer = session.operators().get_approval(request).await?;
-    let plan = plan(deployment, &answer.into_inner().plan)?;
+    let plan = plan(deployment, &answer.into_inner().plan, clock::now())?;
     let environment = environment(at, &mut session, &plan).await?;
     let components = components(at, &mut session, &plan, &environment.evidence).await?;
     let mut shown = Approved::new(&plan, sha256(&plan.to_json()), components);
@@ -58,7 +58,7 @@ pub(super) async fn run(at: &Context<'_>, args: &ApproveDeployment) -> Result<Ex
     }
     let key = Keys::of(&at.home).evidence(args.key.key.as_deref())?;
     let name = listed(&environment, &*key, &plan)?;
-    let bundle = sign(&plan, shown.plan, args.expires, &*key)?;
+    let bundle = sign(&plan, args.expires, &*key)?;
     let request = ApproveRequest {
         deployment,
         bundle,
@@ -77,20 +77,27 @@ pub(super) async fn run(at: &Context<'_>, args: &ApproveDeployment) -> Result<Ex
 }
 
 /// The plan that the controller showed, as it is read here.
-fn plan(deployment: u64, bytes: &[u8]) -> Result<ToApprove> {
+fn plan(deployment: u64, bytes: &[u8], now: Moment) -> Result<ToApprove> {
     let plan: ToApprove = serde_json::from_slice(bytes).doing(Exit::Internal, || {
         "cannot read what is to be approved".to_owned()
     })?;
-    match plan.deployment.0 == deployment {
-        true => Ok(plan),
-        false => Err(Error::new(
-            Exit::Refused,
-            format!(
-                "the controller was asked for deployment {deployment} and showed {}: nothing was approved",
-                plan.deployment
-            ),
-        )),
+    if plan.deployment.0 != deployment {
+        let why = format!(
+            "the controller was asked for deployment {deployment} and showed {}: nothing was approved",
+            plan.deployment
+        );
+        return Err(Error::new(Exit::Refused, why));
     }
+    // On every server it would stand above all that is asked for until then.
+    if plan.asked_at.since(now) > SKEW {
+        let why = format!(
+            "deployment {deployment} says that it was asked for on {}, which is still to come: nothing was approved. \
+             See to the clocks of this machine and of the controller",
+            Until(plan.asked_at)
+        );
+        return Err(Error::new(Exit::Refused, why));
+    }
+    Ok(plan)
 }
 
 /// The environment's file, as the team signed it.
@@ -163,7 +170,7 @@ fn listed(environment: &Environment, key: &dyn Signer, plan: &ToApprove) -> Resu
     })
 }
 
-fn sign(plan: &ToApprove, digest: Digest, lasts: Span, key: &dyn Signer) -> Result<Vec<u8>> {
+fn sign(plan: &ToApprove, lasts: Span, key: &dyn Signer) -> Result<Vec<u8>> {
     let subject = |release: &ReleaseToApprove| Subject::Manifest {
         name: called(plan, release),
         digest: release.to.manifest,
@@ -172,8 +179,7 @@ fn sign(plan: &ToApprove, digest: Digest, lasts: Span, key: &dyn Signer) -> Resu
     let statement = Statement {
         subjects: plan.releases.iter().map(subject).collect(),
         claim: Claim::Approval(Said {
-            environment: plan.environment.clone(),
-            plan: digest,
+            plan: plan.clone(),
             at,
             expires: at + lasts,
         }),
@@ -193,14 +199,19 @@ mod tests {
     #[test]
     fn another_deployment_or_more_than_is_shown_is_not_approved() {
         let honest = br#"{"deployment":7,"environment":"production","application":"shop","version":"1.0.0","by":"ci","reason":"","asked_at":5,"releases":[]}"#;
-        let read = plan(7, honest).unwrap();
+        let now = Moment(5);
+        let read = plan(7, honest, now).unwrap();
         assert_eq!(read.to_json(), honest, "what is shown is what is signed");
-        let said = plan(8, honest).unwrap_err().report();
+        let said = plan(8, honest, now).unwrap_err().report();
         assert!(
             said.contains("asked for deployment 8 and showed 7"),
             "{said}"
         );
         let more = String::from_utf8_lossy(honest).replace("\"by\"", "\"also\":\"bank\",\"by\"");
-        assert!(plan(7, more.as_bytes()).is_err());
+        assert!(plan(7, more.as_bytes(), now).is_err());
+        let later =
+            String::from_utf8_lossy(honest).replace("\"asked_at\":5", "\"asked_at\":700000");
+        let said = plan(7, later.as_bytes(), now).unwrap_err().report();
+        assert!(said.contains("still to come"), "{said}");
     }
 }

@@ -8,16 +8,13 @@ use crate::evidence::EvidenceError;
 use crate::fleet::Fleet;
 use crate::identity::registry::Role;
 use crate::status;
-use std::collections::BTreeSet;
-use tamer_core::digest::Digest;
 use tamer_core::evidence::Approval;
 use tamer_core::id::KeyName;
 use tamer_core::rollout::approval::{Given, ToApprove};
 use tamer_core::rollout::deployment::DeploymentId;
 use tamer_kit::clock;
-use tamer_kit::hash::sha256;
 use tamer_proto::v1;
-use tamer_release::attest::approval::{Approver, Asked, approvals};
+use tamer_release::attest::approval::{Approver, approvals};
 use tonic::{Request, Response, Status};
 
 impl OperatorApi {
@@ -63,10 +60,10 @@ impl OperatorApi {
         };
         let demanded = self.driver.read(read).await.map_err(stopped)?;
         let demanded = demanded.unwrap_or_default();
-        let manifests: BTreeSet<Digest> = plan.releases.iter().map(|it| it.to.manifest).collect();
-        let (judged, about) = (bundle.clone(), manifests.clone());
+        let manifests = plan.manifests();
+        let judged = bundle.clone();
         // Signatures take their time.
-        let judging = move || verified(&demanded, &plan, &about, &judged);
+        let judging = move || verified(&demanded, &plan, &judged);
         let judged = tokio::task::spawn_blocking(judging).await;
         let (key, mut given) = judged.map_err(|error| internal(&error))??;
         given.reason.clone_from(&by.reason);
@@ -105,15 +102,9 @@ impl OperatorApi {
 fn verified(
     demanded: &Approval,
     plan: &ToApprove,
-    manifests: &BTreeSet<Digest>,
     bundle: &[u8],
 ) -> Result<(KeyName, Given), Status> {
-    let asked = Asked {
-        environment: &plan.environment,
-        manifests,
-        plan: &sha256(&plan.to_json()),
-    };
-    let found = approvals(demanded, asked, &[bundle], clock::now());
+    let found = approvals(demanded, plan, &[bundle], clock::now());
     match found.by.into_values().next() {
         Some(Approver { key, at, expires }) => Ok((
             key,

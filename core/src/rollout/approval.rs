@@ -4,14 +4,15 @@
 //! counts them. An approval is of one plan ([`ToApprove`]), so one deployment's is worth nothing for another one.
 
 use super::deployment::{Deployment, DeploymentId, Step};
-use crate::desired::Purpose;
+use crate::desired::{Purpose, Slot};
+use crate::digest::Digest;
 use crate::evidence::{Approval, Until, same_person};
 use crate::id::{ApplicationName, ComponentName, EnvironmentName, KeyName, PoolName};
 use crate::moment::Moment;
 use crate::release::ReleaseRef;
 use crate::version::Version;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// The plan of a deployment, as it is approved. Its digest is that of [`ToApprove::to_json`].
@@ -50,6 +51,16 @@ pub struct ReleaseToApprove {
     pub to: ReleaseRef,
 }
 
+/// Which plan, as a host remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRef {
+    /// SHA-256 of [`ToApprove::to_json`].
+    pub digest: Digest,
+    /// When it was asked for, as it says itself: whoever approved it signed that too.
+    pub asked_at: Moment,
+}
+
 /// How far the approval of a deployment is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Approving {
@@ -86,6 +97,29 @@ impl ToApprove {
     pub fn to_json(&self) -> Vec<u8> {
         // Names, numbers and strings: writing them into memory cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The manifests of all its releases.
+    pub fn manifests(&self) -> BTreeSet<Digest> {
+        self.releases.iter().map(|it| it.to.manifest).collect()
+    }
+
+    /// Whether it brings the release with this manifest to this component.
+    pub fn covers(&self, slot: &Slot, manifest: &Digest) -> bool {
+        let brings = |it: &ReleaseToApprove| {
+            it.component == slot.component && it.pool == slot.pool && it.to.manifest == *manifest
+        };
+        self.application == slot.application && self.releases.iter().any(brings)
+    }
+}
+
+// === impl PlanRef ===
+
+impl PlanRef {
+    /// Whether it is of no use any more where `newest` is the newest plan that went ahead. One may go ahead again as
+    /// long as it is that one itself; of two that were asked for at the same moment, the first to go ahead stands.
+    pub fn is_superseded_by(&self, newest: Option<&Self>) -> bool {
+        newest.is_some_and(|newest| newest != self && newest.asked_at >= self.asked_at)
     }
 }
 
@@ -240,6 +274,20 @@ mod tests {
         assert!(!stands(&both, "ben", four, 50).0);
         assert!(!stands(&both, "ANNA@shop.example", four, 50).0);
         assert!(!stands(&both, "anna", four, 50).0);
+    }
+
+    #[test]
+    fn a_plan_is_superseded_by_every_other_that_was_not_asked_for_before_it() {
+        let plan = |digest: u8, at| PlanRef {
+            digest: Digest::new([digest; 32]),
+            asked_at: Moment(at),
+        };
+        let one = plan(1, 50);
+        assert!(!one.is_superseded_by(None));
+        assert!(!one.is_superseded_by(Some(&one)), "itself, once more");
+        assert!(!one.is_superseded_by(Some(&plan(2, 49))));
+        assert!(one.is_superseded_by(Some(&plan(2, 50))), "another one");
+        assert!(one.is_superseded_by(Some(&plan(2, 51))));
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! Approvals: who approved a deployment. A controller cannot mint one, as it holds none of the keys.
+//!
+//! An approval carries the plan that it is of, so whoever reads it learns from the signature alone which releases go
+//! where, who asked for that, and when.
 
 use super::MAX_BUNDLES;
 use super::judge::{Refusal, Ring, SKEW};
@@ -6,19 +9,11 @@ use super::statement::{Approved, Claim, Statement, Subject};
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_core::digest::Digest;
 use tamer_core::evidence::{Approval, ApprovalKey, Until};
-use tamer_core::id::{EnvironmentName, KeyName};
+use tamer_core::id::KeyName;
 use tamer_core::moment::Moment;
-
-/// What is to be approved.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// Where.
-    pub environment: &'a EnvironmentName,
-    /// The manifests of all releases that are deployed.
-    pub manifests: &'a BTreeSet<Digest>,
-    /// SHA-256 of the plan.
-    pub plan: &'a Digest,
-}
+use tamer_core::rollout::approval::{PlanRef, ToApprove};
+use tamer_core::rollout::deployment::DeploymentId;
+use tamer_kit::hash::sha256;
 
 /// Why an approval does not count.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +30,34 @@ pub enum NotApproved {
     /// It is past its end.
     #[error("it expired on {0}")]
     Expired(Until),
+    /// Its plan does not bring this release here.
+    #[error("deployment {0}, which it approves, does not bring this release to this component")]
+    NotOfIt(DeploymentId),
+    /// A later plan has gone ahead.
+    #[error(
+        "it is of deployment {deployment}, asked for on {asked}, and one asked for on {newest} has gone ahead here since"
+    )]
+    Superseded {
+        /// The deployment that it approves.
+        deployment: DeploymentId,
+        /// When that was asked for.
+        asked: Until,
+        /// When the newest was that has gone ahead.
+        newest: Until,
+    },
+    /// Who asked for it does not approve it.
+    #[error(
+        "{by} asked for deployment {deployment}, and somebody else must approve it (`four_eyes`)"
+    )]
+    Asker {
+        /// Who.
+        by: String,
+        /// For what.
+        deployment: DeploymentId,
+    },
+    /// Its plan was made after it.
+    #[error("it says that the deployment was asked for on {0}, after it was approved")]
+    AskedLater(Until),
 }
 
 /// Who approved.
@@ -59,6 +82,16 @@ pub struct Approver {
     pub expires: Moment,
 }
 
+/// An approval that a listed key signed; whether it counts is another question.
+pub(super) struct Signed<'a> {
+    /// Its place among the bundles.
+    pub(super) index: usize,
+    name: &'a KeyName,
+    key: &'a ApprovalKey,
+    subjects: BTreeSet<Digest>,
+    pub(super) approved: Approved,
+}
+
 impl Approvals {
     /// Whether enough people approved.
     pub fn is_enough(&self) -> bool {
@@ -66,82 +99,132 @@ impl Approvals {
     }
 }
 
-/// Judges bundles: who approved what is asked, at this time.
+/// Judges bundles: who approved this plan, at this time.
 pub fn approvals<B: AsRef<[u8]>>(
     demanded: &Approval,
-    asked: Asked<'_>,
+    plan: &ToApprove,
     bundles: &[B],
     now: Moment,
 ) -> Approvals {
+    let (signed, set_aside) = signed(demanded, bundles);
+    let mut found = count(demanded, plan, &signed, now);
+    found.set_aside.extend(set_aside);
+    found.set_aside.sort_by_key(|(index, _)| *index);
+    found
+}
+
+/// What a host remembers of a plan.
+pub fn plan_ref(plan: &ToApprove) -> PlanRef {
+    PlanRef {
+        digest: sha256(&plan.to_json()),
+        asked_at: plan.asked_at,
+    }
+}
+
+/// The approvals that listed keys signed, each verified once; and what is none.
+pub(super) fn signed<'a, B: AsRef<[u8]>>(
+    demanded: &'a Approval,
+    bundles: &[B],
+) -> (Vec<Signed<'a>>, Vec<(usize, NotApproved)>) {
     let ring = Ring::new(demanded.keys.iter().map(|(name, it)| (name, &it.key, it)));
-    let mut found = Approvals {
-        needed: demanded.needed,
-        ..Approvals::default()
-    };
+    let (mut signed, mut aside) = (Vec::new(), Vec::new());
     for (index, bundle) in bundles.iter().enumerate() {
         let opened = match index < MAX_BUNDLES {
             true => ring.open(bundle.as_ref()).map_err(|(_, why)| why),
             false => Err(Refusal::TooMany),
         };
-        let counted = opened.map_err(NotApproved::from).and_then(|it| {
-            let (name, key, statement) = it;
-            let (at, expires) = counts(name, key, &statement, asked, now)?;
-            let approver = Approver {
-                key: name.clone(),
-                at,
-                expires,
-            };
-            Ok((key.whose(name), approver))
-        });
-        match counted {
-            Ok((who, approver)) => {
-                let who = who.trim().to_lowercase();
-                found.by.entry(who).or_insert(approver);
+        match opened {
+            Ok((name, key, statement)) => {
+                let Statement { subjects, claim } = statement;
+                let Claim::Approval(approved) = claim else {
+                    aside.push((index, NotApproved::OtherKind));
+                    continue;
+                };
+                let manifests = subjects.into_iter().filter_map(|it| match it {
+                    Subject::Manifest { digest, .. } => Some(digest),
+                    Subject::Commit(_) => None,
+                });
+                signed.push(Signed {
+                    index,
+                    name,
+                    key,
+                    subjects: manifests.collect(),
+                    approved,
+                });
             }
-            Err(why) => found.set_aside.push((index, why)),
+            Err(why) => aside.push((index, why.into())),
+        }
+    }
+    (signed, aside)
+}
+
+/// Who approved this plan, of those who signed something.
+pub(super) fn count(
+    demanded: &Approval,
+    plan: &ToApprove,
+    signed: &[Signed<'_>],
+    now: Moment,
+) -> Approvals {
+    let mut found = Approvals {
+        needed: demanded.needed,
+        ..Approvals::default()
+    };
+    for it in signed {
+        match counts(demanded, plan, it, now) {
+            Ok(()) => {
+                let who = it.key.whose(it.name).trim().to_lowercase();
+                found.by.entry(who).or_insert_with(|| Approver {
+                    key: it.name.clone(),
+                    at: it.approved.at,
+                    expires: it.approved.expires,
+                });
+            }
+            Err(why) => found.set_aside.push((it.index, why)),
         }
     }
     found
 }
 
 fn counts(
-    name: &KeyName,
-    key: &ApprovalKey,
-    statement: &Statement,
-    asked: Asked<'_>,
+    demanded: &Approval,
+    plan: &ToApprove,
+    signed: &Signed<'_>,
     now: Moment,
-) -> Result<(Moment, Moment), NotApproved> {
+) -> Result<(), NotApproved> {
+    let (name, key) = (signed.name, signed.key);
     if let Some(until) = key.until.filter(|_| key.has_ended(now)) {
         let key = name.clone();
         return Err(Refusal::KeyEnded { key, until }.into());
     }
-    let Claim::Approval(approved) = &statement.claim else {
-        return Err(NotApproved::OtherKind);
-    };
     let Approved {
-        environment,
-        plan,
+        plan: of,
         at,
         expires,
-    } = approved;
-    if environment != asked.environment {
+    } = &signed.approved;
+    if of.environment != plan.environment {
         return Err(NotApproved::Other("environment"));
     }
-    if plan != asked.plan {
+    if of != plan {
         return Err(NotApproved::Other("plan"));
     }
-    let manifests = statement.subjects.iter().map(|subject| match subject {
-        Subject::Manifest { digest, .. } => Some(*digest),
-        Subject::Commit(_) => None,
-    });
-    if manifests.collect::<Option<BTreeSet<_>>>().as_ref() != Some(asked.manifests) {
+    if signed.subjects != plan.manifests() {
         return Err(NotApproved::Other("set of releases"));
+    }
+    if demanded.is_asker(name, &plan.by) {
+        return Err(NotApproved::Asker {
+            by: plan.by.clone(),
+            deployment: plan.deployment,
+        });
     }
     if at.since(now) > SKEW {
         return Err(Refusal::Future(Until(*at)).into());
     }
+    // A plan from the future would supersede all that come before that.
+    if plan.asked_at.since(*at) > SKEW {
+        return Err(NotApproved::AskedLater(Until(plan.asked_at)));
+    }
     match *expires <= now {
         true => Err(NotApproved::Expired(Until(*expires))),
-        false => Ok((*at, *expires)),
+        false => Ok(()),
     }
 }

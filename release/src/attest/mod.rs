@@ -11,7 +11,7 @@
 //! | build | manifests | SLSA provenance v1 |
 //! | lint, test, unit, functional, acceptance | manifests | in-toto test-result v0.1 |
 //! | review | the commit that the build names | [`statement::REVIEW`] |
-//! | approval | manifests, and a plan in an environment | [`statement::APPROVAL`] |
+//! | approval | manifests, and the plan that brings them somewhere, whole | [`statement::APPROVAL`] |
 //!
 //! Nothing here believes what it reads before the signature of a listed key was verified over the very bytes
 //! that are then read, and one bad bundle never stands in the way of good ones.

@@ -10,10 +10,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use tamer_core::digest::Digest;
 use tamer_core::evidence::{EvidenceKind, MAX_PERSON, Until};
-use tamer_core::id::EnvironmentName;
 use tamer_core::moment::Moment;
+use tamer_core::rollout::approval::ToApprove;
 
 /// Why a payload is not a statement that is read here.
 #[derive(Debug, thiserror::Error)]
@@ -350,22 +349,14 @@ fn review(written: WrittenReview) -> Result<Review, BadStatement> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WrittenApproval {
-    environment: EnvironmentName,
-    plan: Plan,
+    plan: ToApprove,
     approved_on: String,
     expires_on: String,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Plan {
-    sha256: Digest,
-}
-
 fn approval(written: WrittenApproval) -> Result<Approved, BadStatement> {
     Ok(Approved {
-        environment: written.environment,
-        plan: written.plan.sha256,
+        plan: written.plan,
         at: moment("approvedOn", &written.approved_on)?,
         expires: moment("expiresOn", &written.expires_on)?,
     })

@@ -11,7 +11,7 @@ impl fmt::Display for Claim {
             Self::Build(build) => build.fmt(f),
             Self::Run(run) => run.fmt(f),
             Self::Review(_) => f.write_str("the commit was reviewed"),
-            Self::Approval(it) => write!(f, "approved for {}", it.environment),
+            Self::Approval(it) => write!(f, "approved for {}", it.plan.environment),
         }
     }
 }

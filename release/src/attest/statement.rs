@@ -11,8 +11,8 @@ use std::str::FromStr;
 use std::time::Duration;
 use tamer_core::digest::Digest;
 use tamer_core::evidence::{EvidenceKind, Until};
-use tamer_core::id::EnvironmentName;
 use tamer_core::moment::Moment;
+use tamer_core::rollout::approval::ToApprove;
 
 pub use super::reading::BadStatement;
 
@@ -148,10 +148,8 @@ pub const MAX_COMMENT: usize = 4096;
 /// An approval of one deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approved {
-    /// Where.
-    pub environment: EnvironmentName,
-    /// SHA-256 of the plan.
-    pub plan: Digest,
+    /// Its plan, whole: whoever reads it needs nobody's word on what was approved.
+    pub plan: ToApprove,
     /// When it was approved.
     pub at: Moment,
     /// When it is worth nothing any more.
@@ -341,8 +339,7 @@ impl Claim {
                 said
             }
             Self::Approval(approved) => json!({
-                "environment": approved.environment,
-                "plan": {"sha256": approved.plan},
+                "plan": approved.plan,
                 "approvedOn": written(approved.at),
                 "expiresOn": written(approved.expires),
             }),

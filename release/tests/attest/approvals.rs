@@ -1,18 +1,40 @@
 //! Approvals: of one plan, for one environment, until a moment, by people whose keys are listed.
 
 use super::made::{HOUR, NOW, OTHER, RELEASE, Team, ago, public, run};
-use std::collections::BTreeSet;
 use tamer_core::digest::Digest;
 use tamer_core::environment::Environment;
 use tamer_core::evidence::{Approval, EvidenceKind};
 use tamer_core::moment::Moment;
-use tamer_release::attest::approval::{Approvals, Asked, approvals};
+use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::approval::{ReleaseToApprove, ToApprove};
+use tamer_core::rollout::deployment::DeploymentId;
+use tamer_release::attest::approval::{Approvals, approvals};
 use tamer_release::attest::statement::Approved;
 use tamer_release::attest::{Claim, Statement, Subject, seal};
 
-const PLAN: Digest = Digest::new([3; 32]);
+fn plan(environment: &str, manifests: &[Digest]) -> ToApprove {
+    let release = |digest: &Digest| ReleaseToApprove {
+        component: "web".parse().unwrap(),
+        pool: Default::default(),
+        from: None,
+        to: ReleaseRef {
+            version: "1.0.0".parse().unwrap(),
+            manifest: *digest,
+        },
+    };
+    ToApprove {
+        deployment: DeploymentId(7),
+        environment: environment.parse().unwrap(),
+        application: "shop".parse().unwrap(),
+        version: None,
+        by: "ci".to_owned(),
+        reason: "the login".to_owned(),
+        asked_at: ago(5),
+        releases: manifests.iter().map(release).collect(),
+    }
+}
 
-fn approved(environment: &str, plan: Digest, manifests: &[Digest], at: Moment) -> Statement {
+fn approved(plan: ToApprove, manifests: &[Digest], at: Moment) -> Statement {
     let subject = |digest: &Digest| Subject::Manifest {
         name: "shop".to_owned(),
         digest: *digest,
@@ -20,12 +42,16 @@ fn approved(environment: &str, plan: Digest, manifests: &[Digest], at: Moment) -
     Statement {
         subjects: manifests.iter().map(subject).collect(),
         claim: Claim::Approval(Approved {
-            environment: environment.parse().unwrap(),
             plan,
             at,
             expires: Moment(at.0 + 4 * HOUR),
         }),
     }
+}
+
+/// The plan that is judged.
+fn here() -> ToApprove {
+    plan("production", &[RELEASE, OTHER])
 }
 
 fn demands(team: &Team, needed: u32) -> Approval {
@@ -43,18 +69,13 @@ fn demands(team: &Team, needed: u32) -> Approval {
 }
 
 fn judged(team: &Team, needed: u32, bundles: &[Vec<u8>], now: Moment) -> Approvals {
-    let asked = Asked {
-        environment: &"production".parse().unwrap(),
-        manifests: &BTreeSet::from([RELEASE, OTHER]),
-        plan: &PLAN,
-    };
-    approvals(&demands(team, needed), asked, bundles, now)
+    approvals(&demands(team, needed), &here(), bundles, now)
 }
 
 #[test]
 fn two_people_approve_and_two_keys_of_one_person_do_not() {
     let team = Team::new();
-    let good = approved("production", PLAN, &[RELEASE, OTHER], ago(1));
+    let good = approved(here(), &[RELEASE, OTHER], ago(1));
     let by = |key| seal(&good, key).unwrap();
     let found = judged(
         &team,
@@ -73,23 +94,33 @@ fn two_people_approve_and_two_keys_of_one_person_do_not() {
 fn an_approval_of_something_else_is_none() {
     let team = Team::new();
     let both = [RELEASE, OTHER];
+    let mut again = here();
+    again.deployment = DeploymentId(8);
+    let mut other_reason = here();
+    other_reason.reason = "nothing of note".to_owned();
+    let mut later = here();
+    later.asked_at = Moment(later.asked_at.0 + 1);
+    let more = [RELEASE, OTHER, Digest::new([3; 32])];
     for (statement, reason) in [
         (
-            approved("staging", PLAN, &both, ago(1)),
+            approved(plan("staging", &both), &both, ago(1)),
             "another environment",
         ),
-        (approved("production", OTHER, &both, ago(1)), "another plan"),
+        (approved(again, &both, ago(1)), "another plan"),
+        (approved(other_reason, &both, ago(1)), "another plan"),
+        (approved(later, &both, ago(1)), "another plan"),
         (
-            approved("production", PLAN, &both[..1], ago(1)),
+            approved(plan("production", &both[..1]), &both, ago(1)),
+            "another plan",
+        ),
+        (
+            approved(here(), &both[..1], ago(1)),
             "another set of releases",
         ),
+        (approved(here(), &more, ago(1)), "another set"),
+        (approved(here(), &both, ago(4)), "expired"),
         (
-            approved("production", PLAN, &[RELEASE, OTHER, PLAN], ago(1)),
-            "another set",
-        ),
-        (approved("production", PLAN, &both, ago(4)), "expired"),
-        (
-            approved("production", PLAN, &both, Moment(NOW.0 + HOUR)),
+            approved(here(), &both, Moment(NOW.0 + HOUR)),
             "still to come",
         ),
         (run(EvidenceKind::Test, true, ago(1)), "not an approval"),
@@ -99,7 +130,7 @@ fn an_approval_of_something_else_is_none() {
         let said = found.set_aside[0].1.to_string();
         assert!(said.contains(reason), "{said}");
     }
-    let good = approved("production", PLAN, &both, ago(1));
+    let good = approved(here(), &both, ago(1));
     let bundles = [seal(&good, &team.ci).unwrap()];
     let year = Moment(NOW.0 + 60 * 24 * HOUR);
     let said = judged(&team, 1, &bundles, year).set_aside[0].1.to_string();

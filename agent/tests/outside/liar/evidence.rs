@@ -1,6 +1,8 @@
 //! Lies about what is proven of a release, and who approved it.
 
 use super::*;
+use tamer_core::rollout::approval::{ReleaseToApprove, ToApprove};
+use tamer_core::rollout::deployment::DeploymentId;
 
 /// An environment that demands tests, and whose word counts there.
 fn demanding(key: &SigningKey) -> String {
@@ -92,19 +94,54 @@ fn approving(anna: &SigningKey) -> String {
 
 const HOUR: u64 = 3_600_000;
 
-/// An approval that ends so many milliseconds from now.
-fn approval(key: &SigningKey, environment: &str, manifest: Digest, ends: i64) -> Vec<u8> {
-    let now = tamer_kit::clock::now().0;
-    let statement = Statement {
-        subjects: vec![Subject::Manifest {
-            name: "shop/web 1.0.0".to_owned(),
-            digest: manifest,
+/// The plan of deployment `number`, asked for so many milliseconds ago, which brings this release to `component`.
+fn plan(
+    number: u64,
+    environment: &str,
+    component: &str,
+    release: &ReleaseRef,
+    ago: u64,
+) -> ToApprove {
+    ToApprove {
+        deployment: DeploymentId(number),
+        environment: environment.parse().unwrap(),
+        application: "shop".parse().unwrap(),
+        version: Some(release.version.clone()),
+        by: "ci".to_owned(),
+        reason: String::new(),
+        asked_at: Moment(tamer_kit::clock::now().0 - ago),
+        releases: vec![ReleaseToApprove {
+            component: component.parse().unwrap(),
+            pool: Default::default(),
+            from: None,
+            to: release.clone(),
         }],
+    }
+}
+
+/// An approval of a plan that ends so many milliseconds from now.
+fn approves(key: &SigningKey, plan: &ToApprove, ends: i64) -> Vec<u8> {
+    let now = tamer_kit::clock::now().0;
+    let subjects = plan.manifests().into_iter();
+    let subjects = subjects.map(|digest| Subject::Manifest {
+        name: "shop/web 1.0.0".to_owned(),
+        digest,
+    });
+    signed(
+        key,
+        subjects.collect(),
+        plan,
+        now.saturating_add_signed(ends),
+    )
+}
+
+fn signed(key: &SigningKey, subjects: Vec<Subject>, plan: &ToApprove, expires: u64) -> Vec<u8> {
+    let statement = Statement {
+        subjects,
         claim: Claim::Approval(Approved {
-            environment: environment.parse().unwrap(),
-            plan: Digest::new([4; 32]),
-            at: Moment(now - 2000),
-            expires: Moment(now.saturating_add_signed(ends)),
+            plan: plan.clone(),
+            at: Moment(tamer_kit::clock::now().0 - 2000),
+            expires: Moment(expires),
         }),
     };
     let mut bundle = seal(&statement, key).unwrap();
@@ -112,19 +149,70 @@ fn approval(key: &SigningKey, environment: &str, manifest: Digest, ends: i64) ->
     bundle
 }
 
+/// An approval of a deployment of nothing but this release.
+fn approval(key: &SigningKey, environment: &str, release: &ReleaseRef, ends: i64) -> Vec<u8> {
+    approves(key, &plan(7, environment, "web", release, 60_000), ends)
+}
+
+/// An approval of a plan of this release, by a statement that says it is about `manifest`.
+fn beside(key: &SigningKey, plan: &ToApprove, manifest: Digest) -> Vec<u8> {
+    let about = Subject::Manifest {
+        name: "shop/web 1.0.0".to_owned(),
+        digest: manifest,
+    };
+    signed(key, vec![about], plan, tamer_kit::clock::now().0 + HOUR)
+}
+
 /// What a controller may say instead of an approval, and the words that each is refused with.
-fn no_approvals(liar: &Liar, anna: &SigningKey, manifest: Digest) -> Vec<(Vec<u8>, &'static str)> {
-    let (hour, other) = (HOUR as i64, Digest::new([9; 32]));
+fn no_approvals(
+    liar: &Liar,
+    anna: &SigningKey,
+    release: &ReleaseRef,
+) -> Vec<(Vec<u8>, &'static str)> {
+    let hour = HOUR as i64;
+    let mut other = release.clone();
+    other.manifest = Digest::new([9; 32]);
+    let lists_another = plan(7, "staging", "web", &other, 60_000);
+    let good = plan(7, "staging", "web", release, 60_000);
+    let elsewhere = plan(7, "staging", "worker", release, 60_000);
+    let from_the_future = plan(7, "staging", "web", release, 0);
+    let from_the_future = ToApprove {
+        asked_at: Moment(from_the_future.asked_at.0 + HOUR),
+        ..from_the_future
+    };
     vec![
         (Vec::new(), "wants 1 to approve"),
         (
-            approval(&liar.team.online, "staging", manifest, hour),
+            approval(&liar.team.online, "staging", release, hour),
             "not listed here",
         ),
-        (approval(anna, "production", manifest, hour), "and 0 did"),
-        (approval(anna, "staging", other, hour), "and 0 did"),
-        (approval(anna, "staging", manifest, -1000), "it expired on"),
-        (tested(manifest, anna, true), "and 0 did"),
+        (
+            approval(anna, "production", release, hour),
+            "another environment",
+        ),
+        (
+            approves(anna, &lists_another, hour),
+            "does not bring this release",
+        ),
+        // The statement is about this release, and the plan in it is not.
+        (
+            beside(anna, &lists_another, release.manifest),
+            "does not bring this release",
+        ),
+        (
+            beside(anna, &good, other.manifest),
+            "another set of releases",
+        ),
+        (
+            approves(anna, &elsewhere, hour),
+            "does not bring this release",
+        ),
+        (
+            approves(anna, &from_the_future, hour),
+            "after it was approved",
+        ),
+        (approval(anna, "staging", release, -1000), "it expired on"),
+        (tested(release.manifest, anna, true), "and 0 did"),
     ]
 }
 
@@ -133,13 +221,13 @@ async fn a_controller_approves_for_nobody() {
     let anna = SigningKey::generate().unwrap();
     let (mut liar, _, one) = Liar::in_environment(&approving(&anna)).await;
     let path = proofs::path(&one.manifest);
-    for (lie, words) in no_approvals(&liar, &anna, one.manifest) {
+    for (lie, words) in no_approvals(&liar, &anna, &one) {
         liar.team.served.put(path.clone(), lie);
         liar.run(slot("shop", "web"), &one, 1).await;
         liar.refused("evidence", words).await;
         liar.holds(&[]);
     }
-    let good = approval(&anna, "staging", one.manifest, HOUR as i64);
+    let good = approval(&anna, "staging", &one, HOUR as i64);
     liar.team.served.put(path, good);
     liar.staged(&one).await;
     let state = liar.dir.path().join("state");
@@ -159,7 +247,7 @@ async fn a_grant_is_no_approval() {
     liar.holds(&["1.0.0"]);
     assert_eq!(liar.counts(), 0, "so far nobody has lied");
     for purpose in [Purpose::Forward, Purpose::Back] {
-        for (lie, words) in no_approvals(&liar, &anna, one.manifest) {
+        for (lie, words) in no_approvals(&liar, &anna, &one) {
             // Whatever it says of who waits for what.
             for waits in [true, false] {
                 liar.waits = waits;
@@ -169,7 +257,7 @@ async fn a_grant_is_no_approval() {
             }
         }
     }
-    let good = approval(&anna, "staging", one.manifest, HOUR as i64);
+    let good = approval(&anna, "staging", &one, HOUR as i64);
     liar.team.served.put(path, good.clone());
     liar.grant(&one, Purpose::Forward).await;
     liar.runs(&one).await;
@@ -187,7 +275,7 @@ async fn what_was_approved_is_gone_back_to_when_no_approval_counts_any_more() {
     let (mut liar, _, one) = Liar::in_environment(&approving(&anna)).await;
     let (_, bytes) = liar.team.pack("1.1.0");
     let two = liar.team.sign("web", "1.1.0", &bytes, 2);
-    let good = |it: &ReleaseRef| approval(&anna, "staging", it.manifest, HOUR as i64);
+    let good = |it: &ReleaseRef| approval(&anna, "staging", it, HOUR as i64);
     for release in [&one, &two] {
         let path = proofs::path(&release.manifest);
         liar.team.served.put(path.clone(), good(release));
@@ -198,4 +286,96 @@ async fn what_was_approved_is_gone_back_to_when_no_approval_counts_any_more() {
     }
     liar.grant(&one, Purpose::Back).await;
     liar.runs(&one).await;
+}
+
+/// What is served as the evidence of a release from now on.
+fn serve(liar: &Liar, release: &ReleaseRef, evidence: Vec<u8>) {
+    let path = proofs::path(&release.manifest);
+    liar.team.served.put(path, evidence);
+}
+
+/// An approval is of one plan: once a later one has gone ahead, it brings nothing here any more, however long it
+/// lasts; and what an approved plan has brought is gone back to all the same.
+#[tokio::test]
+async fn an_approval_is_not_used_again_after_a_later_plan_has_gone_ahead() {
+    let anna = SigningKey::generate().unwrap();
+    let (mut liar, _, one) = Liar::in_environment(&approving(&anna)).await;
+    let (_, bytes) = liar.team.pack("1.1.0");
+    let two = liar.team.sign("web", "1.1.0", &bytes, 2);
+    let hour = HOUR as i64;
+    let (first, second) = (
+        plan(1, "staging", "web", &one, 60_000),
+        plan(2, "staging", "web", &two, 30_000),
+    );
+    for (release, plan) in [(&one, &first), (&two, &second)] {
+        serve(&liar, release, approves(&anna, plan, hour));
+        liar.staged(release).await;
+        liar.grant(release, Purpose::Forward).await;
+        liar.runs(release).await;
+    }
+    let record = tamer_agent::journal::Acceptance::read(&liar.dir.path().join("state")).unwrap();
+    let asked: Vec<_> = record.releases.iter().filter_map(|it| it.plan).collect();
+    let asked: Vec<_> = asked.iter().map(|it| it.asked_at).collect();
+    assert_eq!(asked, [first.asked_at, second.asked_at]);
+    // The same approval, another one of the same plan, and one of another plan that was asked for earlier.
+    let earlier = plan(3, "staging", "web", &one, 45_000);
+    for lie in [&first, &first, &earlier] {
+        serve(&liar, &one, approves(&anna, lie, hour));
+        liar.grant(&one, Purpose::Forward).await;
+        liar.refused_to_move("evidence", "has gone ahead here since", &two)
+            .await;
+    }
+    // What ran with approval is gone back to, and the newest plan may go ahead once more.
+    liar.grant(&one, Purpose::Back).await;
+    liar.runs(&one).await;
+    liar.grant(&two, Purpose::Forward).await;
+    liar.runs(&two).await;
+    // People approve what ran before anew: that is a later plan.
+    let third = plan(4, "staging", "web", &one, 10_000);
+    serve(&liar, &one, approves(&anna, &third, hour));
+    liar.grant(&one, Purpose::Forward).await;
+    liar.runs(&one).await;
+    liar.grant(&two, Purpose::Forward).await;
+    liar.refused_to_move("evidence", "has gone ahead here since", &one)
+        .await;
+}
+
+/// What was approved and only staged when a later plan went ahead never ran: nothing goes back to it either.
+#[tokio::test]
+async fn what_was_only_staged_when_a_later_plan_went_ahead_is_nothing_to_go_back_to() {
+    let anna = SigningKey::generate().unwrap();
+    let (mut liar, _, one) = Liar::in_environment(&approving(&anna)).await;
+    let (_, bytes) = liar.team.pack("1.1.0");
+    let two = liar.team.sign("web", "1.1.0", &bytes, 2);
+    let hour = HOUR as i64;
+    for (release, ago) in [(&one, 60_000), (&two, 30_000)] {
+        let plan = plan(ago, "staging", "web", release, ago);
+        serve(&liar, release, approves(&anna, &plan, hour));
+        liar.staged(release).await;
+    }
+    liar.grant(&two, Purpose::Forward).await;
+    liar.runs(&two).await;
+    for purpose in [Purpose::Back, Purpose::Forward] {
+        liar.grant(&one, purpose).await;
+        liar.refused_to_move("evidence", "has gone ahead here since", &two)
+            .await;
+    }
+}
+
+/// Who asked stands in the plan that the approver signed: the agent holds it against the key.
+#[tokio::test]
+async fn who_asked_does_not_approve_whatever_the_controller_counts() {
+    let anna = SigningKey::generate().unwrap();
+    let file = approving(&anna).replace("needed = 1", "needed = 1\nfour_eyes = true");
+    let (mut liar, _, one) = Liar::in_environment(&file).await;
+    let mut own = plan(7, "staging", "web", &one, 60_000);
+    own.by = "Anna".to_owned();
+    serve(&liar, &one, approves(&anna, &own, HOUR as i64));
+    liar.run(slot("shop", "web"), &one, 1).await;
+    liar.refused("evidence", "Anna asked for deployment 7")
+        .await;
+    liar.holds(&[]);
+    own.by = "ci".to_owned();
+    serve(&liar, &one, approves(&anna, &own, HOUR as i64));
+    liar.staged(&one).await;
 }

@@ -162,27 +162,46 @@ impl Liar {
         self.line.say(Kind::Desired((&desired).into())).await;
     }
 
-    /// The release runs.
+    /// The grant that it was given last ends well, and the release runs.
     async fn runs(&mut self, release: &ReleaseRef) {
-        let wanted = release.manifest;
+        let (wanted, said) = (release.manifest, self.said);
         let so = |it: &v1::ReleaseRef| it.manifest[..] == wanted.as_bytes()[..];
-        self.said(|it| it.running.as_ref().is_some_and(so)).await;
+        // A switch that has not ended yet would be withdrawn by another wish.
+        let done = |it: &v1::Activation| {
+            it.grant.map(|id| id.counter) == Some(said)
+                && matches!(it.status, Some(v1::activation::Status::Done(_)))
+        };
+        self.said(|it| {
+            it.running.as_ref().is_some_and(so) && it.activation.as_ref().is_some_and(done)
+        })
+        .await;
     }
 
     /// The grant that it was given last ends refused, with this kind and in these words; nothing runs.
     async fn refused_grant(&mut self, kind: &str, words: &str) {
+        let report = self.ended_refused(kind, words).await;
+        assert!(report.running.is_none());
+        self.counted().await;
+    }
+
+    async fn ended_refused(&mut self, kind: &str, words: &str) -> ComponentReport {
         let so = |it: &v1::Failure| it.kind == kind && it.message.contains(words);
         let said = self.said;
-        let report = self
-            .said(|it| {
-                let of_it = it.activation.as_ref();
-                let of_it = of_it.filter(|it| it.grant.map(|id| id.counter) == Some(said));
-                of_it.is_some_and(
-                    |it| matches!(&it.status, Some(v1::activation::Status::Refused(why)) if so(why)),
-                )
-            })
-            .await;
-        assert!(report.running.is_none());
+        self.said(|it| {
+            let of_it = it.activation.as_ref();
+            let of_it = of_it.filter(|it| it.grant.map(|id| id.counter) == Some(said));
+            of_it.is_some_and(
+                |it| matches!(&it.status, Some(v1::activation::Status::Refused(why)) if so(why)),
+            )
+        })
+        .await
+    }
+
+    /// The same, where this release runs and goes on to.
+    async fn refused_to_move(&mut self, kind: &str, words: &str, stays: &ReleaseRef) {
+        let report = self.ended_refused(kind, words).await;
+        let running = report.running.map(|it| it.manifest);
+        assert_eq!(running, Some(stays.manifest.as_bytes().to_vec()));
         self.counted().await;
     }
 
