@@ -231,7 +231,7 @@ fn turning_a_deployment_back_while_it_is_watched_turns_routers_back() {
     assert!(
         said(Control::Pause, &mut world)
             .unwrap_err()
-            .contains("is not paused")
+            .contains("is not held up")
     );
     assert!(
         said(Control::Abort, &mut world)

@@ -307,6 +307,7 @@ async fn an_approval_is_not_used_again_after_a_later_plan_has_gone_ahead() {
         plan(1, "staging", "web", &one, 60_000),
         plan(2, "staging", "web", &two, 30_000),
     );
+    let earlier = plan(3, "staging", "web", &one, 45_000);
     for (release, plan) in [(&one, &first), (&two, &second)] {
         serve(&liar, release, approves(&anna, plan, hour));
         liar.staged(release).await;
@@ -318,7 +319,6 @@ async fn an_approval_is_not_used_again_after_a_later_plan_has_gone_ahead() {
     let asked: Vec<_> = asked.iter().map(|it| it.asked_at).collect();
     assert_eq!(asked, [first.asked_at, second.asked_at]);
     // The same approval, another one of the same plan, and one of another plan that was asked for earlier.
-    let earlier = plan(3, "staging", "web", &one, 45_000);
     for lie in [&first, &first, &earlier] {
         serve(&liar, &one, approves(&anna, lie, hour));
         liar.grant(&one, Purpose::Forward).await;
