@@ -208,7 +208,9 @@ proptest! {
         wanted in wanted(), facts in facts(), journal in journal(),
     ) {
         let decision = activation(&wanted, ENVIRONMENT, &facts, &journal, None, NOW);
-        if let Decision::Go(Go { to: Some(to), .. }) = decision {
+        if let Decision::Go(go) = decision
+            && let Some(to) = go.to
+        {
             prop_assert!(facts.find(&to.manifest).is_some_and(|it| it.approved));
         }
         if let Ok(Go { to: Some(to), .. }) = activate::local_rollback(&facts, &journal) {

@@ -284,7 +284,7 @@ impl Host {
                 }
                 let writes = go.before.is_empty();
                 let ends = (shape(&go.from, scenario), shape(&go.to, scenario));
-                let course = Course::begin(go, ends);
+                let course = Course::begin(*go, ends);
                 self.launch(slot, course, Baseline::default(), scenario, chance, later);
                 writes
             }

@@ -135,7 +135,7 @@ impl Converge {
                 self.launch(Launch {
                     slot,
                     root,
-                    go,
+                    go: *go,
                     interrupted: None,
                 });
                 writes

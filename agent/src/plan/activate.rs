@@ -18,7 +18,7 @@ use tamer_core::rollout::approval::PlanRef;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// It is switched now.
-    Go(Go),
+    Go(Box<Go>),
     /// The grant ends here, and nothing changes on the host.
     End(ActivationStatus),
     /// Nothing, and why.
@@ -154,7 +154,7 @@ pub fn activation(
         from.map(|it| &it.shape),
         to.map(|it| &it.shape),
     );
-    Decision::Go(Go {
+    Decision::Go(Box::new(Go {
         grant: Some(grant.id),
         purpose: grant.purpose,
         from: from.map(|it| it.release.clone()),
@@ -163,7 +163,7 @@ pub fn activation(
         change,
         adopted: wanted.adopted,
         plan: (to.filter(|_| grant.purpose == Purpose::Forward)).and_then(|it| it.plan),
-    })
+    }))
 }
 
 impl Go {
