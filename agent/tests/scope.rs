@@ -20,7 +20,7 @@ const INSIDE: &str = "TAMER_TEST_SCOPES";
 /// its own.
 const SYSTEMD_RUN: &str = "#!/bin/sh\n\
     echo \"$*\" >>GROUPS.run\n\
-    case \"$*\" in *--scope*) ;; *)\n\
+    case \"$*\" in *--scope*) ;; */hangs*) exec sleep 300 ;; *)\n\
     while [ \"$1\" != -- ]; do shift; done\n\
     shift; env -i PATH=\"$PATH\" \"$@\"; exit $? ;; esac\n\
     while [ \"$1\" != -- ]; do case $1 in --unit=*) name=${1#--unit=} ;; esac; shift; done\n\
@@ -241,6 +241,19 @@ async fn whoever_gives_up_a_run_outside_ends_it() {
     until(|| pid.exists()).await;
     under_way.abort();
     until(|| !alive(&pid)).await;
+}
+
+/// Where systemd hangs, a server must still go back.
+#[tokio::test(start_paused = true)]
+async fn a_systemd_that_does_not_answer_is_not_waited_for_without_end() {
+    if !here("a_systemd_that_does_not_answer_is_not_waited_for_without_end") {
+        return;
+    }
+    // Time passes where nothing else happens.
+    let (command, _) = scoped("exit 0");
+    let said = run_outside(Path::new("/hangs"), &command).await.unwrap();
+    assert_eq!(said.status, Exit::NoScope);
+    assert!(said.output.contains("30 s"), "{}", said.output);
 }
 
 /// Waits for a condition of a process that nobody tells of.

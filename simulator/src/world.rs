@@ -1,14 +1,18 @@
 //! The whole of it: hosts, lines and the controller, on one virtual clock.
 
+mod faults;
+mod lines;
+mod people;
+
 use crate::chance::Chance;
 use crate::controller::{Ask, Change, Controller, Line, Said, site};
-use crate::counts::{Counts, Fault};
+use crate::counts::Counts;
 use crate::host::{Host, Later, Note};
-use crate::scenario::{BUSY, QUIET, Scenario, VERSIONS};
+use crate::scenario::{BUSY, QUIET, Scenario};
 use crate::witness::Witness;
 use std::collections::BTreeMap;
 use tamer_controller::fleet::Fleet;
-use tamer_controller::fleet::deploy::{Control, Wanted};
+use tamer_controller::fleet::deploy::Control;
 use tamer_controller::identity::tokens::Grant;
 use tamer_core::desired::Desired;
 use tamer_core::digest::Digest;
@@ -256,8 +260,6 @@ impl World {
         }
     }
 
-    // === hosts ===
-
     fn on_host(&mut self, at: usize, later: Later) {
         let (scenario, chance, now) = (&self.scenario, &mut self.chance, self.now);
         let host = &mut self.hosts[at];
@@ -328,142 +330,6 @@ impl World {
             self.after(wait, Happening::OnHost(at, life, what));
         }
     }
-
-    // === lines ===
-
-    fn connect(&mut self, at: usize, life: u64) {
-        let up = self.controller.fleet.is_some() && !self.parted[at];
-        let host = &mut self.hosts[at];
-        if host.life != life || !host.up || host.agent.line.is_some() {
-            return;
-        }
-        if !up {
-            let wait = self.chance.between(200, 30_000);
-            return self.after(wait, Happening::Connect(at, life));
-        }
-        self.numbers += 1;
-        let line = self.numbers;
-        let report = host.report(&self.scenario);
-        host.agent.line = Some((line, false));
-        host.agent.sent = Some(report.clone());
-        let (name, run) = (host.name.clone(), life);
-        let wire = Wire {
-            host: at,
-            life: self.controller.life,
-            last: (0, 0),
-        };
-        self.wires.insert(line, wire);
-        let connected = Change::Connected {
-            host: name,
-            line,
-            run,
-            report: Box::new(report),
-        };
-        self.send(line, connected);
-    }
-
-    /// How long a message takes.
-    fn latency(&mut self) -> u64 {
-        match self.chance.between(0, 999) {
-            0..=9 => {
-                self.counts.late += 1;
-                self.chance.between(1_000, 60_000)
-            }
-            10..=99 => self.chance.between(50, 1_000),
-            _ => self.chance.between(1, 50),
-        }
-    }
-
-    fn send(&mut self, line: Line, change: Change) {
-        let latency = self.latency();
-        let Some(wire) = self.wires.get_mut(&line) else {
-            self.counts.lost += 1;
-            return;
-        };
-        let at = (self.now + latency).max(wire.last.0);
-        wire.last.0 = at;
-        let life = wire.life;
-        self.after(at - self.now, Happening::Came(life, change));
-    }
-
-    fn tell(&mut self, line: Line, clock: Option<Moment>, desired: Option<Desired>) {
-        let latency = self.latency();
-        let Some(wire) = self.wires.get_mut(&line) else {
-            self.counts.lost += 1;
-            return;
-        };
-        let at = (self.now + latency).max(wire.last.1);
-        wire.last.1 = at;
-        let (host, wait) = (wire.host, at - self.now);
-        let desired = desired.map(Box::new);
-        if desired.is_some() && self.chance.permille(20) {
-            // No line of ours does that; nothing may depend on it.
-            self.counts.duplicated += 1;
-            let again = wait + self.chance.between(1, 30_000);
-            self.after(again, Happening::Heard(host, line, None, desired.clone()));
-        }
-        self.after(wait, Happening::Heard(host, line, clock, desired));
-    }
-
-    fn heard(
-        &mut self,
-        at: usize,
-        line: Line,
-        clock: Option<Moment>,
-        desired: Option<Box<Desired>>,
-    ) {
-        let host = &mut self.hosts[at];
-        let own = host.agent.line.filter(|(own, _)| *own == line);
-        let Some((_, welcomed)) = own else { return };
-        if let Some(clock) = clock {
-            host.welcomed(clock, self.now);
-        } else if !welcomed {
-            return;
-        }
-        if let Some(desired) = desired {
-            let taken = host.take_in(*desired, &site().0, self.now);
-            if let Err(why) = taken {
-                panic!("{}: {why}", self.hosts[at].name);
-            }
-        }
-        self.settle_host(at);
-    }
-
-    /// A line is dead; either end finds out in its own time.
-    fn cut(&mut self, line: Line, soon: (bool, bool)) {
-        let Some(wire) = self.wires.remove(&line) else {
-            return;
-        };
-        let (at, life) = (wire.host, wire.life);
-        let wait = |chance: &mut Chance, soon: bool| match soon {
-            true => chance.between(1, 500),
-            false => chance.between(5_000, 40_000),
-        };
-        let (there, here) = (
-            wait(&mut self.chance, soon.0),
-            wait(&mut self.chance, soon.1),
-        );
-        let host = self.hosts[at].name.clone();
-        self.after(there, Happening::HungUp(at, line));
-        self.after(here, Happening::Came(life, Change::Lost { host, line }));
-    }
-
-    fn hung_up(&mut self, at: usize, line: Line) {
-        let host = &mut self.hosts[at];
-        if host.agent.line.is_some_and(|(own, _)| own == line) {
-            host.agent.line = None;
-            let life = host.life;
-            let wait = self.chance.between(10, 30_000);
-            self.after(wait, Happening::Connect(at, life));
-        }
-    }
-
-    fn lines_of(&self, at: usize) -> Vec<Line> {
-        let own = self.wires.iter().filter(|(_, wire)| wire.host == at);
-        own.map(|(line, _)| *line).collect()
-    }
-
-    // === the controller ===
 
     fn reach_controller(&mut self, change: Change) {
         if self.controller.take(change, self.now) {
@@ -536,164 +402,6 @@ impl World {
             self.wake = Some(at);
             let life = self.controller.life;
             self.after(at - self.now, Happening::Wake(life));
-        }
-    }
-
-    fn controller_dies(&mut self, flushed: bool) {
-        self.controller.crash(flushed);
-        self.wake = None;
-        let lines: Vec<Line> = self.wires.keys().copied().collect();
-        for line in lines {
-            self.cut(line, (true, true));
-        }
-        let life = self.controller.life;
-        let wait = self.chance.pick(&[200, 2_000, 30_000, 300_000]);
-        self.after(wait, Happening::ControllerStarts(life));
-    }
-
-    fn start_controller(&mut self) {
-        self.say(|_| "the controller starts".to_owned());
-        let scenario = &self.scenario;
-        let publish = |fleet: &mut Fleet, clock| publish(fleet, scenario, clock);
-        self.controller.start(self.now, publish);
-    }
-
-    // === people ===
-
-    fn act(&mut self) {
-        let what = self.chance.between(0, 99);
-        let ask = match what {
-            0..=64 => {
-                let n = self.chance.between(0, u64::from(VERSIONS) - 1) as u8;
-                self.say(|_| format!("somebody deploys 1.{n}.0"));
-                Ask::Deploy(Box::new(self.wanted(n)))
-            }
-            65..=74 => Ask::GoBack,
-            75..=79 => Ask::Control(Control::Pause),
-            80..=91 => Ask::Control(Control::Resume),
-            92..=95 => Ask::Control(Control::Abort),
-            _ => Ask::Control(Control::Rollback { with_down: false }),
-        };
-        self.ask(ask);
-    }
-
-    fn ask(&mut self, ask: Ask) {
-        self.reach_controller(Change::Asked(ask));
-    }
-
-    fn wanted(&self, n: u8) -> Wanted {
-        let (environment, application) = site();
-        let components = self.scenario.components.iter().enumerate();
-        Wanted {
-            environment,
-            application,
-            version: format!("1.{n}.0").parse().expect("a version"),
-            releases: components
-                .map(|(at, name)| {
-                    let name = name.parse().expect("a name");
-                    (name, self.scenario.release(at, n))
-                })
-                .collect(),
-            evidence: BTreeMap::new(),
-            declared: BTreeMap::new(),
-            no_way_back: false,
-            override_freeze: false,
-            wait: false,
-            confirmed: true,
-        }
-    }
-
-    // === what goes wrong ===
-
-    fn fault(&mut self) {
-        let at = self.chance.between(0, self.hosts.len() as u64 - 1) as usize;
-        let fault = self.chance.pick(&Fault::ALL);
-        self.counts.fault(fault);
-        self.say(|world| format!("fault: {fault:?}, {}", world.hosts[at].name));
-        match fault {
-            Fault::ControllerKilled => {
-                if self.controller.fleet.is_some() {
-                    let flushed = self.chance.permille(500);
-                    self.controller_dies(flushed);
-                }
-            }
-            Fault::ControllerDisk => self.controller.break_disk(),
-            Fault::ControllerClock => {
-                let before = self.controller.skew;
-                self.controller.skew = self.chance.between(0, 240_000) as i64 - 120_000;
-                // As the driver does; but a clock may also run wrong so slowly that nobody notices.
-                let noticed = self.controller.skew.abs_diff(before) > 5_000;
-                if noticed && self.chance.permille(700) {
-                    let lines: Vec<Line> = self.wires.keys().copied().collect();
-                    for line in lines {
-                        self.cut(line, (true, true));
-                    }
-                }
-            }
-            Fault::AgentKilled => self.host_dies(at, false),
-            Fault::PowerLost => self.host_dies(at, true),
-            Fault::LineCut => {
-                let soon = (self.chance.permille(500), self.chance.permille(500));
-                for line in self.lines_of(at) {
-                    self.cut(line, soon);
-                }
-            }
-            Fault::Parted => self.part(at),
-            Fault::HalfParted => {
-                for at in 0..self.hosts.len() {
-                    if self.chance.permille(500) {
-                        self.part(at);
-                    }
-                }
-            }
-            Fault::Sick => {
-                self.hosts[at].sick_until = self.now + self.chance.between(1_000, 300_000);
-            }
-            Fault::DiskFull => {
-                self.hosts[at].full_until = self.now + self.chance.between(1_000, 300_000);
-            }
-            Fault::HostClock => {
-                self.hosts[at].skew = self.chance.between(0, 1_200_000) as i64 - 600_000;
-            }
-        }
-    }
-
-    fn host_dies(&mut self, at: usize, power: bool) {
-        let host = &mut self.hosts[at];
-        if !host.up {
-            return;
-        }
-        host.crash(power, &self.scenario, &mut self.chance, self.now);
-        let life = host.life;
-        for line in self.lines_of(at) {
-            self.cut(line, (true, !power));
-        }
-        let wait = match power {
-            true => self.chance.pick(&[20_000, 60_000, 900_000]),
-            false => self.chance.between(1_000, 5_000),
-        };
-        self.after(wait, Happening::HostStarts(at, life));
-    }
-
-    fn part(&mut self, at: usize) {
-        self.parted[at] = true;
-        for line in self.lines_of(at) {
-            self.cut(line, (false, false));
-        }
-        let wait = self.chance.pick(&[5_000, 60_000, 600_000, 1_800_000]);
-        self.after(wait, Happening::Reunited(at));
-    }
-
-    // === the end ===
-
-    /// From now on nothing goes wrong any more.
-    fn heal(&mut self) {
-        self.say(|_| "from now on nothing goes wrong any more".to_owned());
-        self.stirred = self.now;
-        // Agents are told the time once more: some clock may have run wrong unnoticed.
-        let lines: Vec<Line> = self.wires.keys().copied().collect();
-        for line in lines {
-            self.cut(line, (true, true));
         }
     }
 

@@ -3,6 +3,16 @@
 
 use tamer_system::{App, ENVIRONMENT, Fleet, until};
 
+/// Closes production for a while.
+const FREEZE: [&str; 6] = [
+    "freeze",
+    "production",
+    "--until",
+    "2h",
+    "--reason",
+    "the sale",
+];
+
 /// Waits in its `start` hook until somebody puts `go` on the host.
 const WAITS: &str = "[ -e \"$TAMER_SHARED/run/go\" ] || exit 75";
 
@@ -12,16 +22,8 @@ fn a_freeze_in_the_middle_of_a_rollout_stops_it_where_it_is_and_not_the_way_back
     fleet.publish(&App::version("1.1.0").and_then(WAITS));
     let watching = fleet.begins(&["deploy", "production", "1.1.0", "--wait"]);
     fleet.component_says(1, "/state", "working: start");
-    let words = [
-        "freeze",
-        "production",
-        "--until",
-        "2h",
-        "--reason",
-        "the sale",
-    ];
     fleet
-        .tamer(&words)
+        .tamer(&FREEZE)
         .ends(0)
         .says(&["production is frozen until", "tamer unfreeze production"]);
     // A host under way ends what it has begun, and nobody else begins; what is staged is staged.
@@ -48,15 +50,7 @@ fn a_freeze_in_the_middle_of_a_rollout_stops_it_where_it_is_and_not_the_way_back
 fn a_closed_environment_refuses_at_once_and_goes_on_by_itself_when_it_opens() {
     let fleet = Fleet::that_runs(2);
     fleet.publish(&App::version("1.1.0"));
-    let freeze = [
-        "freeze",
-        "production",
-        "--until",
-        "2h",
-        "--reason",
-        "the sale",
-    ];
-    fleet.tamer(&freeze).ends(0);
+    fleet.tamer(&FREEZE).ends(0);
     fleet.deploy("1.1.0").ends(4).says(&[
         "`production` is closed: production is frozen by anna: the sale; opens",
         "--wait",
@@ -92,15 +86,7 @@ fn an_admin_with_a_reason_overrides_a_freeze_and_the_audit_log_says_so_and_a_loc
          [[window]]\nzone = \"UTC\"\n"
     );
     fleet.environment("production", &frozen);
-    let freeze = [
-        "freeze",
-        "production",
-        "--until",
-        "2h",
-        "--reason",
-        "the sale",
-    ];
-    fleet.tamer(&freeze).ends(0);
+    fleet.tamer(&FREEZE).ends(0);
     let over = ["deploy", "production", "1.1.0", "--override-freeze"];
     fleet.tamer(&over).ends(2).says(&["--reason"]);
     let why = ["--reason", "orders are lost"];
@@ -193,16 +179,8 @@ fn whoever_may_not_do_it_neither_closes_nor_opens_nor_overrides() {
         operator(&fleet, "carla", "viewer"),
     );
     let as_ = |home: &str, words: &[&str]| fleet.tamer(&[&["--home", home], words].concat());
-    let freeze = [
-        "freeze",
-        "production",
-        "--until",
-        "2h",
-        "--reason",
-        "the sale",
-    ];
-    as_(&carla, &freeze).ends(3);
-    fleet.tamer(&freeze).ends(0);
+    as_(&carla, &FREEZE).ends(3);
+    fleet.tamer(&FREEZE).ends(0);
     as_(&ben, &["unfreeze", "production"])
         .ends(3)
         .says(&["the freeze of production is anna's"]);

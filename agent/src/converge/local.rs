@@ -9,9 +9,9 @@ use crate::drift::Tree;
 use crate::host::{blocking, chain, layout};
 use crate::journal::progress::Progress;
 use crate::journal::{self, Activation, Journal, JournalError, StateLock};
-use crate::plan::activate::{local_rollback, steps};
+use crate::plan::activate::local_rollback;
 use crate::plan::undo::Stand;
-use crate::plan::{Current, Go, Resume, Shape, resume};
+use crate::plan::{Current, Resume, Shape, again, resume};
 use std::collections::BTreeMap;
 use tamer_core::desired::{ActivationStatus, FailureKind, Slot};
 use tokio::sync::{oneshot, watch};
@@ -167,18 +167,7 @@ impl Converge {
                 installed.map(|it| Shape::from(&it.spec))
             };
             let (from, to) = (shape(&activation.from), shape(&activation.to));
-            let (_, change) = steps(activation.purpose, from.as_ref(), to.as_ref());
-            let go = Go {
-                grant: activation.grant,
-                purpose: activation.purpose,
-                from: activation.from.clone(),
-                to: activation.to.clone(),
-                before: Vec::new(),
-                change,
-                adopted: None,
-                // What began was noted when it began.
-                plan: None,
-            };
+            let go = again(activation, from.as_ref(), to.as_ref());
             if lost {
                 let why = ActivationStatus::Stuck(failure(
                     FailureKind::Interrupted,

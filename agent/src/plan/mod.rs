@@ -28,7 +28,7 @@ pub use migrate::{Migrate, interrupted, interrupted_before, migrate};
 pub use prune::prune;
 pub use route::{Route, RouteFacts, route};
 pub use stage::{Staging, stage};
-pub use undo::{Next, Resume, on_failure, resume, undo};
+pub use undo::{Next, Resume, again, on_failure, resume, undo};
 
 use crate::allowed::AGENT_UNIT;
 use crate::journal::Journal;

@@ -6,8 +6,8 @@
 //! the release may be what brings the host down, and it is undone. Going back has nothing better to go
 //! to, so it is done again until it ends; an undo that had begun goes on.
 
-use super::activate::{is_agent, starts, unit_ends};
-use super::{Shape, Step};
+use super::activate::{is_agent, starts, steps, unit_ends};
+use super::{Go, Shape, Step};
 use crate::allowed::failure;
 use crate::journal::Activation;
 use std::fmt;
@@ -132,6 +132,23 @@ impl fmt::Display for Resume {
             Self::Again => f.write_str("it is done again"),
             Self::Undo(failure) => write!(f, "it is undone: {failure}"),
         }
+    }
+}
+
+/// The switch that was interrupted, as it is done again: from its first step that changes the host. `from` and `to` are
+/// what ran and what was to run, as far as they are on disk.
+pub fn again(interrupted: &Activation, from: Option<&Shape>, to: Option<&Shape>) -> Go {
+    let (_, change) = steps(interrupted.purpose, from, to);
+    Go {
+        grant: interrupted.grant,
+        purpose: interrupted.purpose,
+        from: interrupted.from.clone(),
+        to: interrupted.to.clone(),
+        before: Vec::new(),
+        change,
+        adopted: None,
+        // What began was noted when it began.
+        plan: None,
     }
 }
 

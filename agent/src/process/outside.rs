@@ -20,6 +20,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
 
 /// The agent's command that is the runner.
 pub const RUNNER: &str = "run-program";
@@ -29,6 +30,9 @@ const MOST: u64 = 8 << 20;
 
 /// What the runner says before the command is started: from then on it is never tried another way.
 const BEGUN: &[u8] = b"begun\n";
+
+/// How long systemd may take until the runner is there.
+const START: Duration = Duration::from_secs(30);
 
 /// How long beyond a command's own limit its runner may take.
 const BEYOND: Duration = Duration::from_secs(60);
@@ -43,7 +47,7 @@ enum Answer {
 /// Runs a command to its end by a runner. Dropping the future ends the command and all that is in its enclosure.
 ///
 /// # Errors
-/// Those of [`run`]; and the runner died in the middle.
+/// Those of [`run`]; and the runner died in the middle, or is silent beyond the command's limit.
 pub async fn run_outside(runner: &Path, command: &Command) -> io::Result<Outcome> {
     let mut request = serde_json::to_vec(command)?;
     request.push(b'\n');
@@ -63,25 +67,35 @@ pub async fn run_outside(runner: &Path, command: &Command) -> io::Result<Outcome
     let (Some(mut input), Some(output), Some(errors)) = (input, output, errors) else {
         return Err(io::Error::other("the runner has no pipes"));
     };
-    // One that was never started does not read it.
-    let _ = input.write_all(&request).await;
-    let (mut said, mut complaints) = (Vec::new(), Vec::new());
     let (mut output, mut errors) = (output.take(MOST), errors.take(64 << 10));
-    tokio::try_join!(
-        output.read_to_end(&mut said),
-        errors.read_to_end(&mut complaints)
-    )?;
-    drop(input);
-    child.wait().await?;
-    let complaints = String::from_utf8_lossy(&complaints).trim().to_owned();
-    let Some(answer) = said.strip_prefix(BEGUN) else {
-        return Ok(Outcome {
-            status: Exit::NoScope,
-            left: Vec::new(),
-            output: complaints,
-        });
+    let begins = async {
+        // One that was never started does not read it.
+        let _ = input.write_all(&request).await;
+        let mut first = [0; BEGUN.len()];
+        Ok(output.read_exact(&mut first).await.is_ok() && first == BEGUN)
     };
-    match serde_json::from_slice(answer) {
+    let began: io::Result<bool> = match timeout(START, begins).await {
+        Ok(began) => began,
+        // Its input ends with this, and one that comes late runs nothing.
+        Err(_) => return Ok(no_runner(format!("no runner within {} s", START.as_secs()))),
+    };
+    let (mut said, mut complaints) = (Vec::new(), Vec::new());
+    let ends = async {
+        tokio::try_join!(
+            output.read_to_end(&mut said),
+            errors.read_to_end(&mut complaints)
+        )?;
+        child.wait().await
+    };
+    if timeout(limit(command), ends).await.is_err() {
+        return Err(io::Error::other("its runner is silent"));
+    }
+    drop(input);
+    let complaints = String::from_utf8_lossy(&complaints).trim().to_owned();
+    if !began? {
+        return Ok(no_runner(complaints));
+    }
+    match serde_json::from_slice(&said) {
         Ok(Answer::Ended(outcome)) => Ok(outcome),
         Ok(Answer::NotStarted(why)) => Err(io::Error::other(why)),
         Err(_) => Err(io::Error::other(format!(
@@ -90,11 +104,23 @@ pub async fn run_outside(runner: &Path, command: &Command) -> io::Result<Outcome
     }
 }
 
+/// How long the runner of a command may take for all of it.
+fn limit(command: &Command) -> Duration {
+    command.time_limit + 2 * command.grace + BEYOND
+}
+
+fn no_runner(why: String) -> Outcome {
+    Outcome {
+        status: Exit::NoScope,
+        left: Vec::new(),
+        output: why,
+    }
+}
+
 /// The service that the runner is, in words for systemd-run.
 fn service(command: &Command) -> Vec<String> {
     let millis = |time: Duration| format!("{}ms", time.as_millis().max(1));
     let name = format!("tamer-run-{:016x}.service", rand::random::<u64>());
-    let most = command.time_limit + 2 * command.grace + BEYOND;
     let mut words = vec![
         "--pipe".to_owned(),
         "--wait".to_owned(),
@@ -104,7 +130,7 @@ fn service(command: &Command) -> Vec<String> {
         format!("--unit={name}"),
         "--slice=tamer-hooks.slice".to_owned(),
         "--description=The Tamer agent has a program run".to_owned(),
-        format!("--property=RuntimeMaxSec={}", millis(most)),
+        format!("--property=RuntimeMaxSec={}", millis(limit(command))),
         format!("--property=TimeoutStopSec={}", millis(command.grace)),
         // The command's scope has its own bound.
         "--property=TasksMax=infinity".to_owned(),

@@ -1,5 +1,6 @@
 //! Freezes and locks.
 
+use super::Why;
 use clap::Args;
 use tamer_core::calendar::Zone;
 use tamer_core::id::EnvironmentName;
@@ -37,14 +38,9 @@ Examples:
 pub struct Unfreeze {
     /// The environment.
     pub environment: EnvironmentName,
-    /// Why, for the log.
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub reason: String,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
 }
 
 /// `tamer lock`
@@ -82,12 +78,7 @@ pub struct Unlock {
     /// An application is meant, also where an environment has the same name.
     #[arg(long, short)]
     pub application: bool,
-    /// Why, for the log.
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub reason: String,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
 }

@@ -49,7 +49,7 @@ pub(super) async fn unfreeze(at: &Context<'_>, args: Unfreeze) -> Result<Exit> {
     let request = ReopenRequest {
         kind: "freeze".to_owned(),
         name: args.environment.to_string(),
-        reason: args.reason,
+        reason: args.why.reason,
         ..ReopenRequest::default()
     };
     reopen(at, request, "frozen").await
@@ -60,7 +60,7 @@ pub(super) async fn unlock(at: &Context<'_>, args: Unlock) -> Result<Exit> {
         kind: "lock".to_owned(),
         name: args.name,
         application: args.application,
-        reason: args.reason,
+        reason: args.why.reason,
     };
     reopen(at, request, "locked").await
 }

@@ -76,14 +76,19 @@ pub enum Waiting {
     },
 }
 
+/// The first of these hosts, and how many more there are; `none` where there is none.
+pub(super) fn few(hosts: &[HostName], none: &str) -> String {
+    match hosts {
+        [a] => a.to_string(),
+        [a, b] => format!("{a} and {b}"),
+        [a, b, rest @ ..] => format!("{a}, {b} and {} more", rest.len()),
+        [] => none.to_owned(),
+    }
+}
+
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |hosts: &[HostName]| match hosts {
-            [a] => a.to_string(),
-            [a, b] => format!("{a} and {b}"),
-            [a, b, rest @ ..] => format!("{a}, {b} and {} more", rest.len()),
-            [] => "no host".to_owned(),
-        };
+        let list = |hosts: &[HostName]| few(hosts, "no host");
         match self {
             Self::Switching(hosts) => write!(f, "{} to switch", list(hosts)),
             Self::Staging(hosts) => write!(f, "{} to fetch the release", list(hosts)),

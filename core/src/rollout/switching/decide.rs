@@ -5,6 +5,7 @@ use crate::desired::Purpose;
 use crate::generation::Generation;
 use crate::id::{HostName, PoolName};
 use crate::moment::Moment;
+use crate::rollout::decide::few;
 use crate::rollout::state::{Cause, Outcome};
 use std::fmt;
 
@@ -37,12 +38,7 @@ pub enum SwitchWaiting {
 
 impl fmt::Display for SwitchWaiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |hosts: &[HostName]| match hosts {
-            [a] => a.to_string(),
-            [a, b] => format!("{a} and {b}"),
-            [a, b, rest @ ..] => format!("{a}, {b} and {} more", rest.len()),
-            [] => "a router to come back".to_owned(),
-        };
+        let list = |hosts: &[HostName]| few(hosts, "a router to come back");
         match self {
             Self::Pool(pool, why) => write!(f, "pool {pool} to be fit: {why}"),
             Self::Acceptance(hosts) => write!(f, "acceptance checks on {}", list(hosts)),
