@@ -173,6 +173,26 @@ fn compacting_keeps_everything_and_frees_the_dead_space() {
     fill(&store, 1, 9);
 }
 
+/// A store is written anew in many groups, all of one revision, and its head tells which was the last.
+#[test]
+fn a_store_of_any_size_is_compacted_and_restored() {
+    for objects in [0, 100, 200, 300, 400, 500] {
+        let place = place();
+        let store = SledStore::create(&place.store).unwrap();
+        fill(&store, objects, 1);
+        let before = store.load("").unwrap();
+        let file = backup::backup(&store, &place.backups, 7, Moment(5)).unwrap();
+        drop(store);
+        maintain::compact(&place.store, exe()).unwrap();
+        let store = SledStore::open(&place.store, exe()).unwrap();
+        assert_eq!(store.load("").unwrap(), before, "{objects} objects");
+        drop(store);
+        maintain::restore(&file, &place.store, &place.state, Moment(0)).unwrap();
+        let store = SledStore::open(&place.store, exe()).unwrap();
+        assert_eq!(store.load("").unwrap(), before, "{objects} objects");
+    }
+}
+
 /// A store with something in it, closed, and what it holds.
 fn closed(place: &Place) -> Loaded {
     let store = SledStore::create(&place.store).unwrap();

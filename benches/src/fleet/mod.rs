@@ -25,6 +25,9 @@ pub const ENVIRONMENT: &str = "production";
 /// Far above what anything here takes; whoever waits so long has hung.
 pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
+/// What the controller says.
+const LOG: &str = "controller.log";
+
 /// The unit that starts a controller.
 const UNIT: &str = include_str!("../../../controller/package/tamer-controller.service");
 
@@ -135,6 +138,20 @@ impl Fleet {
         let begun = Instant::now();
         self.controller = serve(self.dir.path())?;
         Ok(begun)
+    }
+
+    /// Demands that the controller's process has not ended.
+    ///
+    /// # Errors
+    /// It has; with what it said last.
+    pub fn serves(&self) -> anyhow::Result<()> {
+        // One that has ended, and that nobody has asked how, has no memory.
+        let resident = process::resident(self.controller.id());
+        resident.map(drop).with_context(|| {
+            let said = fs::read_to_string(self.dir.path().join(LOG)).unwrap_or_default();
+            let last = said.lines().last().unwrap_or("nothing").to_owned();
+            format!("the controller has ended, and said: {last}")
+        })
     }
 
     /// A directory for whatever else is needed; it goes with the fleet.
@@ -257,7 +274,7 @@ fn serve(dir: &Path) -> anyhow::Result<Program> {
         .arg("serve")
         .arg("--config")
         .arg(dir.join("controller.toml"));
-    Program::start(serve, &dir.join("controller.log"))
+    Program::start(serve, &dir.join(LOG))
 }
 
 /// A port that is free now, of the kernel's choice.

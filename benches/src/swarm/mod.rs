@@ -178,6 +178,7 @@ impl Swarm {
             if there >= self.agents() as u64 {
                 return Ok(());
             }
+            fleet.serves()?;
             if begun.elapsed() > LIMIT {
                 bail!("{there} of {} agents have connected", self.agents());
             }

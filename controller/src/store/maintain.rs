@@ -188,6 +188,7 @@ impl Import {
 
     fn finish(mut self) -> Result<Engine, StoreError> {
         self.write()?;
+        self.engine.settle()?;
         Ok(self.engine)
     }
 }

@@ -82,7 +82,10 @@ impl SledStore {
                 disk = report.disk_bytes,
                 "the store holds mostly dead space: compacting"
             );
-            maintain::rewrite(&layout)?;
+            // A disk without room for the copy is no reason to serve nobody.
+            if let Err(error) = maintain::rewrite(&layout) {
+                tracing::warn!(%error, "cannot compact the store: it stays as it is");
+            }
         }
         Self::start(&layout, lock)
     }

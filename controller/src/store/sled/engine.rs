@@ -174,6 +174,14 @@ impl Engine {
         self.seal = seal;
         Ok(())
     }
+
+    /// Makes the head anew at what was written last: of groups of one revision, it could not tell which one that was.
+    pub(crate) fn settle(&mut self) -> Result<(), StoreError> {
+        let data = &self.reader.data;
+        Head::create(data, self.seal)?;
+        self.head = Head::open(data)?.0;
+        Ok(())
+    }
 }
 
 impl Reader {
