@@ -238,7 +238,11 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, place:
         place.speaks();
         shared.acceptor.accept(stream).await
     };
-    let handshake = tokio::time::timeout(shared.limits.handshake_time, handshake);
+    // What is large lies in boxes of its own: a handshake's room is given back when the connection serves.
+    let handshake = Box::pin(tokio::time::timeout(
+        shared.limits.handshake_time,
+        handshake,
+    ));
     let stream = match place.away.run_until_cancelled(handshake).await {
         Some(Ok(Ok(stream))) => stream,
         Some(Ok(Err(error))) => return tracing::debug!(%error, "a TLS handshake failed"),
@@ -250,9 +254,12 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, place:
         Ok(caller) => caller,
         Err(error) => return tracing::warn!(%error, "a certificate of this CA names nobody"),
     };
-    let known = caller.peer().filter(|peer| !peer.expired(clock::now()));
-    if known.is_some() {
-        return serve_listed(&shared, stream, caller).await;
+    let known = caller
+        .peer()
+        .is_some_and(|peer| !peer.expired(clock::now()));
+    let serving = Box::pin(serve_listed(&shared, stream, caller));
+    if known {
+        return serving.await;
     }
     let most = shared.limits.strangers_of_one_address;
     let (Some(_counted), Ok(_permit)) = (
@@ -261,7 +268,6 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, place:
     ) else {
         return tracing::debug!(%from, "too many strangers: one is turned away");
     };
-    let serving = serve_listed(&shared, stream, caller);
     if tokio::time::timeout(shared.limits.stranger_time, serving)
         .await
         .is_err()
@@ -288,9 +294,10 @@ async fn serve_listed(shared: &Shared, stream: TlsStream<TcpStream>, caller: Cal
     let closed = listed
         .as_ref()
         .map_or_else(CancellationToken::new, |listed| listed.closed.clone());
-    let http = Box::pin(serve_http(shared, stream, caller));
     // Dropping the connection is what closes it.
-    let _ = closed.run_until_cancelled(http).await;
+    let _ = closed
+        .run_until_cancelled(serve_http(shared, stream, caller))
+        .await;
 }
 
 async fn serve_http(shared: &Shared, stream: TlsStream<TcpStream>, caller: Caller) {

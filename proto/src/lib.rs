@@ -2,6 +2,7 @@
 //!
 //! Nothing that comes off the wire is used before [`convert`] has made words of it.
 
+pub mod codec;
 pub mod convert;
 
 /// The code made from `proto/tamer/v1/*.proto`; committed, and compared by `tests/generated.rs`.

@@ -13,6 +13,7 @@ fn generated_code_is_what_the_proto_files_say() {
         .out_dir(fresh.path())
         .type_attribute(".", "#[derive(serde::Serialize)]")
         .btree_map(".")
+        .codec_path("crate::codec::SmallBuffers")
         .compile_fds(descriptors)
         .unwrap();
     let fresh = std::fs::read_to_string(fresh.path().join("tamer.v1.rs")).unwrap();

@@ -194,11 +194,12 @@ fn list<W, T>(
     read: impl Fn(W) -> Result<T, BadMessage>,
 ) -> Result<Vec<T>, BadMessage> {
     at_most(field, max, given.len())?;
-    given
-        .into_iter()
-        .enumerate()
-        .map(|(n, item)| read(item).map_err(|e| e.inside(format_args!("{field}[{n}]"))))
-        .collect()
+    // Not collected: that would keep the room of what was given, which is larger, for as long as this list is kept.
+    let mut list = Vec::with_capacity(given.len());
+    for (n, item) in given.into_iter().enumerate() {
+        list.push(read(item).map_err(|e| e.inside(format_args!("{field}[{n}]")))?);
+    }
+    Ok(list)
 }
 
 fn digests(field: &str, given: &[Vec<u8>]) -> Result<Vec<Digest>, BadMessage> {
