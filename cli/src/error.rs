@@ -4,6 +4,7 @@ use crate::exit::Exit;
 use std::error::Error as StdError;
 use std::fmt::Write as _;
 use tamer_kit::address::Address;
+use tamer_kit::channel::{is_other_ca, is_unknown_there};
 
 /// The result of everything here.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -124,6 +125,18 @@ impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Self {
         let exit = Exit::of_status(status.code());
         let said = status.message();
+        let other_ca = if status.source().is_some_and(is_other_ca) {
+            Some("whoever answers shows a certificate of another CA than is known here")
+        } else if is_unknown_there(&status) {
+            Some("whoever answers does not know the CA of your certificate")
+        } else {
+            None
+        };
+        if let Some(said) = other_ca {
+            return Self::new(Exit::Refused, said)
+                .next("if the controller's CA was rotated: ask an admin for `tamer operator invite NAME`, then tamer login TOKEN")
+                .next("if it was not: find out who answers there");
+        }
         match status.code() {
             tonic::Code::Unavailable => Self::away(why(&status)),
             tonic::Code::Unauthenticated => {

@@ -4,7 +4,8 @@
 //! config.toml                    which controller is the current one
 //! controller.example-7400/       one folder a controller, 0700
 //!     controller.toml            its address, your name, the pinned trust root
-//!     ca.pem                     its CA
+//!     ca.pem                     its CA; two while it is rotated
+//!     renewal-due                the controller's CAs have changed: your certificate is renewed next time
 //!     identity.pem               your key and certificate, 0600; one file, so that they always fit
 //!     audit-head                 the last line of the audit log that was seen, so that a rewritten log is found out
 //!     trust/                     the newest signed metadata seen, so that nothing older is believed
@@ -20,11 +21,14 @@ use tamer_core::digest::Digest;
 use tamer_core::text;
 use tamer_kit::address::Address;
 use tamer_kit::chain::Head;
-use tamer_kit::durable;
+use tamer_kit::{durable, tls};
 use tamer_release::trust::TrustStore;
 
 /// The largest file of these that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
+
+/// Where it is remembered that the certificate must be renewed, whatever its age.
+const RENEWAL_DUE: &str = "renewal-due";
 
 /// Where it is remembered how far the audit log was seen.
 const AUDIT_HEAD: &str = "audit-head";
@@ -195,14 +199,39 @@ impl Home {
 // === impl Login ===
 
 impl Login {
-    /// Replaces the certificate, and the key with it.
+    /// Replaces the certificate, the key with it, and the CA before them.
     ///
     /// # Errors
-    /// The file cannot be written; the old one is then still there.
-    pub fn renew(&mut self, identity: String) -> Result<()> {
+    /// `ca` is none that may follow the one known here, or a file cannot be written; the certificate is then still the
+    /// old one.
+    pub fn renew(&mut self, identity: String, ca: String) -> Result<()> {
+        let follows = tls::may_follow(&self.ca, &ca);
+        if !follows.doing(Exit::Refused, || self.of_another_ca())? {
+            return Err(Error::new(Exit::Refused, self.of_another_ca()));
+        }
+        write(&self.dir.join("ca.pem"), &ca, 0o600)?;
         write(&self.dir.join("identity.pem"), &identity, 0o600)?;
-        self.identity = identity;
-        Ok(())
+        (self.identity, self.ca) = (identity, ca);
+        let due = self.renewal_due();
+        match std::fs::remove_file(&due) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)
+                .doing(Exit::Internal, || {
+                    format!("cannot remove {}", due.display())
+                }),
+            _ => Ok(()),
+        }
+    }
+
+    fn of_another_ca(&self) -> String {
+        format!(
+            "{} names another CA than the one known here: do not go on before you know why",
+            self.address
+        )
+    }
+
+    /// Where it is noted that the certificate must be renewed, whatever its age: the controller's CAs have changed.
+    pub fn renewal_due(&self) -> PathBuf {
+        self.dir.join(RENEWAL_DUE)
     }
 
     /// Pins the team's root. One that is pinned is never replaced.
@@ -314,8 +343,10 @@ mod tests {
         assert_eq!(home.login(None).unwrap().known.name, "ci");
         let mut login = home.login(Some(&one)).unwrap();
         assert_eq!((&*login.ca, &*login.identity), ("ca 1", "key 1"));
-        login.renew("key 3".into()).unwrap();
-        assert_eq!(home.login(Some(&one)).unwrap().identity, "key 3");
+        // What is no CA at all is followed by nothing.
+        let refused = login.renew("key 3".into(), "ca 3".into()).unwrap_err();
+        assert_eq!(refused.exit, Exit::Refused);
+        assert_eq!(home.login(Some(&one)).unwrap().identity, "key 1");
         let mode = |path: &str| {
             let found = std::fs::metadata(dir.path().join("tamer").join(path)).unwrap();
             found.permissions().mode() & 0o777

@@ -242,6 +242,8 @@ action!(
     |it| "operator.remove",
     it.name.clone()
 );
+action!(RotateCaRequest, "RotateCa", |it| "ca.rotate", String::new());
+action!(FinishCaRequest, "FinishCa", |it| "ca.finish", String::new());
 action!(
     SettleDriftRequest,
     "SettleDrift",

@@ -14,7 +14,7 @@
 //! | [`fleet`] | everything known, and every change to it; no I/O |
 //! | [`status`], [`notes`] | the fleet as people see it, and what they should know |
 //! | [`sessions`], [`server`] | who is connected; the one port |
-//! | [`identity`] | the CA, join tokens, who may do what |
+//! | [`identity`], [`authority`] | the CA, join tokens, who may do what; the CA at work |
 //! | [`acting`] | who asks for what, from where: noted beside the deed |
 //! | [`publications`], [`artifacts`], [`catalog`] | signed metadata, blobs, and looking things up in both |
 //! | [`store`], [`audit`], [`revocations`], [`migrations`] | what must not be forgotten; logs that are [`chain`]s |
@@ -25,6 +25,7 @@ pub mod acting;
 pub mod api;
 pub mod artifacts;
 pub mod audit;
+pub mod authority;
 pub mod backups;
 pub mod catalog;
 pub mod chain;

@@ -52,6 +52,13 @@ pub struct DocumentLabel {
     pub document: &'static str,
 }
 
+/// A kind of peers: `host`, `operator`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PeerLabel {
+    /// The kind.
+    pub kind: &'static str,
+}
+
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabel {
@@ -119,6 +126,8 @@ pub struct Metrics {
     pub unsettled: Gauge,
     /// Hosts whose certificate is good and that the restored store does not know.
     pub strangers: Gauge,
+    /// Hosts and operators that have not come over to the CA that issues certificates now.
+    pub behind: Family<PeerLabel, Gauge>,
 }
 
 impl Metrics {
@@ -196,6 +205,11 @@ impl Metrics {
                 r,
                 "unknown_hosts",
                 "Hosts with a good certificate that the restored store does not know",
+            ),
+            behind: add(
+                r,
+                "peers_on_old_ca",
+                "Hosts and operators without a certificate of the CA that issues them now",
             ),
             counted: Arc::default(),
             registry: Arc::new(registry),

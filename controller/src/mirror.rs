@@ -21,6 +21,8 @@ mod restore;
 pub use restore::{NoMirror, Source, is_occupied, set_aside};
 
 use crate::config::{Config, Paths};
+use crate::identity::authorities;
+use crate::identity::ca::CaError;
 use crate::metrics::Metrics;
 use crate::utc::utc;
 use std::path::{Path, PathBuf};
@@ -41,6 +43,9 @@ pub enum MirrorError {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A CA cannot be read.
+    #[error(transparent)]
+    Ca(Box<CaError>),
     /// It is another controller's.
     #[error(
         "{path} is the mirror of another controller: give each its own [backups] directory",
@@ -102,6 +107,13 @@ impl Mirror {
         if self.0.plan.elsewhere {
             self.copy(PATIENCE_FOR_BLOBS, &self.0.rest, Plan::published)
                 .await;
+        }
+    }
+
+    /// Copies the CAs, where that helps before they are used.
+    pub async fn authorities(&self) {
+        if self.0.plan.elsewhere {
+            self.copy(PATIENCE, &self.0.rest, Plan::authorities).await;
         }
     }
 
@@ -202,14 +214,20 @@ impl Plan {
 
     /// The mirror is this controller's, or new.
     fn check_ours(&self) -> Result<(), MirrorError> {
-        let read = |path: &Path| durable::read_capped(path, 1 << 20);
-        let theirs = read(&self.to("ca/ca.pem"))?;
-        match theirs {
-            Some(theirs) if Some(&theirs) != read(&self.paths.ca.join("ca.pem"))?.as_ref() => {
-                Err(MirrorError::NotOurs(self.paths.mirror.clone()))
-            }
-            _ => Ok(()),
+        // It may have missed a rotation of the CA, and another controller shares none with this one.
+        let ever =
+            |dir: &Path| authorities::ever(dir).map_err(|error| MirrorError::Ca(Box::new(error)));
+        let (theirs, ours) = (ever(&self.to("ca"))?, ever(&self.paths.ca)?);
+        if theirs.is_empty() || theirs.iter().any(|it| ours.contains(it)) {
+            return Ok(());
         }
+        Err(MirrorError::NotOurs(self.paths.mirror.clone()))
+    }
+
+    fn authorities(&self) -> Result<(), MirrorError> {
+        self.check_ours()?;
+        authorities::copy(&self.paths.ca, &self.to("ca"))
+            .map_err(|error| MirrorError::Ca(Box::new(error)))
     }
 
     /// Copies what was appended to the logs, and the epoch. Blocks.
@@ -251,7 +269,7 @@ impl Plan {
         if let Some(settings) = &self.settings {
             copy::file(settings, &self.to("controller.toml"))?;
         }
-        copy::tree(&self.paths.ca, &self.to("ca"))?;
+        self.authorities()?;
         let text = format!("{}\n", now.0);
         Ok(durable::replace(&self.to("as-of"), text.as_bytes(), 0o600)?)
     }

@@ -7,13 +7,14 @@ use crate::api::enrolment::EnrolmentApi;
 use crate::api::operator::OperatorApi;
 use crate::artifacts::Blobs;
 use crate::audit::AuditLog;
+use crate::authority::Authority;
 use crate::backups;
 use crate::catalog::Catalog;
 use crate::config::{Config, old_key};
 use crate::driver::{Driver, Parts};
 use crate::evidence::EvidenceFiles;
 use crate::fleet::Fleet;
-use crate::identity::ca::{Ca, SERVER_LIFE};
+use crate::identity::authorities::Authorities;
 use crate::identity::peer::{Caller, Identity};
 use crate::identity::registry::{Denied, Role};
 use crate::inspections::Inspections;
@@ -34,7 +35,6 @@ use std::time::Duration;
 use tamer_core::id::EnvironmentName;
 use tamer_kit::clock;
 use tamer_kit::supervisor;
-use tamer_kit::tls::ServerTls;
 use tamer_proto::MAX_MESSAGE;
 use tamer_proto::v1::agents_server::AgentsServer;
 use tamer_proto::v1::enrolment_server::EnrolmentServer;
@@ -71,9 +71,8 @@ pub async fn serve_through(
 ) -> anyhow::Result<()> {
     let paths = config.paths();
     let now = clock::now();
-    let ca = Arc::new(
-        Ca::load(&paths.ca).context("cannot load the CA: was `tamer-controller init` run?")?,
-    );
+    let authorities = Authorities::load(&paths.ca)
+        .context("cannot load the CA: was `tamer-controller init` run?")?;
     let online = online_keys(&[&paths.snapshot_key, &paths.timestamp_key])?;
     let online_keys = [public_json(&online[0])?, public_json(&online[1])?];
     let publications =
@@ -124,6 +123,14 @@ pub async fn serve_through(
     let sessions = Arc::new(Sessions::default());
     let inspections = Arc::new(Inspections::default());
     let connections = Connections::default();
+    let authority = Authority::open(
+        authorities,
+        &config.names,
+        fleet.registry.hosts.len(),
+        mirror.clone(),
+        connections.clone(),
+    )?;
+    fleet.registry.issuing = Some(authority.issuing());
     let stop = CancellationToken::new();
     let (driver, driving) = Driver::new(
         Parts {
@@ -140,14 +147,6 @@ pub async fn serve_through(
         },
         stop.clone(),
     );
-    let issued = ca
-        .issue_server(&config.names, now)
-        .context("cannot make the controller's certificate")?;
-    let tls = ServerTls::new(
-        ca.certificate_pem(),
-        &issued.certificate_pem,
-        &issued.key_pem,
-    )?;
     let gate = Arc::new(RegistryGate {
         driver: driver.clone(),
         metrics: metrics.clone(),
@@ -167,13 +166,14 @@ pub async fn serve_through(
     let port = CancellationToken::new();
     let agents = AgentApi {
         driver: driver.clone(),
+        authorities: authority.told(),
         sessions: Arc::clone(&sessions),
         inspections: Arc::clone(&inspections),
         metrics: metrics.clone(),
     };
     let enrolment = EnrolmentApi {
         driver: driver.clone(),
-        ca: Arc::clone(&ca),
+        authority: authority.clone(),
         publications: publications.clone(),
         metrics: metrics.clone(),
         attempts: Default::default(),
@@ -183,7 +183,7 @@ pub async fn serve_through(
         catalog,
         publications: publications.clone(),
         public: config.public.clone(),
-        ca: ca.fingerprint(),
+        authority: authority.clone(),
         online_keys,
         mirror: mirror.clone(),
         inspections,
@@ -197,7 +197,7 @@ pub async fn serve_through(
         .add_service(operators)
         .into_axum_router()
         .layer(axum::middleware::from_fn_with_state(
-            metrics.clone(),
+            (metrics.clone(), authority.told()),
             calls::gate,
         ))
         .merge(artifacts);
@@ -211,12 +211,7 @@ pub async fn serve_through(
         mirror.clone(),
         stop.clone(),
     ));
-    chores.spawn(renew_certificate(
-        ca,
-        tls.clone(),
-        config.names.clone(),
-        stop.clone(),
-    ));
+    chores.spawn(authority.clone().keep(driver.clone(), stop.clone()));
     let (kept, copied, settings, counted, end) = (
         Arc::clone(&store),
         mirror.clone(),
@@ -241,7 +236,7 @@ pub async fn serve_through(
     supervisor::ready();
     let serving = server::serve(
         listener,
-        &tls,
+        authority.tls(),
         through(router),
         connections,
         Limits::default(),
@@ -347,32 +342,6 @@ async fn resign(
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(RESIGN_EVERY) => {}
-        }
-    }
-}
-
-/// The controller's own certificate is made anew at half of its life.
-async fn renew_certificate(
-    ca: Arc<Ca>,
-    tls: ServerTls,
-    names: Vec<String>,
-    stop: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(SERVER_LIFE.0 / 2) => {}
-        }
-        let renewed = ca
-            .issue_server(&names, clock::now())
-            .map_err(anyhow::Error::from);
-        let replaced =
-            renewed.and_then(|issued| Ok(tls.replace(&issued.certificate_pem, &issued.key_pem)?));
-        if let Err(error) = replaced {
-            tracing::error!(
-                error = format!("{error:#}"),
-                "cannot renew the controller's certificate"
-            );
         }
     }
 }

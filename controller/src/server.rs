@@ -158,7 +158,7 @@ impl Drop for Listed {
 
 /// Everything that one connection needs to know.
 struct Shared {
-    acceptor: TlsAcceptor,
+    tls: ServerTls,
     router: Router,
     connections: Connections,
     limits: Limits,
@@ -183,7 +183,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "serving");
     let shared = Arc::new(Shared {
-        acceptor: TlsAcceptor::from(tls.config()),
+        tls: tls.clone(),
         // Without this, axum would finish the router anew for every request.
         router: router.with_state(()),
         connections,
@@ -236,7 +236,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, place:
     let handshake = async {
         stream.readable().await?;
         place.speaks();
-        shared.acceptor.accept(stream).await
+        TlsAcceptor::from(shared.tls.config()).accept(stream).await
     };
     // What is large lies in boxes of its own: a handshake's room is given back when the connection serves.
     let handshake = Box::pin(tokio::time::timeout(

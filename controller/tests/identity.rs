@@ -30,6 +30,7 @@ fn caller(identity: &Identity, key: Digest, not_after: u64) -> Caller {
         key,
         certificate: key,
         serial: "01".to_owned(),
+        issuer: Digest::new([0; 32]),
         issued: Moment(0),
         not_after: Moment(not_after),
     }))

@@ -59,6 +59,11 @@ async fn another_fleets_certificate_is_refused_in_the_handshake() {
         let intruder = other.identity(HOST, issued);
         let refused = server.who(Some(&intruder)).await.unwrap_err();
         assert!(refused.contains("alert"), "{refused}");
+        // What a call says of it is what people are told by.
+        let config = fleet.client(Some(&intruder));
+        let refused = server.grpc_echo(config, "hello").await.unwrap_err();
+        let refused = std::io::Error::other(refused);
+        assert!(tamer_kit::channel::is_unknown_there(&refused), "{refused}");
     }
     // And nobody of this fleet is fooled by the other's controller.
     let refused = server.who_with(other.client(None)).await.unwrap_err();
@@ -136,8 +141,16 @@ async fn the_servers_certificate_is_replaced_without_a_restart() {
     let server = Server::start_with(&fleet, &misnamed, Limits::default()).await;
     assert!(server.who(None).await.is_err());
     let (certificate, key) = fleet.server_identity("127.0.0.1");
-    assert!(server.tls.replace(&certificate, &misnamed.1).is_err());
-    server.tls.replace(&certificate, &key).unwrap();
+    assert!(
+        server
+            .tls
+            .replace(fleet.ca.certificate_pem(), &certificate, &misnamed.1)
+            .is_err()
+    );
+    server
+        .tls
+        .replace(fleet.ca.certificate_pem(), &certificate, &key)
+        .unwrap();
     assert_eq!(server.who(None).await.unwrap(), "stranger h2");
     assert!(ServerTls::new(fleet.ca.certificate_pem(), &certificate, &misnamed.1).is_err());
 }

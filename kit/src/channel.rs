@@ -51,6 +51,15 @@ pub enum ChannelError {
         #[source]
         source: tonic::transport::Error,
     },
+    /// Whoever answers shows a certificate of a CA that is not trusted here.
+    #[error("{address} shows a certificate of another CA than is known here")]
+    OtherCa {
+        /// Whom was called.
+        address: Address,
+        /// How the handshake ended.
+        #[source]
+        source: tonic::transport::Error,
+    },
     /// Nobody answered, or the TLS handshake failed.
     #[error("cannot connect to {address}")]
     Connect {
@@ -74,10 +83,45 @@ pub async fn connect(address: &Address, tls: ClientConfig) -> Result<Channel, Ch
     endpoint
         .connect_with_connector(connector)
         .await
-        .map_err(|source| ChannelError::Connect {
-            address: address.clone(),
-            source,
+        .map_err(|source| {
+            let address = address.clone();
+            if is_other_ca(&source) {
+                ChannelError::OtherCa { address, source }
+            } else {
+                ChannelError::Connect { address, source }
+            }
         })
+}
+
+/// Whether this is, at its root, a server's certificate that no trusted CA has issued.
+pub fn is_other_ca(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut layer = Some(error);
+    while let Some(error) = layer {
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
+            use rustls::CertificateError::{BadSignature, UnknownIssuer};
+            return matches!(why, UnknownIssuer | BadSignature);
+        }
+        layer = error.source();
+    }
+    false
+}
+
+/// Whether this is, somewhere below, the word of the other side that it does not know the CA of the certificate shown
+/// here. Only words are left of it where a call fails: h2 keeps no more.
+pub fn is_unknown_there(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut layer = Some(error);
+    while let Some(error) = layer {
+        // The alert's name in RFC 8446, 6.2, as rustls writes it.
+        if error.to_string().contains("alert: UnknownCA") {
+            return true;
+        }
+        layer = error.source();
+    }
+    false
 }
 
 /// Like [`connect`], but connects at the first call.

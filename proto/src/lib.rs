@@ -18,5 +18,8 @@ pub const PROTOCOL_MIN: u32 = 1;
 /// The newest protocol that this code speaks.
 pub const PROTOCOL_MAX: u32 = 1;
 
+/// The header by which operators hear which CAs the controller has: the SHA-256 of what a renewal would bring.
+pub const AUTHORITIES_HEADER: &str = "tamer-authorities";
+
 /// The largest message in either direction, in bytes: a report of 1,000 components, or a targets file.
 pub const MAX_MESSAGE: usize = 8 << 20;

@@ -232,6 +232,17 @@ impl Fleet {
         });
     }
 
+    /// Waits until all hosts are connected that the controller knows, but these.
+    pub fn all_connected_but(&self, others: &[&str]) {
+        until("all hosts to connect but a few", || {
+            let rows = self.json(&["hosts"])["hosts"].clone();
+            let rows = rows.as_array().cloned().unwrap_or_default();
+            let is_other = |row: &Value| others.iter().any(|it| row["name"] == **it);
+            let well = |row: &Value| is_other(row) || row["state"] == "connected";
+            rows.iter().all(well).then_some(())
+        });
+    }
+
     /// What every host runs, from its own disk.
     ///
     /// # Panics

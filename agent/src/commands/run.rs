@@ -3,7 +3,6 @@
 use super::{DEFAULT_STATE, Failure};
 use anyhow::Context;
 use futures_util::future::BoxFuture;
-use rustls::ClientConfig;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tamer_agent::clock::ControllerClock;
@@ -11,7 +10,7 @@ use tamer_agent::config::Config;
 use tamer_agent::control::Control;
 use tamer_agent::converge::{Converge, Hands, Request};
 use tamer_agent::host::services::Systemd;
-use tamer_agent::identity::{Enrolled, Home, Keys, renew};
+use tamer_agent::identity::{Enrolled, Home, Keys, Shown, renew};
 use tamer_agent::link::Link;
 use tamer_agent::metrics::Metrics;
 use tamer_agent::own::Own;
@@ -31,7 +30,7 @@ pub(super) struct Parts {
     pub(super) hands: Hands,
     clock: Arc<ControllerClock>,
     metrics: Metrics,
-    shown: watch::Sender<ClientConfig>,
+    shown: watch::Sender<Shown>,
     welcomed: watch::Sender<bool>,
 }
 
@@ -64,9 +63,9 @@ pub(super) fn hands(
     address: &Address,
     as_unit: bool,
 ) -> Result<Parts, Failure> {
-    let tls = keys.client_config();
-    let tls = tls.map_err(|e| Failure::Internal(e.into()))?;
-    let (shown, certificate) = watch::channel(tls);
+    let first = keys.shown();
+    let first = first.map_err(|e| Failure::Internal(e.into()))?;
+    let (shown, certificate) = watch::channel(first);
     let http = Http::new(address.clone(), certificate)
         .context("cannot set up HTTP")
         .map_err(Failure::Internal)?;
@@ -169,7 +168,9 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let _stop_all = stop.clone().drop_guard();
     tracing::info!(host = %enrolled.name, environment = %enrolled.environment, controller = %address, "the agent runs");
+    let (authorities, told) = watch::channel(None);
     let link = Link {
+        authorities,
         address: address.clone(),
         name: enrolled.name,
         environment: enrolled.environment,
@@ -190,6 +191,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         address,
         keys,
         parts.shown,
+        told,
         move || clock.now(),
         stop.clone(),
     ));

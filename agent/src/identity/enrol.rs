@@ -5,6 +5,7 @@ use std::time::Duration;
 use tamer_core::digest::Digest;
 use tamer_core::id::HostName;
 use tamer_kit::address::Address;
+use tamer_kit::channel::ChannelError;
 use tamer_kit::hash::sha256;
 use tamer_kit::token::{JoinToken, TokenKind};
 use tamer_kit::{channel, durable, tls};
@@ -46,7 +47,7 @@ pub async fn enrol(home: &Home, join: &Join<'_>) -> Result<(Enrolled, Keys), Ide
     let facts = serde_json::to_vec_pretty(&enrolled)
         .map_err(|error| IdentityError::Untrusted(error.to_string()))?;
     // The identity comes last: where it is, all else is.
-    durable::replace(&home.ca(), answer.ca_pem.as_bytes(), 0o644)?;
+    home.trust(&answer.ca_pem)?;
     durable::replace(&home.facts(), &facts, 0o644)?;
     let identity = home.take(&key, &answer.certificate_pem)?;
     let ca = answer.ca_pem;
@@ -90,7 +91,14 @@ async fn ask(
     ca: Digest,
     request: JoinRequest,
 ) -> Result<JoinResponse, IdentityError> {
-    let channel = channel::connect(address, tls::pinned_client_config(ca)?).await?;
+    let channel = channel::connect(address, tls::pinned_client_config(ca)?).await;
+    let channel = channel.map_err(|source| match source {
+        ChannelError::OtherCa { .. } => IdentityError::OtherCa {
+            address: address.to_string(),
+            source,
+        },
+        source => source.into(),
+    })?;
     let mut client = EnrolmentClient::new(channel);
     let answer = tokio::time::timeout(PATIENCE, client.join(request)).await;
     match answer {
@@ -110,7 +118,8 @@ fn believe(
     answer: &JoinResponse,
 ) -> Result<Enrolled, IdentityError> {
     let untrusted = |said: String| Err(IdentityError::Untrusted(said));
-    if tls::fingerprint(&answer.ca_pem).ok() != Some(join.token.ca) {
+    let authorities = tls::fingerprints(&answer.ca_pem).unwrap_or_default();
+    if !authorities.contains(&join.token.ca) {
         return untrusted(format!("{address} sent another CA than the token pins"));
     }
     if sha256(&answer.trust_root) != pin {

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! <state>/identity/identity.pem   key and certificate, replaced together
-//! <state>/identity/ca.pem         the controller's CA: the only one that is trusted
+//! <state>/identity/ca.pem         the controller's CA: the only one that is trusted; two while it is rotated
 //! <state>/identity/enrolled.json  name, environment, controller, the team's root
 //! <state>/identity/next.pem       a key whose certificate has not come yet
 //! ```
 //!
 //! A new key is on disk before anybody hears of it, so an answer that was lost can be asked for again.
 
+pub mod authorities;
 pub mod enrol;
 pub mod renew;
 
@@ -47,8 +48,17 @@ pub struct Enrolled {
 pub struct Keys {
     /// The private key and the certificate.
     pub identity: String,
-    /// The controller's CA.
+    /// The controller's CA; while it is rotated the old one, too, after the one that issues certificates.
     pub ca: String,
+}
+
+/// What connections to the controller are made with.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// TLS: what is shown, and who is trusted.
+    pub tls: ClientConfig,
+    /// SHA-256 of the certificate that is shown: another one makes a new line.
+    pub certificate: Digest,
 }
 
 /// An identity on disk.
@@ -89,6 +99,18 @@ pub enum IdentityError {
     /// The controller was not reached.
     #[error(transparent)]
     Channel(#[from] ChannelError),
+    /// Whoever answers is not vouched for by the CA that the token pins.
+    #[error(
+        "{address} shows a certificate of another CA than the token pins: if the controller's CA was rotated since the \
+         token was made, get a new one from `tamer host invite`; if not, find out who answers there"
+    )]
+    OtherCa {
+        /// Who answered.
+        address: String,
+        /// How the handshake ended.
+        #[source]
+        source: ChannelError,
+    },
     /// The controller refused.
     #[error("the controller refused: {message}", message = .0.message())]
     Refused(Box<tonic::Status>),
@@ -109,6 +131,17 @@ impl Keys {
     /// [`TlsError`].
     pub fn client_config(&self) -> Result<ClientConfig, TlsError> {
         tls::client_config(&self.ca, Some((&self.identity, &self.identity)))
+    }
+
+    /// What connections are made with from now on.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn shown(&self) -> Result<Shown, TlsError> {
+        Ok(Shown {
+            tls: self.client_config()?,
+            certificate: tls::fingerprint(&self.identity)?,
+        })
     }
 
     /// From when to when the certificate is good.
@@ -191,7 +224,7 @@ impl Home {
             }
         };
         keys.validity().map_err(damaged(self.identity()))?;
-        keys.client_config().map_err(damaged(self.identity()))?;
+        keys.shown().map_err(damaged(self.identity()))?;
         Ok((enrolled, keys))
     }
 
@@ -221,6 +254,11 @@ impl Home {
         durable::create_dir_all(&self.dir, 0o700)?;
         durable::replace(&path, key.serialize_pem().as_bytes(), 0o600)?;
         Ok(key)
+    }
+
+    /// Trusts these CAs and no others from now on; durable when this returns.
+    fn trust(&self, ca: &str) -> Result<(), IdentityError> {
+        Ok(durable::replace(&self.ca(), ca.as_bytes(), 0o644)?)
     }
 
     /// Puts the next key and its certificate in place of the old ones, at one stroke.

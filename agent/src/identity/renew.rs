@@ -1,16 +1,18 @@
 //! Renewal: at half its life a certificate is traded for one of a new key, over a connection that the
-//! old one opens. One that has expired is still good for that, for 90 days.
+//! old one opens. One that has expired is still good for that, for 90 days. A rotation of the controller's CA asks for
+//! it earlier.
 
-use super::{Home, IdentityError, Keys, signing_request, usable};
-use rustls::ClientConfig;
+use super::authorities::{Told, follow, lesson};
+use super::{Home, IdentityError, Keys, Shown, signing_request, usable};
 use std::time::Duration;
 use tamer_core::moment::Moment;
 use tamer_kit::address::Address;
 use tamer_kit::backoff::Backoff;
-use tamer_kit::{channel, tls};
+use tamer_kit::channel;
 use tamer_proto::v1::RenewRequest;
 use tamer_proto::v1::enrolment_client::EnrolmentClient;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long the controller may take to answer.
@@ -44,39 +46,64 @@ pub async fn renew(home: &Home, address: &Address, old: &Keys) -> Result<Keys, I
             return Err(IdentityError::Refused(Box::new(status)));
         }
     };
-    // The CA is pinned: whoever renews does not choose a new one.
-    if tls::fingerprint(&answer.ca_pem)? != tls::fingerprint(&old.ca)? {
-        return Err(IdentityError::Untrusted(
-            "the controller has another CA than the one pinned here".to_owned(),
-        ));
-    }
-    usable(&key, &answer.certificate_pem, &old.ca)?;
+    follow(old, &answer.ca_pem)?;
+    usable(&key, &answer.certificate_pem, &answer.ca_pem)?;
+    // The CA first: whoever shows a certificate of it is taken to trust it.
+    home.trust(&answer.ca_pem)?;
     let identity = home.take(&key, &answer.certificate_pem)?;
-    let ca = old.ca.clone();
+    let ca = answer.ca_pem;
     Ok(Keys { identity, ca })
 }
 
-/// Renews whenever it is due, until `stop`, and puts what came of it before everybody who connects.
+/// Takes in what the controller says of its CAs, and gives the moment at which to renew because of it.
+fn learn(
+    home: &Home,
+    keys: &mut Keys,
+    told: &Told,
+    shown: &watch::Sender<Shown>,
+) -> Result<Option<Instant>, IdentityError> {
+    let lesson = lesson(keys, &told.ca)?;
+    if lesson.trust {
+        home.trust(&told.ca)?;
+        keys.ca = told.ca.clone();
+        shown.send_replace(keys.shown()?);
+        tracing::info!("the controller's CAs have changed: they are trusted as it says");
+    }
+    let share: f64 = rand::random();
+    Ok(lesson
+        .renew
+        .then(|| Instant::now() + told.within.min(INTERVAL).mul_f64(share)))
+}
+
+/// Renews whenever it is due, until `stop`, or when what it is `told` of CAs asks for it, and puts what came of it
+/// before everybody who connects.
 pub async fn keep(
     home: Home,
     address: Address,
     mut keys: Keys,
-    shown: watch::Sender<ClientConfig>,
+    shown: watch::Sender<Shown>,
+    mut told: watch::Receiver<Option<Told>>,
     now: impl Fn() -> Moment,
     stop: CancellationToken,
 ) {
     let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(600));
+    let mut early: Option<Instant> = None;
     loop {
-        let due = keys.validity().map_or(true, |life| is_due(life, now()));
-        let mut wait = INTERVAL;
+        let due = keys.validity().map_or(true, |life| is_due(life, now()))
+            || early.is_some_and(|at| at <= Instant::now());
+        let mut wait = early.map_or(INTERVAL, |at| {
+            INTERVAL.min(at.saturating_duration_since(Instant::now()))
+        });
         if due {
             let renewed = renew(&home, &address, &keys).await;
-            let renewed = renewed.and_then(|keys| Ok((keys.client_config()?, keys)));
+            let renewed = renewed.and_then(|keys| Ok((keys.shown()?, keys)));
+            wait = INTERVAL;
             match renewed {
-                Ok((config, new)) => {
+                Ok((new, renewed)) => {
                     tracing::info!("the certificate was renewed");
-                    shown.send_replace(config);
-                    keys = new;
+                    shown.send_replace(new);
+                    keys = renewed;
+                    early = None;
                     backoff.reset();
                 }
                 Err(error) => {
@@ -96,6 +123,17 @@ pub async fn keep(
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
+            Ok(()) = told.changed() => {
+                let told = told.borrow_and_update().clone();
+                let learnt = told.map_or(Ok(None), |told| learn(&home, &mut keys, &told, &shown));
+                match learnt {
+                    Ok(at) => early = at,
+                    Err(error) => {
+                        let error = crate::host::chain(&error);
+                        tracing::error!(%error, "what the controller says of its CAs is not believed");
+                    }
+                }
+            }
         }
     }
 }

@@ -5,8 +5,9 @@ mod session;
 mod trouble;
 
 use crate::clock::ControllerClock;
+use crate::identity::Shown;
+use crate::identity::authorities::Told;
 use crate::metrics::Metrics;
-use rustls::ClientConfig;
 use session::{End, Session};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,9 @@ pub struct Link {
     /// The team's root that this host pins.
     pub trust_root: Digest,
     /// The certificate to show; a new one makes a new line.
-    pub shown: watch::Receiver<ClientConfig>,
+    pub shown: watch::Receiver<Shown>,
+    /// Where to put what the controller says of its CAs.
+    pub authorities: watch::Sender<Option<Told>>,
     /// Where to put what the host should be.
     pub desired: watch::Sender<Option<Desired>>,
     /// What the host says of itself.

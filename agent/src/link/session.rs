@@ -2,6 +2,7 @@
 
 use super::Link;
 use super::trouble::Trouble;
+use crate::identity::authorities::Told;
 use std::time::Duration;
 use tamer_core::desired::{ComponentReport, Desired, HostReport};
 use tamer_core::digest::Digest;
@@ -53,8 +54,8 @@ impl Session<'_> {
     }
 
     async fn talk(&mut self) -> Result<End, Trouble> {
-        let config = self.link.shown.borrow_and_update().clone();
-        let channel = channel::connect(&self.link.address, config)
+        let shown = self.link.shown.borrow_and_update().clone();
+        let channel = channel::connect(&self.link.address, shown.tls)
             .await
             .map_err(Trouble::Connect)?;
         let mut client = AgentsClient::new(channel)
@@ -113,7 +114,12 @@ impl Session<'_> {
                         sent = report;
                     }
                 }
-                Ok(()) = self.link.shown.changed() => return Ok(End::Renewed),
+                Ok(()) = self.link.shown.changed() => {
+                    // Whom to trust is for the next line.
+                    if self.link.shown.borrow_and_update().certificate != shown.certificate {
+                        return Ok(End::Renewed);
+                    }
+                }
             }
         }
     }
@@ -143,9 +149,20 @@ impl Session<'_> {
     /// Passes on what the host should be. Whether that is to be believed is decided where the journal
     /// is; here it is counted.
     fn hear(&self, message: v1::ControllerMessage) {
-        let Some(Said::Desired(wire)) = message.kind else {
-            tracing::debug!("the controller said something that this agent does not know");
-            return;
+        let wire = match message.kind {
+            Some(Said::Desired(wire)) => wire,
+            Some(Said::Authorities(told)) => {
+                let told = Told {
+                    ca: told.ca_pem,
+                    within: Duration::from_millis(told.within_ms),
+                };
+                self.link.authorities.send_replace(Some(told));
+                return;
+            }
+            _ => {
+                tracing::debug!("the controller said something that this agent does not know");
+                return;
+            }
         };
         let metrics = &self.link.metrics;
         metrics.desired.inc();

@@ -3,7 +3,7 @@
 
 use super::Link;
 use std::fmt;
-use tamer_kit::channel::ChannelError;
+use tamer_kit::channel::{ChannelError, is_unknown_there};
 use tamer_kit::supervisor;
 use tonic::{Code, Status};
 
@@ -27,6 +27,9 @@ impl Trouble {
     fn like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Status(one), Self::Status(other)) => one.code() == other.code(),
+            (Self::Connect(one), Self::Connect(other)) => {
+                std::mem::discriminant(one) == std::mem::discriminant(other)
+            }
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
@@ -47,12 +50,22 @@ impl Trouble {
     /// What a person can do.
     fn next(&self, link: &Link) -> String {
         match self {
+            Self::Connect(ChannelError::OtherCa { .. }) => format!(
+                "if the controller's CA was rotated while this host was away, invite it again: tamer host invite \
+                 --replace {}; if it was not, find out who answers there",
+                link.name
+            ),
             Self::Connect(_) | Self::Silent | Self::Closed => {
                 "see whether `tamer-controller serve` runs, and whether this host can reach it; what runs here goes on meanwhile".to_owned()
             }
             Self::Status(status) => match status.code() {
                 Code::PermissionDenied | Code::Unauthenticated => format!(
                     "if this host should belong to the fleet, invite it again: tamer host invite --replace {}",
+                    link.name
+                ),
+                _ if is_unknown_there(&**status) => format!(
+                    "the controller does not know the CA of this host's certificate: if it was rotated while this host \
+                     was away, invite it again: tamer host invite --replace {}",
                     link.name
                 ),
                 Code::FailedPrecondition | Code::InvalidArgument => {

@@ -1,13 +1,13 @@
 //! The controller's HTTP paths, under the host's certificate as it is renewed.
 
 use super::manifests::Coding;
+use crate::identity::Shown;
 use crate::source::Known;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, RANGE};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
-use rustls::ClientConfig;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -34,7 +34,7 @@ pub struct Http {
 
 /// The client, and what it was made with.
 struct Made {
-    shown: watch::Receiver<ClientConfig>,
+    shown: watch::Receiver<Shown>,
     client: Client,
 }
 
@@ -49,11 +49,8 @@ impl Http {
     ///
     /// # Errors
     /// The client cannot be set up.
-    pub fn new(
-        base: Address,
-        mut shown: watch::Receiver<ClientConfig>,
-    ) -> Result<Self, reqwest::Error> {
-        let client = http::client(shown.borrow_and_update().clone())?;
+    pub fn new(base: Address, mut shown: watch::Receiver<Shown>) -> Result<Self, reqwest::Error> {
+        let client = http::client(shown.borrow_and_update().tls.clone())?;
         let made = Mutex::new(Made { shown, client });
         Ok(Self {
             base,
@@ -179,7 +176,7 @@ impl Http {
     fn client(&self) -> Client {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.shown.has_changed().unwrap_or(false) {
-            let config = made.shown.borrow_and_update().clone();
+            let config = made.shown.borrow_and_update().tls.clone();
             match http::client(config) {
                 Ok(client) => made.client = client,
                 Err(error) => {

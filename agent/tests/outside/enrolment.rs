@@ -79,7 +79,8 @@ async fn another_controller_than_the_pinned_one_hears_no_secret() {
     let mut token = port.token();
     token.ca = Ca::new().fingerprint();
     let error = join(&home, &token).await.unwrap_err();
-    assert!(matches!(error, IdentityError::Channel(_)), "{error:?}");
+    assert!(matches!(error, IdentityError::OtherCa { .. }), "{error:?}");
+    assert!(error.to_string().contains("tamer host invite"), "{error}");
     // The right server, that names another CA for later.
     *port.answers.other_ca.lock().unwrap() = Some(Ca::new().pem.clone());
     let error = join(&home, &port.token()).await.unwrap_err();
@@ -154,7 +155,8 @@ async fn what_is_due_is_renewed_by_itself_and_shown_to_everybody() {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::new(dir.path());
     let (_, old) = join(&home, &port.token()).await.unwrap();
-    let (shown, mut seen) = watch::channel(old.client_config().unwrap());
+    let (shown, mut seen) = watch::channel(old.shown().unwrap());
+    let (_tells, told) = watch::channel(None);
     let stop = CancellationToken::new();
     let (_, to) = old.validity().unwrap();
     let late = Moment(to.0 - 1000);
@@ -164,6 +166,7 @@ async fn what_is_due_is_renewed_by_itself_and_shown_to_everybody() {
         address,
         old.clone(),
         shown,
+        told,
         move || late,
         stop.clone(),
     );

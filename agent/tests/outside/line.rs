@@ -2,10 +2,10 @@
 
 use crate::world::{PATIENCE, Port};
 use axum::Router;
-use rustls::ClientConfig;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tamer_agent::clock::ControllerClock;
+use tamer_agent::identity::Shown;
 use tamer_agent::link::Link;
 use tamer_agent::metrics::Metrics;
 use tamer_core::check::Results;
@@ -42,7 +42,7 @@ fn desired(counter: u64, environment: &str) -> Desired {
 
 /// An agent that is nothing but its line.
 struct Agent {
-    shown: watch::Sender<ClientConfig>,
+    shown: watch::Sender<Shown>,
     reports: watch::Sender<HostReport>,
     desired: watch::Receiver<Option<Desired>>,
     clock: Arc<ControllerClock>,
@@ -54,13 +54,14 @@ struct Agent {
 impl Agent {
     fn start(port: &Port) -> Self {
         let keys = port.ca.keys();
-        let (shown, certificate) = watch::channel(keys.client_config().unwrap());
+        let (shown, certificate) = watch::channel(keys.shown().unwrap());
         let (reports, said) = watch::channel(report(1));
         let (wanted, desired) = watch::channel(None);
         let (clock, metrics) = (Arc::new(ControllerClock::default()), Metrics::new());
         let stop = CancellationToken::new();
         let link = Link {
             welcomed: watch::channel(false).0,
+            authorities: watch::channel(None).0,
             address: port.address.clone(),
             name: "web-1".parse().unwrap(),
             environment: "staging".parse().unwrap(),
@@ -157,7 +158,7 @@ async fn a_new_certificate_makes_a_new_line() {
     let first = port.line().await;
     first.welcome(1).await;
     let keys = port.ca.keys();
-    agent.shown.send_replace(keys.client_config().unwrap());
+    agent.shown.send_replace(keys.shown().unwrap());
     let _second = port.line().await;
     let certificate = tls::first_certificate(&keys.identity).unwrap().to_vec();
     let shown = port.peers.lock().unwrap().clone();

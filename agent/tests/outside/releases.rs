@@ -79,7 +79,7 @@ impl Site {
 }
 
 fn remote(port: &Port, team: &Team, state: &Path, metrics: &Metrics) -> Remote {
-    let (_, shown) = watch::channel(port.ca.keys().client_config().unwrap());
+    let (_, shown) = watch::channel(port.ca.keys().shown().unwrap());
     let http = Arc::new(Http::new(port.address.clone(), shown).unwrap());
     let environment = "staging".parse().unwrap();
     Remote::new(state, environment, team.pin, http, metrics.clone())

@@ -8,14 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tamer::client::Session;
+use tamer::client::{Attentive, Session};
 use tamer::home::Home;
 use tamer::printer::{Output, Printer};
 use tamer_proto::v1::operators_client::OperatorsClient;
 use tamer_proto::v1::{
     DeployRequest, InviteRequest, ListHostsRequest, RollbackRequest, WatchRequest,
 };
-use tonic::transport::Channel;
 
 /// The operator.
 pub struct Desk {
@@ -86,7 +85,7 @@ impl Desk {
         Ok(())
     }
 
-    fn operators(&self) -> anyhow::Result<OperatorsClient<Channel>> {
+    fn operators(&self) -> anyhow::Result<OperatorsClient<Attentive>> {
         let session = self.session.as_ref().context("not connected")?;
         Ok(session.operators())
     }
@@ -190,7 +189,7 @@ impl Desk {
 
     async fn end(
         &self,
-        mut operators: OperatorsClient<Channel>,
+        mut operators: OperatorsClient<Attentive>,
         deployment: u64,
         begun: Instant,
     ) -> anyhow::Result<Ended> {

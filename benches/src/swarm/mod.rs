@@ -100,7 +100,7 @@ impl Swarm {
         let (desired, told) = watch::channel(None);
         let (reports, said) = watch::channel(host.report().clone());
         // A certificate is good for a day: nobody measures for so long, and none is renewed.
-        let (certificate, shown) = watch::channel(keys.client_config()?);
+        let (certificate, shown) = watch::channel(keys.shown()?);
         let clock = Arc::new(ControllerClock::default());
         let link = Link {
             address: enrolled.controller.parse()?,
@@ -112,6 +112,7 @@ impl Swarm {
             reports: said,
             clock: Arc::clone(&clock),
             welcomed: watch::channel(false).0,
+            authorities: watch::channel(None).0,
             metrics: metrics.clone(),
         };
         self.said.push(link.reports.clone());

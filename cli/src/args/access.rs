@@ -182,6 +182,44 @@ impl KeyRoleName {
     }
 }
 
+/// `tamer ca …`
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// Shows the controller's CA, and how far a rotation has come.
+    #[command(after_help = "Examples:\n  tamer ca status")]
+    Status,
+    /// Begins to put a new CA in the old one's place; nothing stops for it.
+    #[command(after_help = "\
+Servers and people come over by themselves, over the lines they have, and get their certificates
+of the new CA. When all have, it vouches for the controller, too. Until `tamer ca finish` both are
+good.
+
+Examples:
+  tamer ca rotate --reason 'the yearly rotation'
+  tamer ca status                     who has not come over yet")]
+    Rotate {
+        /// Why.
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Ends a rotation: from then on the old CA is good for nothing.
+    #[command(after_help = "\
+Refused while somebody has no certificate of the new CA; whoever is locked out joins again with a
+new invitation.
+
+Examples:
+  tamer ca finish
+  tamer ca finish --lock-out --reason 'the old key was stolen'")]
+    Finish {
+        /// Locks out whoever has not come over.
+        #[arg(long)]
+        lock_out: bool,
+        /// Why.
+        #[command(flatten)]
+        why: Why,
+    },
+}
+
 /// `tamer host …`
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {

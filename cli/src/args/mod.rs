@@ -10,8 +10,8 @@ mod release;
 mod schema;
 
 pub use access::{
-    HostCommand, InviteHost, InviteOperator, KeyRoleName, Login, OfRole, OperatorCommand, Role,
-    TrustCommand,
+    CaCommand, HostCommand, InviteHost, InviteOperator, KeyRoleName, Login, OfRole,
+    OperatorCommand, Role, TrustCommand,
 };
 pub use audit::{Audit, AuditCommand};
 pub use closing::{Freeze, Lock, Unfreeze, Unlock};
@@ -107,6 +107,9 @@ pub enum Command {
     /// The keys that servers trust.
     #[command(subcommand)]
     Trust(TrustCommand),
+    /// The controller's CA, which vouches for everybody's certificate.
+    #[command(subcommand)]
+    Ca(CaCommand),
     /// Environments: where components run, how carefully they change, on what evidence.
     #[command(subcommand)]
     Env(EnvCommand),

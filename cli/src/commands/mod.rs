@@ -4,6 +4,7 @@ mod approve;
 mod attest;
 mod audit;
 mod build;
+mod ca;
 mod closing;
 mod control;
 mod deploy;
@@ -41,6 +42,7 @@ use crate::printer::Printer;
 use clap::CommandFactory;
 use tamer_kit::address::Address;
 use tamer_kit::manual;
+use tamer_proto::v1::WhoAmIRequest;
 
 /// What every command gets.
 #[derive(Debug)]
@@ -78,6 +80,7 @@ pub async fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
         printer,
     };
     let done = with_controller(&context, command).await;
+    come_over(&context).await;
     done.map_err(
         |error| match context.home.login(context.controller.as_ref()) {
             Ok(login) => error.at(&login.address),
@@ -86,12 +89,30 @@ pub async fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
     )
 }
 
+/// Where the controller has said that its CAs have changed, trusts the new ones, and shows that it does. What fails is
+/// tried again by the next command.
+async fn come_over(at: &Context<'_>) {
+    let due = at.home.login(at.controller.as_ref());
+    if !due.is_ok_and(|login| login.renewal_due().exists()) {
+        return;
+    }
+    let shown = async {
+        let session = at.session().await?;
+        session.operators().who_am_i(WhoAmIRequest {}).await?;
+        Ok::<_, crate::error::Error>(())
+    };
+    if let Err(error) = shown.await {
+        tracing::debug!(%error, "the certificate was not renewed after a change of CAs");
+    }
+}
+
 async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
     match command {
         Command::Login(args) => login::run(at, &args).await,
         Command::Whoami => whoami::run(at).await,
         Command::Trust(command) => trust::run(at, &command).await,
         Command::Env(command) => env::run(at, &command).await,
+        Command::Ca(command) => ca::run(at, command).await,
         Command::Host(HostCommand::Invite(args)) => invite::host(at, &args).await,
         Command::Host(HostCommand::Remove { name, why }) => {
             hosts::remove(at, &name, why.reason).await

@@ -3,6 +3,7 @@
 
 pub mod approval;
 pub mod audit;
+pub mod ca;
 pub mod cause;
 pub mod databases;
 pub mod drift;

@@ -163,7 +163,9 @@ async fn a_token_of_another_controller_and_a_used_one_are_refused() {
             .controller
     };
     let line = format!("login {} {}", address(&two.token), one.token);
-    assert_eq!(desk.fails(&line).await.exit, Exit::Internal);
+    let refused = desk.fails(&line).await;
+    assert_eq!(refused.exit, Exit::Refused);
+    assert!(refused.report().contains("another CA than the token pins"));
     let mut used: tamer_kit::token::JoinToken = one.token.parse().unwrap();
     used.secret = tamer_kit::token::Secret::new([8; 32]);
     let refused = desk.fails(&format!("login {used}")).await;

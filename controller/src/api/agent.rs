@@ -1,6 +1,7 @@
 //! The agents' stream.
 
 use super::{caller, denied, stopped};
+use crate::authority::Told;
 use crate::driver::Driver;
 use crate::fleet::hosts::{Session, SessionId};
 use crate::identity::peer::Caller;
@@ -34,6 +35,8 @@ const REPORTS_AT_ONCE: u32 = 64;
 pub struct AgentApi {
     /// The writer.
     pub driver: Driver,
+    /// The controller's CAs, which agents are told.
+    pub authorities: watch::Receiver<Told>,
     /// Who is connected.
     pub sessions: Arc<Sessions>,
     /// Who waits to hear what differs.
@@ -106,10 +109,12 @@ impl Agents for AgentApi {
             kind: Some(Answer::Welcome(welcome)),
         }));
         // Dropped with the answer: when the line is gone, or the session is over.
-        let answers = welcome.chain(states(outgoing)).map(move |answer| {
-            let _ = &until_gone;
-            answer
-        });
+        let answers = welcome
+            .chain(states(outgoing, self.authorities.clone()))
+            .map(move |answer| {
+                let _ = &until_gone;
+                answer
+            });
         Ok(Response::new(Box::pin(answers)))
     }
 }
@@ -151,22 +156,41 @@ fn report(wire: Option<tamer_proto::v1::HostReport>) -> Result<HostReport, Statu
         })
 }
 
-/// Whatever the agent should be, whenever it has changed, until the session is replaced or closed.
+/// The CAs to trust, and whatever the agent should be: at first and whenever it has changed, until the session is
+/// replaced or closed.
 fn states(
     mut newest: watch::Receiver<Option<Desired>>,
+    mut authorities: watch::Receiver<Told>,
 ) -> impl Stream<Item = Result<ControllerMessage, Status>> + Send {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
+        // Waiting for a change marks it as seen, so it is kept here which of the two are to be said.
+        let (mut says_authorities, mut says_desired) = (true, true);
         loop {
-            let desired = newest.borrow_and_update().clone();
-            if let Some(desired) = desired {
-                let kind = Some(Answer::Desired((&desired).into()));
+            let mut kinds = Vec::new();
+            if std::mem::take(&mut says_authorities) {
+                let told = (&*authorities.borrow_and_update()).into();
+                kinds.push(Answer::Authorities(told));
+            }
+            if std::mem::take(&mut says_desired) {
+                let desired = newest.borrow_and_update().clone();
+                kinds.extend(desired.map(|it| Answer::Desired((&it).into())));
+            }
+            for kind in kinds {
+                let kind = Some(kind);
                 if sender.send(Ok(ControllerMessage { kind })).await.is_err() {
                     return;
                 }
             }
             tokio::select! {
-                changed = newest.changed() => if changed.is_err() { return },
+                changed = newest.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    says_desired = true;
+                }
+                // Whoever tells it goes last of all.
+                Ok(()) = authorities.changed() => says_authorities = true,
                 () = sender.closed() => return,
             }
         }

@@ -3,12 +3,16 @@
 //! What does not stand here is refused, so that a new call is open to nobody until somebody has thought of who may
 //! make it. What a *role* may do is asked by each call itself, of the registry.
 
+use crate::authority::Told;
 use crate::identity::peer::{Caller, Identity};
 use crate::identity::registry::Denied;
 use crate::metrics::Metrics;
 use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use axum::middleware::Next;
 use axum::response::Response;
+use tamer_proto::AUTHORITIES_HEADER;
+use tokio::sync::watch;
 
 /// Where all calls lie; other paths are files, and have a gate of their own.
 const CALLS: &str = "/tamer.v1.";
@@ -40,21 +44,33 @@ pub fn whose(path: &str) -> Option<Whose> {
             | "Audit" | "ListHosts" | "ListOperators" | "RemoveHost" | "RemoveOperator"
             | "InspectDrift" | "SettleDrift" | "Deploy" | "Plan" | "Approve" | "GetApproval"
             | "Rollback" | "Control" | "GetStatus" | "Watch" | "History" | "ListSchemas"
-            | "SettleSchema" | "Close" | "Reopen",
+            | "SettleSchema" | "Close" | "Reopen" | "GetCa" | "RotateCa" | "FinishCa",
         ) => Whose::Operators,
         _ => return None,
     })
 }
 
-/// Refuses calls that are not the caller's to make.
-pub async fn gate(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+/// Refuses calls that are not the caller's to make. Operators hear with every answer whether they know all CAs.
+pub async fn gate(
+    State((metrics, told)): State<(Metrics, watch::Receiver<Told>)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let path = request.uri().path();
     if !path.starts_with(CALLS) {
         return next.run(request).await;
     }
     let caller = request.extensions().get::<Caller>();
+    let operators = whose(path) == Some(Whose::Operators);
     match admit(path, caller.unwrap_or(&Caller::Stranger)) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            let mut answer = next.run(request).await;
+            let mark = HeaderValue::from_str(&told.borrow().mark);
+            if let Some(mark) = mark.ok().filter(|_| operators) {
+                answer.headers_mut().insert(AUTHORITIES_HEADER, mark);
+            }
+            answer
+        }
         Err(denied) => {
             metrics.denied(&denied);
             super::denied(denied).into_http()

@@ -2,9 +2,9 @@
 
 use super::{caller, denied, stopped};
 use crate::acting::Acting;
+use crate::authority::Authority;
 use crate::driver::Driver;
 use crate::identity::attempts::Attempts;
-use crate::identity::ca::Ca;
 use crate::identity::csr::ProvenKey;
 use crate::identity::join::JoinError;
 use crate::identity::peer::Identity;
@@ -12,7 +12,7 @@ use crate::identity::registry::Denied;
 use crate::publications::Publications;
 use crate::server::doorway::one_address;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use tamer_core::id::HostName;
 use tamer_kit::hash::sha256;
 use tamer_proto::v1::enrolment_server::Enrolment;
@@ -24,7 +24,7 @@ pub struct EnrolmentApi {
     /// The writer.
     pub driver: Driver,
     /// Signs certificates.
-    pub ca: Arc<Ca>,
+    pub authority: Authority,
     /// Where the team's root is.
     pub publications: Publications,
     /// What to count.
@@ -57,9 +57,10 @@ impl Enrolment for EnrolmentApi {
             .await
             .map_err(stopped)?
             .map_err(denied)?;
+        let (certificate_pem, ca_pem) = self.sign(&identity, &key)?;
         Ok(Response::new(RenewResponse {
-            certificate_pem: self.sign(&identity, &key)?,
-            ca_pem: self.ca.certificate_pem().to_owned(),
+            certificate_pem,
+            ca_pem,
         }))
     }
 }
@@ -111,17 +112,19 @@ impl EnrolmentApi {
             .first_team_root()
             .await
             .map_err(|e| super::internal(&e))?;
+        let (certificate_pem, ca_pem) = self.sign(&joined.identity, &key)?;
         Ok(Response::new(JoinResponse {
-            certificate_pem: self.sign(&joined.identity, &key)?,
-            ca_pem: self.ca.certificate_pem().to_owned(),
+            certificate_pem,
+            ca_pem,
             name,
             environment,
             trust_root: trust_root.unwrap_or_default(),
         }))
     }
 
-    fn sign(&self, identity: &Identity, key: &ProvenKey) -> Result<String, Status> {
-        self.ca
+    /// The certificate, and the CAs to trust.
+    fn sign(&self, identity: &Identity, key: &ProvenKey) -> Result<(String, String), Status> {
+        self.authority
             .issue(identity, key, tamer_kit::clock::now())
             .map_err(|error| super::internal(&error))
     }

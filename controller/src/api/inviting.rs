@@ -84,7 +84,7 @@ impl OperatorApi {
         let token = JoinToken {
             kind,
             controller: self.public.clone(),
-            ca: self.ca,
+            ca: self.authority.pinned(),
             trust_root: root.map(|root| tamer_kit::hash::sha256(&root)),
             secret,
         };

@@ -4,6 +4,7 @@ pub mod agent;
 mod approving;
 pub mod artifact;
 mod auditing;
+mod authority;
 pub mod calls;
 mod closing;
 mod deploying;
@@ -23,8 +24,9 @@ use crate::driver::{Driver, Stopped};
 use crate::fleet::Fleet;
 use crate::fleet::deploy::Refused;
 use crate::identity::peer::Caller;
-use crate::identity::registry::{Denied, Role};
+use crate::identity::registry::{Denied, Registry, Role};
 use tamer_core::id::{EnvironmentName, OperatorName};
+use tamer_kit::clock;
 use tonic::Status;
 
 /// Who sent a request. The server puts it there before anything else sees the request.
@@ -36,31 +38,51 @@ fn caller<T>(request: &tonic::Request<T>) -> Caller {
         .unwrap_or(Caller::Stranger)
 }
 
-/// The operator who calls, if they may do this.
+/// The operator who calls, if they may do this there.
 async fn operator(
     driver: &Driver,
     caller: &Caller,
     environment: Option<EnvironmentName>,
     needed: Role,
 ) -> Result<OperatorName, Status> {
-    let asked = caller.clone();
-    let now = tamer_kit::clock::now();
-    let ask = move |fleet: &Fleet| {
-        let registry = &fleet.registry;
-        let answer = registry
-            .authorise_operator(&asked, environment.as_ref(), needed, now)
-            .map(|(name, _)| name.clone());
-        (answer, registry.role_of(&asked, environment.as_ref()))
+    let ask = move |registry: &Registry, caller: &Caller| {
+        let place = environment.as_ref();
+        let answer = registry.authorise_operator(caller, place, needed, clock::now());
+        let answer = answer.map(|(name, _)| name.clone());
+        (answer, registry.role_of(caller, place))
     };
-    let (answer, role) = driver.read(ask.clone()).await.map_err(stopped)?;
+    ask_registry(driver, caller, ask).await
+}
+
+/// Asks, and notes the role for the audit log and the caller's newest key.
+async fn ask_registry(
+    driver: &Driver,
+    caller: &Caller,
+    ask: impl Fn(&Registry, &Caller) -> (Result<OperatorName, Denied>, Option<Role>)
+    + Clone
+    + Send
+    + 'static,
+) -> Result<OperatorName, Status> {
+    let asked = caller.clone();
+    let look = move |fleet: &Fleet| {
+        let registry = &fleet.registry;
+        let news = asked.peer().is_some_and(|peer| registry.is_news(peer));
+        (ask(registry, &asked), news)
+    };
+    let ((answer, role), news) = driver.read(look.clone()).await.map_err(stopped)?;
     in_role(role);
+    if news {
+        let asked = caller.clone();
+        let change = driver.change(move |fleet, _| fleet.see_operator(&asked));
+        change.await.map_err(stopped)?;
+    }
     let answer = match answer {
         Err(Denied::OldKey(_)) => {
             // Renewed after the backup that this controller was restored from, perhaps.
             let asked = caller.clone();
             let change = driver.change(move |fleet, _| fleet.catch_up(&asked));
             change.await.map_err(stopped)?;
-            let (answer, role) = driver.read(ask).await.map_err(stopped)?;
+            let ((answer, role), _) = driver.read(look).await.map_err(stopped)?;
             in_role(role);
             answer
         }

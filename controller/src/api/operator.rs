@@ -5,6 +5,7 @@ use super::auditing::Lines;
 use super::deploying::by_whom;
 use super::{caller, operator, parse, parse_option, stopped};
 use crate::acting::Acting;
+use crate::authority::Authority;
 use crate::catalog::Catalog;
 use crate::driver::Driver;
 use crate::fleet::Fleet;
@@ -17,7 +18,6 @@ use crate::status::{self, Sight};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use tamer_core::digest::Digest;
 use tamer_core::id::{EnvironmentName, HostName};
 use tamer_kit::address::Address;
 use tamer_proto::v1;
@@ -36,8 +36,8 @@ pub struct OperatorApi {
     pub publications: Publications,
     /// The controller's address, as tokens carry it.
     pub public: Address,
-    /// The CA that tokens pin.
-    pub ca: Digest,
+    /// The controller's CA, which tokens pin.
+    pub authority: Authority,
     /// The public halves of the online keys, as TUF key JSON: snapshot, timestamp.
     pub online_keys: [String; 2],
     /// Where what is published is copied to before it is acknowledged.
@@ -234,6 +234,24 @@ impl Operators for OperatorApi {
             Ok(Response::new(v1::RemoveHostResponse {}))
         };
         acting.watch(&self.driver, false, work).await
+    }
+
+    async fn get_ca(&self, request: Request<v1::GetCaRequest>) -> Answer<v1::CaStatus> {
+        self.ca(request).await
+    }
+
+    async fn rotate_ca(&self, request: Request<v1::RotateCaRequest>) -> Answer<v1::CaStatus> {
+        let acting = Acting::of(&request);
+        acting
+            .watch(&self.driver, false, self.rotate(request))
+            .await
+    }
+
+    async fn finish_ca(&self, request: Request<v1::FinishCaRequest>) -> Answer<v1::CaStatus> {
+        let acting = Acting::of(&request);
+        acting
+            .watch(&self.driver, false, self.finish(request))
+            .await
     }
 
     async fn list_operators(

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tamer_controller::config::{Chosen, Config, DEFAULT_FILE, Paths, template};
 use tamer_controller::fleet::persist::genesis;
+use tamer_controller::identity::authorities::Authorities;
 use tamer_controller::identity::ca::Ca;
 use tamer_controller::identity::registry::{Role, Roles};
 use tamer_controller::store::sled::SledStore;
@@ -99,7 +100,7 @@ pub(super) fn admin_token(
              give `tamer-controller unhold` first"
         )));
     }
-    let ca = Ca::load(&paths.ca)?;
+    let ca = Authorities::load(&paths.ca)?;
     let store = SledStore::open(&paths.store, &exe()?)?;
     note(
         config,
@@ -107,7 +108,7 @@ pub(super) fn admin_token(
         token.name.as_str(),
         token.reason.clone(),
     )?;
-    let line = admit(config, &ca, &store, &token.name)?;
+    let line = admit(config, ca.shown(), &store, &token.name)?;
     say_login(out, &token.name, &line)?;
     Ok(())
 }

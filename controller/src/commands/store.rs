@@ -4,7 +4,7 @@ use super::{Failure, exe};
 use anyhow::anyhow;
 use std::io::Write;
 use tamer_controller::config::Config;
-use tamer_controller::identity::ca::Ca;
+use tamer_controller::identity::authorities::{Authorities, Phase};
 use tamer_controller::mirror::Plan;
 use tamer_controller::revocations::Revocation;
 use tamer_controller::store::sled::SledStore;
@@ -92,10 +92,12 @@ fn findings(config: &Config) -> Vec<Finding> {
         })
     };
     let ca = || {
-        Ok(format!(
-            "fingerprint {}",
-            Ca::load(&paths.ca)?.fingerprint()
-        ))
+        let all = Authorities::load(&paths.ca)?;
+        let fingerprint = all.shown().fingerprint();
+        Ok(match all.phase() {
+            Phase::Steady => format!("fingerprint {fingerprint}"),
+            _ => format!("fingerprint {fingerprint}; a rotation is under way: `tamer ca status`"),
+        })
     };
     let online = || {
         let snapshot = SigningKey::load(&paths.snapshot_key)?;

@@ -92,6 +92,39 @@ impl Fleet {
         Ok(identity)
     }
 
+    /// An operator calls: their newest key is in use, or they have come over to the CA that issues now.
+    pub(crate) fn see_operator(&mut self, caller: &Caller) {
+        let Some(peer) = caller.peer() else { return };
+        if let Identity::Operator { name } = &peer.identity
+            && self.registry.seen(peer)
+        {
+            self.dirty.insert(Object::Operator(name.clone()));
+        }
+    }
+
+    /// Notes what an admin does to the controller's CA.
+    pub(crate) fn note_ca(
+        &mut self,
+        action: &str,
+        object: &str,
+        by: &OperatorName,
+        reason: &str,
+        now: Moment,
+    ) {
+        self.note(now, by.as_str(), action, object, reason);
+    }
+
+    /// Notes that a new CA vouches for the controller from now on.
+    pub(crate) fn note_show(&mut self, fingerprint: &Digest, now: Moment) {
+        self.note(
+            now,
+            "the controller",
+            "ca.show",
+            fingerprint,
+            "everybody trusts it",
+        );
+    }
+
     /// Gives out a token.
     pub fn invite(
         &mut self,

@@ -1,4 +1,5 @@
-//! The controller's own certificate authority: ECDSA P-256, two files in the controller's directory.
+//! One certificate authority: ECDSA P-256, a certificate and a key in two files. Which of them a controller has, and
+//! how one takes another's place, is said in [`super::authorities`].
 
 use super::csr::ProvenKey;
 use super::peer::Identity;
@@ -28,8 +29,19 @@ pub const OPERATOR_LIFE: Span = Span::secs(365 * DAY);
 /// Certificates are valid a little before they were made: clocks differ.
 pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
-const CERTIFICATE_FILE: &str = "ca.pem";
-const KEY_FILE: &str = "ca-key.pem";
+/// The files of a CA, in the directory of all of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Files {
+    pub(super) certificate: &'static str,
+    pub(super) key: &'static str,
+}
+
+/// The CA that vouches for the controller.
+pub(super) const CURRENT: Files = Files {
+    certificate: "ca.pem",
+    key: "ca-key.pem",
+};
+
 const MAX_FILE: u64 = 64 << 10;
 
 /// The certificate authority.
@@ -37,6 +49,8 @@ pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
     fingerprint: Digest,
+    name: Digest,
+    valid: (Moment, Moment),
 }
 
 /// A certificate and its private key, both PEM.
@@ -101,12 +115,19 @@ impl Ca {
     /// # Errors
     /// [`CaError`], also if there is a CA already.
     pub fn create(dir: &Path, now: Moment) -> Result<Self, CaError> {
-        let (certificate_file, key_file) = (dir.join(CERTIFICATE_FILE), dir.join(KEY_FILE));
+        Self::create_in(dir, CURRENT, now)
+    }
+
+    pub(super) fn create_in(dir: &Path, files: Files, now: Moment) -> Result<Self, CaError> {
+        let (certificate_file, key_file) = (dir.join(files.certificate), dir.join(files.key));
         if certificate_file.exists() {
             return Err(CaError::Exists(certificate_file));
         }
         let key = KeyPair::generate().map_err(failed("make the CA's key"))?;
-        let mut params = params("Tamer controller CA", now, CA_LIFE)?;
+        // A name of its own, so that it is always told which of two has issued a certificate.
+        let own = serial()?.to_bytes();
+        let own = format!("Tamer controller CA {}", hex::encode(&own[..6]));
+        let mut params = params(&own, now, CA_LIFE)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let certificate = params
@@ -114,15 +135,19 @@ impl Ca {
             .map_err(failed("make the CA's certificate"))?;
         durable::replace(&key_file, key.serialize_pem().as_bytes(), 0o600)?;
         durable::replace(&certificate_file, certificate.pem().as_bytes(), 0o644)?;
-        Self::load(dir)
+        Self::load_from(dir, files)
     }
 
-    /// Loads the CA from `dir`.
+    /// Loads the CA that vouches for the controller from `dir`.
     ///
     /// # Errors
     /// [`CaError`]; a key that others may read is refused.
     pub fn load(dir: &Path) -> Result<Self, CaError> {
-        let (certificate_file, key_file) = (dir.join(CERTIFICATE_FILE), dir.join(KEY_FILE));
+        Self::load_from(dir, CURRENT)
+    }
+
+    pub(super) fn load_from(dir: &Path, files: Files) -> Result<Self, CaError> {
+        let (certificate_file, key_file) = (dir.join(files.certificate), dir.join(files.key));
         let pem = read(&certificate_file)?;
         refuse_exposed(&key_file)?;
         let key = KeyPair::from_pem(&read(&key_file)?).map_err(failed("read the CA's key"))?;
@@ -135,6 +160,8 @@ impl Ca {
         }
         Ok(Self {
             fingerprint: tls::fingerprint(&pem)?,
+            name: tls::names(&pem)?.subject,
+            valid: tls::validity(&pem)?,
             issuer,
             pem,
         })
@@ -148,6 +175,21 @@ impl Ca {
     /// SHA-256 of the CA's certificate, as join tokens carry it.
     pub fn fingerprint(&self) -> Digest {
         self.fingerprint
+    }
+
+    /// SHA-256 of the CA's own name: what [`Peer::issuer`](super::peer::Peer::issuer) of its certificates says.
+    pub fn name(&self) -> Digest {
+        self.name
+    }
+
+    /// When it was made, to the second.
+    pub fn made(&self) -> Moment {
+        self.valid.0 + Span(CLOCK_SKEW)
+    }
+
+    /// The last moment of its validity.
+    pub fn ends(&self) -> Moment {
+        self.valid.1
     }
 
     /// A new key and certificate for the controller itself, for these DNS names and IP addresses.
@@ -255,7 +297,7 @@ fn key_in(certificate: &[u8]) -> Option<Vec<u8>> {
     Some(certificate.public_key().subject_public_key.data.to_vec())
 }
 
-fn read(path: &Path) -> Result<String, CaError> {
+pub(super) fn read(path: &Path) -> Result<String, CaError> {
     let bytes =
         durable::read_capped(path, MAX_FILE)?.ok_or_else(|| CaError::Missing(path.to_owned()))?;
     Ok(String::from_utf8(bytes)
@@ -295,7 +337,7 @@ mod tests {
     fn a_ca_is_made_once_and_its_key_stays_private() {
         let dir = tempfile::tempdir().unwrap();
         let made = Ca::create(dir.path(), NOW).unwrap();
-        let key = dir.path().join(KEY_FILE);
+        let key = dir.path().join(CURRENT.key);
         let mode = std::fs::metadata(&key).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(
@@ -329,6 +371,7 @@ mod tests {
             let peer = Peer::from_der(&tls::first_certificate(&pem).unwrap()).unwrap();
             let other = Peer::from_der(&tls::first_certificate(&again).unwrap()).unwrap();
             assert_eq!(peer.identity, identity);
+            assert_eq!(peer.issuer, ca.name());
             assert_eq!(peer.key, proven.fingerprint());
             assert_ne!(peer.serial, other.serial);
             let end = Moment(NOW.0 + hours * 3_600_000);

@@ -98,7 +98,11 @@ pub fn join_host(
         environment: environment.clone(),
         labels: labels.clone(),
         incarnation,
-        keys: Keys::new(key),
+        // The CA comes with the certificate, and is kept first.
+        keys: Keys {
+            ca: registry.issuing,
+            ..Keys::new(key)
+        },
         revoked: false,
         joined_at: now,
     };
@@ -147,7 +151,11 @@ pub fn join_operator(
     tokens.redeem(secret, TokenKind::Operator, None, key, now)?;
     let operator = Operator {
         roles,
-        keys: Keys::new(key),
+        // The CA comes with the certificate, and is kept first.
+        keys: Keys {
+            ca: registry.issuing,
+            ..Keys::new(key)
+        },
         revoked: false,
         joined_at: now,
     };

@@ -3,11 +3,12 @@
 //! A certificate of the controller's own [`ca`] says only *who* its bearer is ([`peer`]); what the
 //! bearer may do stands in the [`registry`], so that a revocation or a change of role holds at
 //! once. Newcomers bring a one-time token ([`tokens`]) and a signing request ([`csr`]); [`join`]
-//! puts the two together.
+//! puts the two together. While one CA takes another's place there are two ([`authorities`]).
 //!
-//! Everything but the CA's files is pure: time and randomness are arguments, the driver stores.
+//! Everything but the CAs' files is pure: time and randomness are arguments, the driver stores.
 
 pub mod attempts;
+pub mod authorities;
 pub mod ca;
 pub mod csr;
 pub mod join;

@@ -44,6 +44,9 @@ pub struct Peer {
     pub certificate: Digest,
     /// The certificate's serial number, in hexadecimal digits.
     pub serial: String,
+    /// The name of the CA that issued it, as [`Ca::name`](super::ca::Ca::name) has it. No two CAs of a controller have
+    /// the same, and the handshake has verified that the one of this name signed it.
+    pub issuer: Digest,
     /// When the certificate was issued, to the second.
     pub issued: Moment,
     /// The last moment of the certificate's validity. A connection may outlive it.
@@ -146,6 +149,7 @@ impl Peer {
             key: sha256(certificate.public_key().raw),
             certificate: sha256(der),
             serial: hex::encode(certificate.raw_serial()),
+            issuer: sha256(certificate.issuer().as_raw()),
             issued: moment(validity.not_before.timestamp()) + Span(CLOCK_SKEW),
             not_after: moment(validity.not_after.timestamp()),
         })

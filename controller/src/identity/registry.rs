@@ -43,6 +43,10 @@ pub struct Keys {
     /// When the newest of them was taken in; 0: not since this is noted.
     #[serde(default)]
     pub since: Moment,
+    /// The newest CA of which a certificate of this name was seen in use: whoever shows one trusts that CA, for it came
+    /// with it, and was kept first.
+    #[serde(default)]
+    pub ca: Option<Digest>,
 }
 
 /// A host that joined.
@@ -85,6 +89,18 @@ pub struct Registry {
     /// Keys that were revoked, whatever else is said of them here; from a file outside the store.
     #[serde(default)]
     pub shut_out: BTreeSet<Digest>,
+    /// The name of the CA that issues certificates; from the files of the CAs, never stored here.
+    #[serde(skip)]
+    pub issuing: Option<Digest>,
+}
+
+/// Somebody who has not shown a certificate of the CA that issues them now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    /// `tamer://host/…` or `tamer://operator/…`.
+    pub identity: Identity,
+    /// Their keys, to close their connections.
+    pub keys: Vec<Digest>,
 }
 
 /// Why somebody may not do something.
@@ -215,6 +231,7 @@ impl Keys {
             current: key,
             next: None,
             since: Moment(0),
+            ca: None,
         }
     }
 
@@ -347,17 +364,58 @@ impl Registry {
         Ok(peer.identity.clone())
     }
 
-    /// To be called with every new connection's peer: retires the key from before a renewal.
-    /// Says whether anything changed that must be stored.
+    /// To be called with every new connection's peer: retires the key from before a renewal, and notes that the peer
+    /// has come over to the CA that issues certificates now. Says whether anything changed that must be stored.
     pub fn seen(&mut self, peer: &Peer) -> bool {
-        let known = match &peer.identity {
-            Identity::Host { .. } => self.host_of(peer).is_ok(),
-            Identity::Operator { .. } => self.operator_of(peer).is_ok(),
+        let is_news = self.is_news(peer);
+        let over = self.issuing.filter(|_| Some(peer.issuer) == self.issuing);
+        if let Some(keys) = self.keys_mut(&peer.identity).filter(|_| is_news) {
+            keys.seen(peer.key);
+            keys.ca = over.or(keys.ca);
+        }
+        is_news
+    }
+
+    /// Whether [`Self::seen`] would change anything.
+    pub fn is_news(&self, peer: &Peer) -> bool {
+        let keys = match &peer.identity {
+            Identity::Host { .. } => self.host_of(peer).map(|(_, host)| &host.keys),
+            Identity::Operator { .. } => self.operator_of(peer).map(|(_, it)| &it.keys),
         };
-        known
-            && self
-                .keys_mut(&peer.identity)
-                .is_some_and(|keys| keys.seen(peer.key))
+        let over = self.issuing.filter(|_| Some(peer.issuer) == self.issuing);
+        keys.is_ok_and(|keys| keys.next == Some(peer.key) || over.is_some() && keys.ca != over)
+    }
+
+    /// Everybody who is known, not shut out, and has not yet shown a certificate of the CA that issues them now:
+    /// hosts first, by name.
+    pub fn behind(&self) -> impl Iterator<Item = Behind> + '_ {
+        let hosts = self.hosts_behind().map(|(name, it)| Behind {
+            identity: Identity::Host {
+                environment: it.environment.clone(),
+                name: name.clone(),
+                incarnation: it.incarnation,
+            },
+            keys: it.keys.all().collect(),
+        });
+        hosts.chain(self.operators_behind().map(|(name, it)| Behind {
+            identity: Identity::Operator { name: name.clone() },
+            keys: it.keys.all().collect(),
+        }))
+    }
+
+    /// How many hosts and how many operators [`Self::behind`] has.
+    pub fn number_behind(&self) -> (usize, usize) {
+        (self.hosts_behind().count(), self.operators_behind().count())
+    }
+
+    fn hosts_behind(&self) -> impl Iterator<Item = (&HostName, &Host)> {
+        let is_behind = |it: &Host| !it.revoked && it.keys.ca != self.issuing;
+        self.hosts.iter().filter(move |(_, it)| is_behind(it))
+    }
+
+    fn operators_behind(&self) -> impl Iterator<Item = (&OperatorName, &Operator)> {
+        let is_behind = |it: &Operator| !it.revoked && it.keys.ca != self.issuing;
+        self.operators.iter().filter(move |(_, it)| is_behind(it))
     }
 
     /// After a restore this registry is older than certificates that the lost controller gave out: a host
@@ -393,6 +451,7 @@ impl Registry {
         if by_renewal && newer {
             *keys = Keys {
                 since: peer.issued,
+                ca: keys.ca,
                 ..Keys::new(peer.key)
             };
         }

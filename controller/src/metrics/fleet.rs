@@ -1,6 +1,6 @@
 //! What the metrics take from the fleet's state, after every change of it.
 
-use super::{EndingLabel, Metrics, StateLabel};
+use super::{EndingLabel, Metrics, PeerLabel, StateLabel};
 use crate::fleet::Fleet;
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -41,6 +41,11 @@ impl Metrics {
             .set(i64::try_from(unsettled.count()).unwrap_or(i64::MAX));
         self.strangers
             .set(i64::try_from(fleet.strangers.len()).unwrap_or(i64::MAX));
+        let (hosts, operators) = fleet.registry.number_behind();
+        for (kind, number) in [("host", hosts), ("operator", operators)] {
+            let number = i64::try_from(number).unwrap_or(i64::MAX);
+            self.behind.get_or_create(&PeerLabel { kind }).set(number);
+        }
         let open = || {
             fleet
                 .book

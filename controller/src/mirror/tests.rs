@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::artifacts::place::Place;
+use crate::identity::ca::Ca;
 use std::fs;
 
 struct Site {
@@ -23,9 +24,9 @@ fn site() -> Site {
     fs::write(&settings, "# settings").unwrap();
     config.file = Some(settings);
     let paths = config.paths();
+    fs::create_dir_all(&paths.ca).unwrap();
+    Ca::create(&paths.ca, Moment(1)).unwrap();
     for (path, text) in [
-        (paths.ca.join("ca.pem"), "certificate"),
-        (paths.ca.join("ca.key"), "key"),
         (paths.snapshot_key.clone(), "snapshot"),
         (paths.trust.join("team/1.root.json"), "root"),
         (paths.state.join("epoch"), "0 (crc32 f4dbdf21)\n"),
@@ -78,7 +79,7 @@ fn all_of_a_controller_is_there_and_goes_onto_another_machine() {
     assert!(!to.ca.exists());
     source.put_ca_in_place(&to).unwrap();
     for (from, to) in [
-        (&from.ca.join("ca.key"), &to.ca.join("ca.key")),
+        (&from.ca.join("ca-key.pem"), &to.ca.join("ca-key.pem")),
         (&from.snapshot_key, &to.snapshot_key),
         (&from.audit, &to.audit),
         (&from.revocations, &to.revocations),
@@ -98,7 +99,7 @@ fn all_of_a_controller_is_there_and_goes_onto_another_machine() {
     assert!(is_occupied(&to));
     let aside = set_aside(&to).unwrap();
     assert!(!is_occupied(&to));
-    assert!(aside.join("ca/ca.key").exists());
+    assert!(aside.join("ca/ca-key.pem").exists());
     let said = Source::find(site.dir.path(), Some(&backup)).unwrap_err();
     assert!(said.to_string().contains("no mirror"), "{said}");
     let said = Source::find(&site.config.backups.directory, None).unwrap_err();
@@ -151,7 +152,10 @@ fn another_controllers_mirror_is_left_alone() {
     let site = site();
     let mirror = Mirror::new(&site.config, Metrics::new());
     mirror.everything(Moment(1));
-    fs::write(site.config.paths().ca.join("ca.pem"), "another").unwrap();
+    let ca = site.config.paths().ca;
+    fs::remove_dir_all(&ca).unwrap();
+    fs::create_dir(&ca).unwrap();
+    Ca::create(&ca, Moment(2)).unwrap();
     append(&site.config.paths().audit, "mine\n");
     mirror.everything(Moment(2));
     assert!(mirror.trouble().unwrap().contains("another controller"));

@@ -9,6 +9,7 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tamer_controller::api::calls::{Whose, whose};
 use tamer_controller::identity::peer::Peer;
 use tamer_core::moment::{Moment, Span};
@@ -316,4 +317,101 @@ async fn a_viewer_deploys_nothing_and_a_deployer_only_at_home() {
             "{environment}: {refused}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_stolen_key_of_the_old_ca_is_worthless_after_a_rotation() {
+    let world = World::start();
+    let old = world.admin().await;
+    let call = "/tamer.v1.Operators/WhoAmI";
+    // Whoever has the CA's key makes certificates of everybody, but not everybody's key.
+    let forged = world.minted("tamer://operator/anna", now());
+    assert!(!world.is_shut_out(&forged, call).await);
+    let refused = world.call(Some(&forged), call).await;
+    assert_eq!(refused.0, Code::PermissionDenied, "{refused:?}");
+    let pretended = world.ca();
+
+    let mut operators = world.operators(&old).await;
+    let begun = operators.rotate_ca(v1::RotateCaRequest::default()).await;
+    let begun = begun.unwrap().into_inner();
+    assert_eq!((begun.phase.as_str(), begun.behind.len()), ("begun", 1));
+    let again = operators.rotate_ca(v1::RotateCaRequest::default()).await;
+    assert_eq!(again.unwrap_err().code(), Code::FailedPrecondition);
+    let (new, trusted) = world.renew(&old).await.unwrap();
+    assert_eq!(tls::fingerprints(&trusted).unwrap().len(), 2);
+    // Nothing is known of it before it is used: the answer may have been lost.
+    let status = || async {
+        let mut operators = world.operators(&old).await;
+        let status = operators.get_ca(v1::GetCaRequest {}).await.unwrap();
+        status.into_inner()
+    };
+    assert_eq!(status().await.behind.len(), 1);
+    // Now that all have come over, the new one vouches for the controller, too.
+    assert_eq!(world.call(Some(&new), call).await.0, Code::Ok);
+    assert!(status().await.behind.is_empty());
+    world
+        .until(|| async { operators_phase(&mut world.operators(&new).await).await == "shown" })
+        .await;
+    assert!(!world.is_shut_out(&old, call).await);
+
+    let mut operators = world.operators(&new).await;
+    let ended = operators.finish_ca(v1::FinishCaRequest::default()).await;
+    assert_eq!(ended.unwrap().into_inner().phase, "steady");
+    assert_ne!(world.ca().fingerprint(), pretended.fingerprint());
+    for pair in [&forged, &old] {
+        assert!(world.is_shut_out(pair, call).await);
+    }
+    assert_eq!(world.call(Some(&new), call).await.0, Code::Ok);
+    // Its own certificate is of the new CA alone, and that is all that a renewal brings.
+    let (_, trusted) = world.renew(&new).await.unwrap();
+    assert_eq!(
+        tls::fingerprints(&trusted).unwrap(),
+        [world.ca().fingerprint()]
+    );
+}
+
+/// Whoever is asked to wait may hang up in the middle of a step: the rest of it is done without them.
+#[tokio::test]
+async fn a_rotation_whose_beginner_hangs_up_is_begun_whole_or_not_at_all() {
+    let world = World::start();
+    let mut admin = world.admin().await;
+    // Each time a little later in it.
+    for after in (0..60).map(|n| Duration::from_micros(150 * n)) {
+        let mut operators = world.operators(&admin).await;
+        let begins = operators.rotate_ca(v1::RotateCaRequest::default());
+        // Timers are too coarse for that.
+        let hangs_up = async {
+            let begun = Instant::now();
+            while begun.elapsed() < after {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = begins => {}
+            () = hangs_up => {}
+        }
+        let mut operators = world.operators(&admin).await;
+        // It takes its turn after whatever is going on, and is refused in any case.
+        let wait = operators.finish_ca(v1::FinishCaRequest::default()).await;
+        assert_eq!(wait.unwrap_err().code(), Code::FailedPrecondition);
+        let status = operators.get_ca(v1::GetCaRequest {}).await.unwrap();
+        let status = status.into_inner();
+        match status.phase.as_str() {
+            "steady" => continue,
+            "begun" => assert_eq!(status.behind.len(), 1, "after {after:?}"),
+            other => panic!("{other} after {after:?}, and nobody has come over"),
+        }
+        admin = world.renew(&admin).await.unwrap().0;
+        let mut operators = world.operators(&admin).await;
+        operators.who_am_i(v1::WhoAmIRequest {}).await.unwrap();
+        let ended = operators.finish_ca(v1::FinishCaRequest::default()).await;
+        assert_eq!(ended.unwrap().into_inner().phase, "steady");
+    }
+}
+
+async fn operators_phase(
+    operators: &mut v1::operators_client::OperatorsClient<tonic::transport::Channel>,
+) -> String {
+    let status = operators.get_ca(v1::GetCaRequest {}).await.unwrap();
+    status.into_inner().phase
 }

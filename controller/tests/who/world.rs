@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use tamer_controller::config::Config;
 use tamer_controller::identity::ca::Ca;
 use tamer_controller::identity::csr::ProvenKey;
@@ -17,6 +18,9 @@ use tamer_proto::v1::enrolment_client::EnrolmentClient;
 use tamer_proto::v1::operators_client::OperatorsClient;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A certificate and its key, PEM.
 pub(crate) type Pair = (String, String);
@@ -141,6 +145,20 @@ impl World {
         self.login(&self.first).await.unwrap()
     }
 
+    /// A new certificate for the same key, and the CAs that come with it.
+    pub(crate) async fn renew(&self, identity: &Pair) -> Result<(Pair, String), Status> {
+        let key = KeyPair::from_pem(&identity.1).unwrap();
+        let csr = request(&CertificateParams::default(), &key);
+        let line = self.line(Some(identity)).await.unwrap();
+        let mut enrolment = EnrolmentClient::new(line);
+        let answer = enrolment
+            .renew(v1::RenewRequest { csr })
+            .await?
+            .into_inner();
+        let renewed = (answer.certificate_pem, identity.1.clone());
+        Ok((renewed, answer.ca_pem))
+    }
+
     pub(crate) async fn operators(&self, identity: &Pair) -> OperatorsClient<Channel> {
         OperatorsClient::new(self.line(Some(identity)).await.unwrap())
     }
@@ -174,6 +192,16 @@ impl World {
     ) -> Pair {
         let token = self.invite(by, name, role, environment).await.unwrap();
         self.login(&token).await.unwrap()
+    }
+
+    /// Waits until this is so.
+    pub(crate) async fn until<F: Future<Output = bool>>(&self, so: impl Fn() -> F) {
+        let waits = async {
+            while !so().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waits).await.unwrap();
     }
 
     /// Whether a call does not even reach the controller: the handshake lets the caller in nowhere. TLS 1.3 tells a

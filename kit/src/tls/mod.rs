@@ -24,6 +24,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// The protocol versions spoken.
 const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
+/// How many CAs a controller has at most.
+const MOST_AUTHORITIES: usize = 4;
+
 /// Why TLS cannot be set up with these certificates and keys.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -59,7 +62,8 @@ pub fn provider() -> Arc<CryptoProvider> {
 }
 
 /// What a client of the controller uses once it knows the controller's CA: trusts servers of that
-/// CA alone, and shows `identity` (certificate chain and private key, both PEM) if it has one.
+/// CA alone, and shows `identity` (certificate chain and private key, both PEM) if it has one. While
+/// the CA is rotated, `ca_pem` holds both, and servers of either are trusted.
 ///
 /// # Errors
 /// [`TlsError`].
@@ -70,11 +74,14 @@ pub fn client_config(
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .map_err(refused("the TLS version"))?
-        .with_root_certificates(roots(&one_certificate("the CA certificate", ca_pem)?)?);
+        .with_root_certificates(roots(&certificates("the CA certificate", ca_pem)?)?);
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => builder
-            .with_client_auth_cert(chain_of("the client's certificate", chain)?, key_of(key)?)
+            .with_client_auth_cert(
+                certificates("the client's certificate", chain)?,
+                key_of(key)?,
+            )
             .map_err(refused("the client's certificate and key"))?,
     };
     config.resumption = Resumption::disabled();
@@ -139,6 +146,53 @@ pub fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, TlsError>
     one_certificate("the certificate", pem)
 }
 
+/// The fingerprints of all certificates of a text in PEM, in their order.
+///
+/// # Errors
+/// [`TlsError`] if there is none.
+pub fn fingerprints(pem: &str) -> Result<Vec<Digest>, TlsError> {
+    let all = certificates("the certificates", pem)?;
+    Ok(all.iter().map(|it| sha256(it)).collect())
+}
+
+/// Whether the CAs in `new` may be trusted in place of those in `old`, at the word of a controller that one of the old
+/// ones vouches for: one of them is known already, and there are no more than two of its rotation and some to spare.
+/// So a controller that has lost the way to its peers, or is another one, moves nobody.
+///
+/// # Errors
+/// [`TlsError`] if one of the texts holds no certificate, or one that is of no use.
+pub fn may_follow(old: &str, new: &str) -> Result<bool, TlsError> {
+    let known = fingerprints(old)?;
+    let told = certificates("the CA certificates", new)?;
+    roots(&told)?;
+    let follows = told.iter().any(|it| known.contains(&sha256(it)));
+    Ok(follows && told.len() <= MOST_AUTHORITIES)
+}
+
+/// The name that a certificate carries, and the name of who issued it, each as the SHA-256 of its DER.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names {
+    /// Of the subject.
+    pub subject: Digest,
+    /// Of the issuer.
+    pub issuer: Digest,
+}
+
+/// Whose the first certificate of a text in PEM is, and who issued it.
+///
+/// # Errors
+/// [`TlsError`] if there is none, or it cannot be read.
+pub fn names(pem: &str) -> Result<Names, TlsError> {
+    let what = "the certificate";
+    let certificate = one_certificate(what, pem)?;
+    let (_, certificate) = X509Certificate::from_der(&certificate)
+        .map_err(|_| refused(what)(rustls::CertificateError::BadEncoding.into()))?;
+    Ok(Names {
+        subject: sha256(certificate.subject().as_raw()),
+        issuer: sha256(certificate.issuer().as_raw()),
+    })
+}
+
 /// From when to when the first certificate of a text in PEM is good.
 ///
 /// # Errors
@@ -160,15 +214,17 @@ fn refused(what: &'static str) -> impl FnOnce(rustls::Error) -> TlsError {
     move |source| TlsError::Refused { what, source }
 }
 
-fn roots(ca: &CertificateDer<'_>) -> Result<RootCertStore, TlsError> {
+fn roots(authorities: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(ca.clone().into_owned())
-        .map_err(refused("the CA certificate"))?;
+    for ca in authorities {
+        roots
+            .add(ca.clone())
+            .map_err(refused("the CA certificate"))?;
+    }
     Ok(roots)
 }
 
-fn chain_of(what: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(what: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|source| TlsError::Pem { what, source })?;
@@ -179,7 +235,7 @@ fn chain_of(what: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>
 }
 
 fn one_certificate(what: &'static str, pem: &str) -> Result<CertificateDer<'static>, TlsError> {
-    Ok(chain_of(what, pem)?.swap_remove(0))
+    Ok(certificates(what, pem)?.swap_remove(0))
 }
 
 fn key_of(pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {

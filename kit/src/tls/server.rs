@@ -1,13 +1,10 @@
 //! The controller's side: strangers come without a certificate, everyone else with one of the
 //! controller's own CA.
 
-use super::{TlsError, VERSIONS, chain_of, key_of, one_certificate, provider, refused, roots};
+use super::{TlsError, VERSIONS, certificates, key_of, provider, refused, roots};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
-};
-use rustls::sign::CertifiedKey;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
     SignatureScheme, client::danger::HandshakeSignatureValid,
@@ -22,18 +19,12 @@ pub const EXPIRED_ACCEPTED: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Mutual TLS for the controller's port; ALPN `h2` and `http/1.1`.
 ///
+/// What it shows and whom it trusts can be replaced while connections are open.
+///
 /// A client's certificate is optional, but a wrong one is refused. One that is expired for up to
 /// [`EXPIRED_ACCEPTED`] is let in: **the application must let its bearer do nothing but renew**.
 #[derive(Debug, Clone)]
-pub struct ServerTls {
-    config: Arc<ServerConfig>,
-    current: Arc<Current>,
-    ca: CertificateDer<'static>,
-}
-
-/// The certificate shown to clients; it can be replaced while connections are open.
-#[derive(Debug)]
-struct Current(RwLock<Arc<CertifiedKey>>);
+pub struct ServerTls(Arc<RwLock<Arc<ServerConfig>>>);
 
 #[derive(Debug)]
 struct LenientOnExpiry {
@@ -43,78 +34,66 @@ struct LenientOnExpiry {
 // === impl ServerTls ===
 
 impl ServerTls {
-    /// Shows the given certificate, followed by the CA's own (which a newcomer pins), and verifies
-    /// clients against that CA.
+    /// Shows the given certificate, followed by the CAs' own (one of which a newcomer pins), and verifies
+    /// clients against these CAs.
     ///
     /// # Errors
     /// [`TlsError`], also if the key does not belong to the certificate.
     pub fn new(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Result<Self, TlsError> {
-        let ca = one_certificate("the CA certificate", ca_pem)?;
-        let strict = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&ca)?), provider())
-            .allow_unauthenticated()
-            .build()
-            .map_err(|e| refused("the CA certificate")(Error::General(e.to_string())))?;
-        let current = Arc::new(Current(RwLock::new(certified(
-            &ca,
-            certificate_pem,
-            key_pem,
-        )?)));
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(VERSIONS)
-            .map_err(refused("the TLS version"))?
-            .with_client_cert_verifier(Arc::new(LenientOnExpiry { strict }))
-            .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // No resumption (see the module's words), and no early data, which could be replayed.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        config.max_early_data_size = 0;
-        Ok(Self {
-            config: Arc::new(config),
-            current,
-            ca,
-        })
+        let config = config(ca_pem, certificate_pem, key_pem)?;
+        Ok(Self(Arc::new(RwLock::new(config))))
     }
 
-    /// The configuration for an acceptor.
+    /// The configuration for the next handshake.
     pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config)
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Shows another certificate from the next handshake on; open connections go on.
+    /// Trusts these CAs and shows this certificate from the next handshake on; open connections go on.
     ///
     /// # Errors
-    /// [`TlsError`]; the old certificate then stays.
-    pub fn replace(&self, certificate_pem: &str, key_pem: &str) -> Result<(), TlsError> {
-        let new = certified(&self.ca, certificate_pem, key_pem)?;
-        *self
-            .current
-            .0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = new;
+    /// [`TlsError`]; all then stays as it is.
+    pub fn replace(
+        &self,
+        ca_pem: &str,
+        certificate_pem: &str,
+        key_pem: &str,
+    ) -> Result<(), TlsError> {
+        let new = config(ca_pem, certificate_pem, key_pem)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 }
 
-fn certified(
-    ca: &CertificateDer<'static>,
+fn config(
+    ca_pem: &str,
     certificate_pem: &str,
     key_pem: &str,
-) -> Result<Arc<CertifiedKey>, TlsError> {
-    let mut chain = chain_of("the server's certificate", certificate_pem)?;
-    if !chain.contains(ca) {
-        chain.push(ca.clone());
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let authorities = certificates("the CA certificate", ca_pem)?;
+    let trusted = Arc::new(roots(&authorities)?);
+    let strict = WebPkiClientVerifier::builder_with_provider(trusted, provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e| refused("the CA certificate")(Error::General(e.to_string())))?;
+    let mut chain = certificates("the server's certificate", certificate_pem)?;
+    for ca in authorities {
+        if !chain.contains(&ca) {
+            chain.push(ca);
+        }
     }
-    CertifiedKey::from_der(chain, key_of(key_pem)?, &provider())
-        .map(Arc::new)
-        .map_err(refused("the server's certificate and key"))
-}
-
-impl ResolvesServerCert for Current {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(&current))
-    }
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)
+        .map_err(refused("the TLS version"))?
+        .with_client_cert_verifier(Arc::new(LenientOnExpiry { strict }))
+        .with_single_cert(chain, key_of(key_pem)?)
+        .map_err(refused("the server's certificate and key"))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // No resumption (see the module's words), and no early data, which could be replayed.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
 }
 
 // === impl LenientOnExpiry ===

@@ -21,7 +21,7 @@ pub mod agent_message {
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ControllerMessage {
-    #[prost(oneof = "controller_message::Kind", tags = "1, 2")]
+    #[prost(oneof = "controller_message::Kind", tags = "1, 2, 3")]
     pub kind: ::core::option::Option<controller_message::Kind>,
 }
 /// Nested message and enum types in `ControllerMessage`.
@@ -35,6 +35,9 @@ pub mod controller_message {
         /// whenever it has changed
         #[prost(message, tag = "2")]
         Desired(super::Desired),
+        /// after the welcome, and whenever they have changed
+        #[prost(message, tag = "3")]
+        Authorities(super::Authorities),
     }
 }
 #[derive(serde::Serialize)]
@@ -71,6 +74,17 @@ pub struct Welcome {
     pub now_ms: u64,
     #[prost(string, tag = "3")]
     pub controller_version: ::prost::alloc::string::String,
+}
+/// The controller's CAs: whoever lacks one, or has a certificate of another one than the first, renews.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Authorities {
+    /// the one that issues first
+    #[prost(string, tag = "1")]
+    pub ca_pem: ::prost::alloc::string::String,
+    /// each host at a moment of its own
+    #[prost(uint64, tag = "2")]
+    pub within_ms: u64,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -815,6 +829,7 @@ pub struct JoinRequest {
 pub struct JoinResponse {
     #[prost(string, tag = "1")]
     pub certificate_pem: ::prost::alloc::string::String,
+    /// every CA that is to be trusted, the one that issues first
     #[prost(string, tag = "2")]
     pub ca_pem: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
@@ -838,6 +853,7 @@ pub struct RenewRequest {
 pub struct RenewResponse {
     #[prost(string, tag = "1")]
     pub certificate_pem: ::prost::alloc::string::String,
+    /// every CA that is to be trusted, the one that issues first
     #[prost(string, tag = "2")]
     pub ca_pem: ::prost::alloc::string::String,
 }
@@ -1627,6 +1643,72 @@ pub struct RemoveOperatorRequest {
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveOperatorResponse {}
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetCaRequest {}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateCaRequest {
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FinishCaRequest {
+    /// also those who have not come over
+    #[prost(bool, tag = "1")]
+    pub lock_out: bool,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CaStatus {
+    /// steady, begun, shown
+    #[prost(string, tag = "1")]
+    pub phase: ::prost::alloc::string::String,
+    /// all that are trusted, the one that issues first
+    #[prost(message, repeated, tag = "2")]
+    pub authorities: ::prost::alloc::vec::Vec<AuthorityRow>,
+    /// who has not shown a certificate of the CA that issues now
+    #[prost(message, repeated, tag = "3")]
+    pub behind: ::prost::alloc::vec::Vec<BehindRow>,
+    /// hosts and operators, all of them
+    #[prost(uint64, tag = "4")]
+    pub peers: u64,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityRow {
+    /// SHA-256
+    #[prost(string, tag = "1")]
+    pub fingerprint: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub made_ms: u64,
+    #[prost(uint64, tag = "3")]
+    pub ends_ms: u64,
+    /// certificates of hosts and operators
+    #[prost(bool, tag = "4")]
+    pub issues: bool,
+    /// it vouches for the controller
+    #[prost(bool, tag = "5")]
+    pub shown: bool,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BehindRow {
+    /// host, operator
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// hosts only
+    #[prost(string, tag = "3")]
+    pub environment: ::prost::alloc::string::String,
+    /// hosts only
+    #[prost(bool, tag = "4")]
+    pub connected: bool,
+}
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeployRequest {
@@ -2733,6 +2815,67 @@ pub mod operators_client {
                 .insert(GrpcMethod::new("tamer.v1.Operators", "RemoveOperator"));
             self.inner.unary(req, path, codec).await
         }
+        /// The controller's CA: how it stands; begin to put another in its place; let the old one be good for nothing.
+        pub async fn get_ca(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetCaRequest>,
+        ) -> std::result::Result<tonic::Response<super::CaStatus>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/tamer.v1.Operators/GetCa");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("tamer.v1.Operators", "GetCa"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn rotate_ca(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateCaRequest>,
+        ) -> std::result::Result<tonic::Response<super::CaStatus>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tamer.v1.Operators/RotateCa",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tamer.v1.Operators", "RotateCa"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn finish_ca(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FinishCaRequest>,
+        ) -> std::result::Result<tonic::Response<super::CaStatus>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tamer.v1.Operators/FinishCa",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tamer.v1.Operators", "FinishCa"));
+            self.inner.unary(req, path, codec).await
+        }
         /// What was changed by hand, looked at now and named whole. The first answer names no host and says how many
         /// were asked; then come those that cannot be asked, and each other one when it has answered.
         pub async fn inspect_drift(
@@ -3210,6 +3353,19 @@ pub mod operators_server {
             tonic::Response<super::RemoveOperatorResponse>,
             tonic::Status,
         >;
+        /// The controller's CA: how it stands; begin to put another in its place; let the old one be good for nothing.
+        async fn get_ca(
+            &self,
+            request: tonic::Request<super::GetCaRequest>,
+        ) -> std::result::Result<tonic::Response<super::CaStatus>, tonic::Status>;
+        async fn rotate_ca(
+            &self,
+            request: tonic::Request<super::RotateCaRequest>,
+        ) -> std::result::Result<tonic::Response<super::CaStatus>, tonic::Status>;
+        async fn finish_ca(
+            &self,
+            request: tonic::Request<super::FinishCaRequest>,
+        ) -> std::result::Result<tonic::Response<super::CaStatus>, tonic::Status>;
         /// Server streaming response type for the InspectDrift method.
         type InspectDriftStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::InspectedHost, tonic::Status>,
@@ -4010,6 +4166,139 @@ pub mod operators_server {
                     let fut = async move {
                         let method = RemoveOperatorSvc(inner);
                         let codec = crate::codec::SmallBuffers::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tamer.v1.Operators/GetCa" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetCaSvc<T: Operators>(pub Arc<T>);
+                    impl<T: Operators> tonic::server::UnaryService<super::GetCaRequest>
+                    for GetCaSvc<T> {
+                        type Response = super::CaStatus;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetCaRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::get_ca(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetCaSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tamer.v1.Operators/RotateCa" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateCaSvc<T: Operators>(pub Arc<T>);
+                    impl<
+                        T: Operators,
+                    > tonic::server::UnaryService<super::RotateCaRequest>
+                    for RotateCaSvc<T> {
+                        type Response = super::CaStatus;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateCaRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::rotate_ca(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateCaSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tamer.v1.Operators/FinishCa" => {
+                    #[allow(non_camel_case_types)]
+                    struct FinishCaSvc<T: Operators>(pub Arc<T>);
+                    impl<
+                        T: Operators,
+                    > tonic::server::UnaryService<super::FinishCaRequest>
+                    for FinishCaSvc<T> {
+                        type Response = super::CaStatus;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FinishCaRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::finish_ca(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FinishCaSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

@@ -45,5 +45,6 @@ pages! {
     security: "security.md",
     bad_day: "operations/bad-day.md",
     backup: "operations/backup.md",
+    ca: "operations/ca.md",
     metrics: "operations/metrics.md",
 }

@@ -74,7 +74,7 @@ impl Liar {
         let port = Port::open(team.served.router()).await;
         let dir = tempfile::tempdir().unwrap();
         let (metrics, stop) = (Metrics::new(), CancellationToken::new());
-        let shown = watch::channel(port.ca.keys().client_config().unwrap()).0;
+        let shown = watch::channel(port.ca.keys().shown().unwrap()).0;
         let http = Arc::new(Http::new(port.address.clone(), shown.subscribe()).unwrap());
         let config: Config = {
             let text = format!(
@@ -107,6 +107,7 @@ impl Liar {
         let (converge, reports, _) = Converge::open(hands, incoming).await.unwrap();
         let link = Link {
             welcomed: watch::channel(false).0,
+            authorities: watch::channel(None).0,
             address: port.address.clone(),
             name: "web-1".parse().unwrap(),
             environment,

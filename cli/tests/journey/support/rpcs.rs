@@ -227,6 +227,18 @@ impl Operators for Controller {
         not_here()
     }
 
+    async fn get_ca(&self, _: Request<GetCaRequest>) -> Answer<CaStatus> {
+        not_here()
+    }
+
+    async fn rotate_ca(&self, _: Request<RotateCaRequest>) -> Answer<CaStatus> {
+        not_here()
+    }
+
+    async fn finish_ca(&self, _: Request<FinishCaRequest>) -> Answer<CaStatus> {
+        not_here()
+    }
+
     async fn list_operators(
         &self,
         _: Request<ListOperatorsRequest>,

@@ -49,6 +49,7 @@ fn caller(name: &str) -> Caller {
         key: Digest::new([1; 32]),
         certificate: Digest::new([2; 32]),
         serial: "01".to_owned(),
+        issuer: Digest::new([0; 32]),
         issued: tamer_core::moment::Moment(0),
         not_after: tamer_core::moment::Moment(u64::MAX),
     }))

@@ -60,6 +60,7 @@ fn caller(name: &str, incarnation: u32, key: u8, issued: Moment) -> Caller {
         key: digest(key),
         certificate: digest(key),
         serial: "01".to_owned(),
+        issuer: Digest::new([0; 32]),
         issued,
         not_after: Moment(u64::MAX),
     }))
