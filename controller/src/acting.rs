@@ -226,7 +226,7 @@ action!(
 );
 action!(InviteRequest, "Invite", |it| "invite", {
     match it.kind.as_str() {
-        "host" => format!("a host of {}", it.environment),
+        "host" => format!("a host of {}", it.environments.join(", ")),
         _ => format!("operator {}", it.name),
     }
 });
@@ -239,8 +239,15 @@ action!(
 action!(
     RemoveOperatorRequest,
     "RemoveOperator",
-    |it| "operator.remove",
-    it.name.clone()
+    |it| match (it.environment.as_str(), it.everywhere) {
+        ("", false) => "operator.remove",
+        _ => "operator.role.remove",
+    },
+    match (it.environment.as_str(), it.everywhere) {
+        ("", false) => it.name.clone(),
+        ("", true) => format!("{} everywhere", it.name),
+        (environment, _) => format!("{} in {environment}", it.name),
+    }
 );
 action!(RotateCaRequest, "RotateCa", |it| "ca.rotate", String::new());
 action!(FinishCaRequest, "FinishCa", |it| "ca.finish", String::new());

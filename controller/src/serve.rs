@@ -32,7 +32,6 @@ use axum::Router;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
-use tamer_core::id::EnvironmentName;
 use tamer_kit::clock;
 use tamer_kit::supervisor;
 use tamer_proto::MAX_MESSAGE;
@@ -375,8 +374,11 @@ impl RegistryGate {
             None => Err(Denied::Stranger),
             Some(Identity::Host { .. }) if write => Err(Denied::NotAnOperator),
             Some(Identity::Host { .. }) => fleet.registry.authorise_host(&asked, now).map(|_| ()),
-            Some(Identity::Operator { .. }) if write => may_publish(fleet, &asked, now),
-            Some(Identity::Operator { .. }) => may_look(fleet, &asked, now),
+            Some(Identity::Operator { .. }) => {
+                let needed = if write { Role::Deployer } else { Role::Viewer };
+                let registry = &fleet.registry;
+                registry.authorise_anywhere(&asked, needed, now).map(|_| ())
+            }
         };
         // A controller that is stopping knows nobody.
         let answer = self
@@ -389,38 +391,4 @@ impl RegistryGate {
         }
         answer
     }
-}
-
-fn in_any_environment(
-    fleet: &Fleet,
-    caller: &Caller,
-    needed: Role,
-    now: tamer_core::moment::Moment,
-) -> Result<(), Denied> {
-    let places: Vec<Option<EnvironmentName>> = std::iter::once(None)
-        .chain(fleet.environments.keys().cloned().map(Some))
-        .collect();
-    let mut answer = Err(Denied::Stranger);
-    for place in places {
-        answer = fleet
-            .registry
-            .authorise_operator(caller, place.as_ref(), needed, now)
-            .map(|_| ());
-        if answer.is_ok() {
-            break;
-        }
-    }
-    answer
-}
-
-fn may_publish(
-    fleet: &Fleet,
-    caller: &Caller,
-    now: tamer_core::moment::Moment,
-) -> Result<(), Denied> {
-    in_any_environment(fleet, caller, Role::Deployer, now)
-}
-
-fn may_look(fleet: &Fleet, caller: &Caller, now: tamer_core::moment::Moment) -> Result<(), Denied> {
-    in_any_environment(fleet, caller, Role::Viewer, now)
 }

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tamer_controller::identity::join::{JoinError, Joined, join_host, join_operator};
 use tamer_controller::identity::peer::{Caller, Identity, Peer};
-use tamer_controller::identity::registry::{Denied, Keys, Registry, Role, Roles};
+use tamer_controller::identity::registry::{Denied, Keys, NotTaken, Registry, Role, Roles};
 use tamer_controller::identity::tokens::{Grant, Token, TokenError, Tokens};
 use tamer_core::digest::Digest;
-use tamer_core::id::{EnvironmentName, HostName};
+use tamer_core::id::{EnvironmentName, HostName, OperatorName};
 use tamer_core::moment::Moment;
 use tamer_core::selector::Labels;
 
@@ -240,9 +240,11 @@ fn operators_have_a_role_for_each_environment() {
     let late = registry.authorise_operator(&caller_a, None, Role::Viewer, Moment(DAY + 1));
     assert!(matches!(late, Err(Denied::Expired(_))));
 
-    // A second login: new key, new roles, and the old key is gone.
+    // A second login: new key, one more role, and the old key is gone.
     let again = join_operator(registry, tokens, &digest(2), digest(11), Moment(1)).unwrap();
     assert_eq!(again.replaced, [digest(10)]);
+    let roles = &registry.operators[&"anna".parse().unwrap()].roles;
+    assert_eq!(roles.to_string(), "admin everywhere, deployer in staging");
     assert!(!may(registry, &caller_a, None, Role::Viewer));
     let caller_b = caller(&again.identity, digest(11), DAY);
     assert!(may(registry, &caller_b, None, Role::Admin));
@@ -435,4 +437,70 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_invitation_adds_a_role_and_one_is_taken_away_by_itself() {
+    let mut controller = Controller::default();
+    let anna: OperatorName = "anna".parse().unwrap();
+    let places = ["staging", "production", "staging"];
+    let roles = [Role::Deployer, Role::Viewer, Role::Admin];
+    for (n, (place, role)) in (1..).zip(places.into_iter().zip(roles)) {
+        let roles = Roles {
+            everywhere: None,
+            environments: BTreeMap::from([(place.parse().unwrap(), role)]),
+        };
+        let name = anna.clone();
+        controller.invite(n, Grant::Operator { name, roles });
+        let Controller { registry, tokens } = &mut controller;
+        join_operator(registry, tokens, &digest(n), digest(10 + n), Moment(1)).unwrap();
+    }
+    let registry = &mut controller.registry;
+    let shown = |registry: &Registry| registry.operators[&anna].roles.to_string();
+    // The newest word counts for its place.
+    assert_eq!(shown(registry), "viewer in production, admin in staging");
+    let caller = caller(&Identity::Operator { name: anna.clone() }, digest(13), DAY);
+    assert!(
+        registry
+            .authorise_anywhere(&caller, Role::Admin, Moment(1))
+            .is_ok()
+    );
+    let (staging, production) = ("staging".parse().unwrap(), "production".parse().unwrap());
+    let missing = registry.take_role(&anna, Some(&"lab".parse().unwrap()));
+    assert!(matches!(missing, Err(NotTaken::None { .. })));
+    assert_eq!(registry.take_role(&anna, Some(&staging)), Ok(Role::Admin));
+    assert!(
+        registry
+            .authorise_anywhere(&caller, Role::Deployer, Moment(1))
+            .is_err()
+    );
+    assert_eq!(
+        registry.take_role(&anna, Some(&production)),
+        Err(NotTaken::Only(anna.clone()))
+    );
+    assert_eq!(shown(registry), "viewer in production");
+    // The role that holds everywhere is one of several, too; the last admin keeps it.
+    let missing = registry.take_role(&anna, None);
+    assert!(matches!(missing, Err(NotTaken::None { .. })));
+    registry.operators.get_mut(&anna).unwrap().roles.everywhere = Some(Role::Admin);
+    let last = registry.take_role(&anna, None);
+    assert!(matches!(last, Err(NotTaken::LastAdmin(_))), "{last:?}");
+    let other = registry.operators[&anna].clone();
+    registry.operators.insert("ben".parse().unwrap(), other);
+    assert_eq!(registry.take_role(&anna, None), Ok(Role::Admin));
+    assert_eq!(shown(registry), "viewer in production");
+    // A new key for what she is already.
+    let (name, roles) = (anna.clone(), Roles::default());
+    controller.invite(8, Grant::Operator { name, roles });
+    let Controller { registry, tokens } = &mut controller;
+    join_operator(registry, tokens, &digest(8), digest(18), Moment(1)).unwrap();
+    assert_eq!(shown(registry), "viewer in production");
+    // Whoever was shut out comes back with what the new token says, and no more.
+    let name = anna.clone();
+    let roles = Roles::everywhere(Role::Viewer);
+    registry.operators.get_mut(&anna).unwrap().revoked = true;
+    controller.invite(9, Grant::Operator { name, roles });
+    let Controller { registry, tokens } = &mut controller;
+    join_operator(registry, tokens, &digest(9), digest(19), Moment(1)).unwrap();
+    assert_eq!(shown(registry), "viewer everywhere");
 }

@@ -93,7 +93,7 @@ impl Desk {
     pub(crate) async fn invite(&self) -> anyhow::Result<String> {
         let request = InviteRequest {
             kind: "host".to_owned(),
-            environment: ENVIRONMENT.to_owned(),
+            environments: vec![ENVIRONMENT.to_owned()],
             labels: BTreeMap::from([("role".to_owned(), "web".to_owned())]),
             ..InviteRequest::default()
         };

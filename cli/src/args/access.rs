@@ -269,10 +269,20 @@ pub enum OperatorCommand {
     #[command(after_help = "Examples:\n  tamer operator list")]
     List,
     /// Shuts somebody out: what runs for them ends, and their certificate is worth nothing from then on.
-    #[command(after_help = "Examples:\n  tamer operator remove ben --reason 'left the team'")]
+    #[command(after_help = "\
+Examples:
+  tamer operator remove ben --reason 'left the team'
+  tamer operator remove ben --environment staging          only the role that ben has there
+  tamer operator remove ben --everywhere                   only the role that holds everywhere")]
     Remove {
         /// The operator.
         name: OperatorName,
+        /// Takes only the role in this environment, and shuts nobody out.
+        #[arg(long, short, value_name = "NAME")]
+        environment: Option<EnvironmentName>,
+        /// Takes only the role that holds everywhere; those in single environments stay.
+        #[arg(long, conflicts_with = "environment")]
+        everywhere: bool,
         /// Why.
         #[command(flatten)]
         why: Why,
@@ -282,19 +292,23 @@ pub enum OperatorCommand {
 /// `tamer operator invite`
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Somebody who is known logs in anew, and has this role besides those elsewhere; without --role they
+stay what they are.
+
 Examples:
   tamer operator invite anna --role deployer
-  tamer operator invite ben --role deployer --environment staging
+  tamer operator invite ben --role deployer --environment staging --environment lab
+  tamer operator invite ben                       a new key, because the old one is lost
   tamer operator invite ci --role deployer --valid 10m")]
 pub struct InviteOperator {
     /// The operator's name, as logs will show it.
     pub name: OperatorName,
-    /// What the operator may do.
-    #[arg(long, value_enum, default_value_t = Role::Viewer)]
-    pub role: Role,
-    /// The only environment in which the operator may do it; without it, everywhere.
-    #[arg(long, value_name = "NAME")]
-    pub environment: Option<EnvironmentName>,
+    /// What the operator may do [default: what they do already; somebody new looks]
+    #[arg(long, value_enum)]
+    pub role: Option<Role>,
+    /// The environment in which the operator may do it (several: give it several times); without it, everywhere.
+    #[arg(long = "environment", value_name = "NAME", requires = "role")]
+    pub environments: Vec<EnvironmentName>,
     /// How long the token may be used.
     #[arg(long, value_name = "TIME", default_value = "1h")]
     pub valid: Span,

@@ -1,7 +1,7 @@
 //! `tamer host invite`, `tamer operator invite`
 
 use super::Context;
-use crate::args::{InviteHost, InviteOperator};
+use crate::args::{InviteHost, InviteOperator, Role};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::views::human::date;
@@ -18,7 +18,7 @@ Bring the package of the agent and what installs it to the server:
 pub(super) async fn host(at: &Context<'_>, args: &InviteHost) -> Result<Exit> {
     let request = InviteRequest {
         kind: "host".to_owned(),
-        environment: args.environment.to_string(),
+        environments: vec![args.environment.to_string()],
         labels: args.labels.iter().cloned().collect(),
         valid_ms: millis(args.valid),
         name: args
@@ -45,12 +45,8 @@ pub(super) async fn operator(at: &Context<'_>, args: &InviteOperator) -> Result<
         kind: "operator".to_owned(),
         valid_ms: millis(args.valid),
         name: args.name.to_string(),
-        role: args.role.word().to_owned(),
-        environment: args
-            .environment
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        role: args.role.map(Role::word).unwrap_or_default().to_owned(),
+        environments: args.environments.iter().map(ToString::to_string).collect(),
         ..InviteRequest::default()
     };
     let answer = invite(at, request).await?;

@@ -42,7 +42,7 @@ use crate::printer::Printer;
 use clap::CommandFactory;
 use tamer_kit::address::Address;
 use tamer_kit::manual;
-use tamer_proto::v1::WhoAmIRequest;
+use tamer_proto::v1::{RemoveOperatorRequest, WhoAmIRequest};
 
 /// What every command gets.
 #[derive(Debug)]
@@ -121,8 +121,19 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
         Command::Drift(args) => drift::run(at, &args).await,
         Command::Operator(OperatorCommand::Invite(args)) => invite::operator(at, &args).await,
         Command::Operator(OperatorCommand::List) => operators::list(at).await,
-        Command::Operator(OperatorCommand::Remove { name, why }) => {
-            operators::remove(at, &name, why.reason).await
+        Command::Operator(OperatorCommand::Remove {
+            name,
+            environment,
+            everywhere,
+            why,
+        }) => {
+            let request = RemoveOperatorRequest {
+                name: name.to_string(),
+                reason: why.reason,
+                environment: environment.map(|it| it.to_string()).unwrap_or_default(),
+                everywhere,
+            };
+            operators::remove(at, request).await
         }
         Command::Build(args) => build::run(at, &args).await,
         Command::Attest(command) => attest::run(at, &command).await,

@@ -4,7 +4,6 @@ use super::Context;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::views;
-use tamer_core::id::OperatorName;
 use tamer_proto::v1::{ListOperatorsRequest, RemoveOperatorRequest};
 
 pub(super) async fn list(at: &Context<'_>) -> Result<Exit> {
@@ -17,17 +16,17 @@ pub(super) async fn list(at: &Context<'_>) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-pub(super) async fn remove(at: &Context<'_>, name: &OperatorName, reason: String) -> Result<Exit> {
+pub(super) async fn remove(at: &Context<'_>, request: RemoveOperatorRequest) -> Result<Exit> {
     let session = at.session().await?;
-    let request = RemoveOperatorRequest {
-        name: name.to_string(),
-        reason,
-    };
-    let answer = session.operators().remove_operator(request).await?;
+    let answer = session.operators().remove_operator(request.clone()).await?;
     at.printer.json(&answer.into_inner());
-    at.printer.line(format!(
-        "{name} is shut out; deployments that {name} began go on."
-    ));
+    let name = &request.name;
+    at.printer
+        .line(match (request.environment.as_str(), request.everywhere) {
+            ("", false) => format!("{name} is shut out; deployments that {name} began go on."),
+            ("", true) => format!("{name} has no role that holds everywhere any more."),
+            (environment, _) => format!("{name} has no role of its own in {environment} any more."),
+        });
     at.printer.next("tamer operator list");
     Ok(Exit::Done)
 }

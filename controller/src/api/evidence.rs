@@ -1,7 +1,7 @@
 //! Evidence of releases: taken from operators, kept, and given back. What it proves is judged elsewhere.
 
 use super::operator::{Answer, OperatorApi};
-use super::{caller, internal, operator, parse};
+use super::{caller, internal, operator, operator_anywhere, parse};
 use crate::evidence::EvidenceError;
 use crate::identity::registry::Role;
 use tamer_core::digest::Digest;
@@ -14,7 +14,8 @@ impl OperatorApi {
         &self,
         request: Request<v1::AttachEvidenceRequest>,
     ) -> Answer<v1::AttachEvidenceResponse> {
-        let by = operator(&self.driver, &caller(&request), None, Role::Deployer).await?;
+        // What it proves is judged by others: it belongs to no environment.
+        let by = operator_anywhere(&self.driver, &caller(&request), Role::Deployer).await?;
         let v1::AttachEvidenceRequest { manifest, bundles } = request.into_inner();
         let manifest: Digest = parse(&manifest)?;
         let uploaded = self.catalog.blobs.head(&manifest).await;

@@ -1,11 +1,12 @@
 //! Join tokens, for hosts and for operators.
 
 use super::operator::{Answer, OperatorApi};
-use super::{caller, operator, parse, parse_option, refused, stopped};
+use super::{caller, denied, operator, parse, refused, stopped};
 use crate::fleet::deploy::Refused;
 use crate::identity::join::JoinError;
-use crate::identity::registry::{Role, Roles};
+use crate::identity::registry::{Denied, Role, Roles};
 use crate::identity::tokens::Grant;
+use std::collections::BTreeSet;
 use tamer_core::id::{EnvironmentName, HostName, OperatorName};
 use tamer_core::moment::Span;
 use tamer_core::selector::{Labels, parse_label};
@@ -15,6 +16,9 @@ use tonic::{Request, Response, Status};
 
 /// The most labels of a host.
 const MAX_LABELS: usize = 64;
+
+/// The most environments of one invitation.
+const MAX_ENVIRONMENTS: usize = 64;
 
 /// How long a token may be used, unless it is said otherwise.
 const TOKEN_LIFE: Span = Span::secs(3600);
@@ -29,25 +33,44 @@ impl OperatorApi {
     ) -> Answer<v1::InviteResponse> {
         let caller = caller(&request);
         let request = request.into_inner();
-        let environment: Option<EnvironmentName> = parse_option(&request.environment)?;
-        let by = operator(
-            &self.driver,
-            &caller,
-            environment.as_ref().cloned(),
-            Role::Admin,
-        )
-        .await?;
-        let (kind, grant) = grant(&request, environment)?;
+        let environments = environments(&request.environments)?;
+        let mut places: Vec<_> = environments.iter().cloned().map(Some).collect();
+        let first = places.pop().unwrap_or_default();
+        let by = operator(&self.driver, &caller, first, Role::Admin).await?;
+        // Whoever invites into several is an admin in each of them.
+        for place in places {
+            operator(&self.driver, &caller, place, Role::Admin).await?;
+        }
+        let (kind, mut grant) = grant(&request, environments)?;
         if let Grant::Operator { name, .. } = &grant {
             let (asked, name) = (by.clone(), name.clone());
             let allowed = self.driver.read({
                 let name = name.clone();
-                move |fleet| fleet.registry.may_name(Some(&asked), &name)
+                move |fleet| {
+                    let registry = &fleet.registry;
+                    let known = registry.operators.get(&name);
+                    let known = known.is_some_and(|it| !it.revoked);
+                    let last = registry.is_last_admin(&name);
+                    (registry.may_name(Some(&asked), &name), known, last)
+                }
             });
-            if !allowed.await.map_err(stopped)? {
+            let (allowed, known, last) = allowed.await.map_err(stopped)?;
+            if !allowed {
                 return Err(Status::permission_denied(
                     JoinError::NotTheirs(name).to_string(),
                 ));
+            }
+            if let Grant::Operator { name, roles } = &grant
+                && last
+                && roles.everywhere.is_some_and(|it| it < Role::Admin)
+            {
+                return Err(denied(Denied::LastAdmin(name.to_string())));
+            }
+            if let Grant::Operator { roles, .. } = &mut grant
+                && *roles == Roles::default()
+                && !known
+            {
+                *roles = Roles::everywhere(Role::Viewer);
             }
         }
         if let Grant::Host { environment, .. } = &grant {
@@ -113,14 +136,28 @@ fn labels(given: &Labels) -> Result<Labels, Status> {
     labels.collect()
 }
 
+/// Names of environments, each once.
+fn environments(given: &[String]) -> Result<BTreeSet<EnvironmentName>, Status> {
+    if given.len() > MAX_ENVIRONMENTS {
+        return Err(Status::invalid_argument(format!(
+            "there are {} environments, and {MAX_ENVIRONMENTS} are the most",
+            given.len()
+        )));
+    }
+    given.iter().map(|it| parse(it)).collect()
+}
+
 fn grant(
     request: &v1::InviteRequest,
-    environment: Option<EnvironmentName>,
+    environments: BTreeSet<EnvironmentName>,
 ) -> Result<(TokenKind, Grant), Status> {
     match request.kind.as_str() {
         "host" => {
-            let environment = environment
-                .ok_or_else(|| Status::invalid_argument("which environment? say --environment"))?;
+            let mut environments = environments.into_iter();
+            let (Some(environment), None) = (environments.next(), environments.next()) else {
+                let said = "a host belongs to one environment: say --environment, once";
+                return Err(Status::invalid_argument(said));
+            };
             let replaces = if request.replace {
                 Some(parse::<HostName>(&request.name)?)
             } else {
@@ -138,6 +175,11 @@ fn grant(
         "operator" => {
             let name: OperatorName = parse(&request.name)?;
             let role = match request.role.as_str() {
+                "" if environments.is_empty() => {
+                    // A new key for what they are already.
+                    let roles = Roles::default();
+                    return Ok((TokenKind::Operator, Grant::Operator { name, roles }));
+                }
                 "viewer" => Role::Viewer,
                 "deployer" => Role::Deployer,
                 "admin" => Role::Admin,
@@ -147,12 +189,13 @@ fn grant(
                     )));
                 }
             };
-            let roles = match environment {
-                None => Roles::everywhere(role),
-                Some(environment) => Roles {
+            let roles = if environments.is_empty() {
+                Roles::everywhere(role)
+            } else {
+                Roles {
                     everywhere: None,
-                    environments: [(environment, role)].into(),
-                },
+                    environments: environments.into_iter().map(|it| (it, role)).collect(),
+                }
             };
             Ok((TokenKind::Operator, Grant::Operator { name, roles }))
         }

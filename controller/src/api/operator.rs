@@ -115,7 +115,8 @@ impl Operators for OperatorApi {
     ) -> Answer<v1::PublishRootResponse> {
         let acting = Acting::of(&request);
         let work = async {
-            let name = operator(&self.driver, &caller(&request), None, Role::Deployer).await?;
+            let repository = &request.get_ref().repository;
+            let name = self.publisher(&caller(&request), repository).await?;
             self.publish_new_root(name, request.into_inner())
                 .await
                 .map(Response::new)
@@ -129,7 +130,8 @@ impl Operators for OperatorApi {
     ) -> Answer<v1::PublishTargetsResponse> {
         let acting = Acting::of(&request);
         let work = async {
-            let name = operator(&self.driver, &caller(&request), None, Role::Deployer).await?;
+            let repository = &request.get_ref().repository;
+            let name = self.publisher(&caller(&request), repository).await?;
             self.publish_new_targets(name, request.into_inner())
                 .await
                 .map(Response::new)

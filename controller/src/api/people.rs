@@ -2,10 +2,10 @@
 
 use super::deploying::by_whom;
 use super::operator::{Answer, OperatorApi};
-use super::{caller, operator, parse, stopped};
+use super::{caller, operator, parse, parse_option, stopped};
 use crate::fleet::Fleet;
-use crate::identity::registry::{Denied, Role};
-use tamer_core::id::OperatorName;
+use crate::identity::registry::{Denied, NotTaken, Role};
+use tamer_core::id::{EnvironmentName, OperatorName};
 use tamer_proto::v1;
 use tonic::{Request, Response, Status};
 
@@ -34,10 +34,30 @@ impl OperatorApi {
         &self,
         request: Request<v1::RemoveOperatorRequest>,
     ) -> Answer<v1::RemoveOperatorResponse> {
-        let by = operator(&self.driver, &caller(&request), None, Role::Admin).await?;
+        let asked = request.get_ref();
+        let place: Option<EnvironmentName> = parse_option(&asked.environment)?;
+        if place.is_some() && asked.everywhere {
+            let said = "one role at a time: --environment NAME or --everywhere";
+            return Err(Status::invalid_argument(said));
+        }
+        let by = operator(&self.driver, &caller(&request), place.clone(), Role::Admin).await?;
         let request = request.into_inner();
         let name: OperatorName = parse(&request.name)?;
         let reason = by_whom(&by, &request.reason)?.reason;
+        if place.is_some() || request.everywhere {
+            let take = move |fleet: &mut Fleet, now| {
+                fleet.take_role(&name, place.as_ref(), &by, &reason, now)
+            };
+            let change = self.driver.change(take);
+            change
+                .await
+                .map_err(stopped)?
+                .map_err(|error| match error {
+                    NotTaken::Unknown(_) => Status::not_found(error.to_string()),
+                    _ => Status::failed_precondition(error.to_string()),
+                })?;
+            return Ok(Response::new(v1::RemoveOperatorResponse {}));
+        }
         let change = self
             .driver
             .change(move |fleet, now| fleet.remove_operator(&name, &by, &reason, now));

@@ -2,7 +2,9 @@
 //! vouches; it cannot make any of it.
 
 use super::operator::OperatorApi;
-use super::{internal, not_found, parse, stopped};
+use super::{internal, not_found, operator, operator_anywhere, parse, stopped};
+use crate::identity::peer::Caller;
+use crate::identity::registry::Role;
 use crate::status;
 use tamer_core::environment::Environment;
 use tamer_core::id::{ApplicationName, OperatorName};
@@ -51,6 +53,25 @@ impl OperatorApi {
                 root
             },
         })
+    }
+
+    /// The operator who calls, if they may publish into this repository: into an environment's whoever is deployer
+    /// there; into an application's whoever is one anywhere, for what is published runs nowhere before somebody deploys
+    /// it there. What is published is signed besides, by keys that no role gives.
+    pub(super) async fn publisher(
+        &self,
+        caller: &Caller,
+        repository: &str,
+    ) -> Result<OperatorName, Status> {
+        match repository.parse() {
+            Ok(RepositoryName::Environment(environment)) => {
+                operator(&self.driver, caller, Some(environment), Role::Deployer).await
+            }
+            Ok(RepositoryName::Application(_)) => {
+                operator_anywhere(&self.driver, caller, Role::Deployer).await
+            }
+            _ => operator(&self.driver, caller, None, Role::Deployer).await,
+        }
     }
 
     pub(super) async fn register_team(

@@ -47,7 +47,7 @@ pub(super) struct Init {
 
 #[derive(Debug, Args)]
 pub(super) struct AdminToken {
-    /// Whose login line; a known name gets a new key, and the role of an admin
+    /// Whose login line; a known name gets a new key, and becomes an admin everywhere
     #[arg(value_name = "NAME", default_value = "admin")]
     name: OperatorName,
     /// Why; it stands in the audit log

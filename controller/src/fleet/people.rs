@@ -4,10 +4,10 @@ use super::Fleet;
 use super::persist::Object;
 use crate::identity::join::{self, JoinError, Joined};
 use crate::identity::peer::{Caller, Identity};
-use crate::identity::registry::Denied;
+use crate::identity::registry::{Denied, NotTaken, Place};
 use crate::identity::tokens::{Grant, Token};
 use tamer_core::digest::Digest;
-use tamer_core::id::{HostName, OperatorName};
+use tamer_core::id::{EnvironmentName, HostName, OperatorName};
 use tamer_core::moment::{Moment, Span};
 use tamer_core::rollout::Event;
 use tamer_core::rollout::switching::SwitchEvent;
@@ -200,6 +200,26 @@ impl Fleet {
         self.shut_out(&keys, &whose, "removed", now);
         self.dirty.insert(Object::Operator(name.clone()));
         self.note(now, by.as_str(), "operator.remove", name, reason);
+        Ok(())
+    }
+
+    /// Takes one role from an operator: the one of this environment, or the one that holds everywhere. It holds at
+    /// once.
+    ///
+    /// # Errors
+    /// [`NotTaken`].
+    pub fn take_role(
+        &mut self,
+        name: &OperatorName,
+        place: Option<&EnvironmentName>,
+        by: &OperatorName,
+        reason: &str,
+        now: Moment,
+    ) -> Result<(), NotTaken> {
+        let role = self.registry.take_role(name, place)?;
+        self.dirty.insert(Object::Operator(name.clone()));
+        let object = format!("{name}: {role} {}", Place(place));
+        self.note(now, by.as_str(), "operator.role.remove", object, reason);
         Ok(())
     }
 

@@ -112,7 +112,8 @@ pub fn join_host(
 }
 
 /// Lets an operator in with a key that they have proven to hold, under the name in the token.
-/// An operator of that name loses the old key and the old roles, and is no longer revoked.
+/// An operator of that name loses the old key, and has the token's roles besides those from before. Whoever was shut
+/// out comes back with the token's alone.
 ///
 /// # Errors
 /// [`JoinError`]; nothing has changed then.
@@ -148,9 +149,14 @@ pub fn join_operator(
         return Err(JoinError::KeyTaken(owner.to_owned()));
     }
     let replaced = known.map_or(Vec::new(), |old| old.keys.all().collect());
+    let before = known
+        .filter(|old| !old.revoked)
+        .map(|old| old.roles.clone());
+    let mut all = before.unwrap_or_default();
+    all.add(&roles);
     tokens.redeem(secret, TokenKind::Operator, None, key, now)?;
     let operator = Operator {
-        roles,
+        roles: all,
         // The CA comes with the certificate, and is kept first.
         keys: Keys {
             ca: registry.issuing,

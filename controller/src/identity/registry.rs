@@ -103,6 +103,36 @@ pub struct Behind {
     pub keys: Vec<Digest>,
 }
 
+/// Why a role cannot be taken from somebody.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// Nobody of that name is known.
+    #[error("there is no operator {0}: `tamer operator list` names them all")]
+    Unknown(OperatorName),
+    /// They have none there.
+    #[error(
+        "{operator} has no role {place}: {operator} is {roles}; `tamer operator list` says what everybody is"
+    )]
+    None {
+        /// Who.
+        operator: OperatorName,
+        /// Where, in words.
+        place: String,
+        /// What they are.
+        roles: Roles,
+    },
+    /// They would have none at all.
+    #[error("{0} has no other role: `tamer operator remove {0}` shuts {0} out")]
+    Only(OperatorName),
+    /// Nobody could invite anybody any more.
+    #[error(transparent)]
+    LastAdmin(Denied),
+}
+
+/// Where a role holds, in words: `that holds everywhere`, `in staging`.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a>(pub Option<&'a EnvironmentName>);
+
 /// Why somebody may not do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -177,6 +207,15 @@ impl fmt::Display for Role {
     }
 }
 
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("that holds everywhere"),
+            Some(environment) => write!(f, "in {environment}"),
+        }
+    }
+}
+
 /// `viewer everywhere, deployer in staging`.
 impl fmt::Display for Roles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -211,6 +250,20 @@ impl Roles {
     pub fn may(&self, environment: Option<&EnvironmentName>, needed: Role) -> bool {
         let anywhere = self.everywhere.is_some() || !self.environments.is_empty();
         anywhere && (needed == Role::Viewer || self.in_environment(environment) >= Some(needed))
+    }
+
+    /// The highest role that they have anywhere.
+    pub fn highest(&self) -> Option<Role> {
+        self.everywhere
+            .max(self.environments.values().max().copied())
+    }
+
+    /// Adds these: where both name a place, the new role counts there, be it a lower one.
+    pub fn add(&mut self, more: &Self) {
+        self.everywhere = more.everywhere.or(self.everywhere);
+        let environments = more.environments.iter();
+        let environments = environments.map(|(name, role)| (name.clone(), *role));
+        self.environments.extend(environments);
     }
 
     /// In one word where one says it: `deployer`; otherwise `viewer everywhere, deployer in staging`.
@@ -308,6 +361,30 @@ impl Registry {
             });
         }
         Ok((name, operator))
+    }
+
+    /// The operator who calls, if they have at least the role `needed` in any environment: for what belongs to none,
+    /// and gets nowhere unless somebody deploys it there.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn authorise_anywhere<'a>(
+        &self,
+        caller: &'a Caller,
+        needed: Role,
+        now: Moment,
+    ) -> Result<(&'a OperatorName, &Operator), Denied> {
+        let (name, operator) = self.authorise_operator(caller, None, Role::Viewer, now)?;
+        if operator.roles.highest() >= Some(needed) {
+            return Ok((name, operator));
+        }
+        Err(Denied::Role {
+            operator: name.clone(),
+            roles: operator.roles.clone(),
+            option: " --environment NAME".to_owned(),
+            place: "in any environment".to_owned(),
+            needed,
+        })
     }
 
     /// The role of an operator who calls, whether they may act or not: for the audit log. Nobody else has one, and
@@ -511,16 +588,54 @@ impl Registry {
     /// # Errors
     /// [`Denied::Unknown`], [`Denied::LastAdmin`].
     pub fn revoke_operator(&mut self, name: &OperatorName) -> Result<Vec<Digest>, Denied> {
-        let admin = |it: &Operator| !it.revoked && it.roles.everywhere == Some(Role::Admin);
-        let others = self.operators.iter().filter(|(other, _)| *other != name);
-        let others = others.filter(|(_, it)| admin(it)).count();
+        let is_last = self.is_last_admin(name);
         let operator = self.operators.get_mut(name);
         let operator = operator.ok_or_else(|| Denied::Unknown(name.to_string()))?;
-        if others == 0 && admin(operator) {
+        if is_last {
             return Err(Denied::LastAdmin(name.to_string()));
         }
         operator.revoked = true;
         Ok(operator.keys.all().collect())
+    }
+
+    /// Whether they are the only ones who may do everything.
+    pub fn is_last_admin(&self, name: &OperatorName) -> bool {
+        let admin = |it: &Operator| !it.revoked && it.roles.everywhere == Some(Role::Admin);
+        let others = self.operators.iter().filter(|(other, _)| *other != name);
+        self.operators.get(name).is_some_and(admin) && !others.map(|it| it.1).any(admin)
+    }
+
+    /// Takes one role from an operator: the one of this environment, or the one that holds everywhere.
+    ///
+    /// # Errors
+    /// [`NotTaken`]; nothing has changed then.
+    pub fn take_role(
+        &mut self,
+        name: &OperatorName,
+        place: Option<&EnvironmentName>,
+    ) -> Result<Role, NotTaken> {
+        let operator = self.operators.get(name).filter(|it| !it.revoked);
+        let operator = operator.ok_or_else(|| NotTaken::Unknown(name.clone()))?;
+        let mut left = operator.roles.clone();
+        let role = match place {
+            None => left.everywhere.take(),
+            Some(environment) => left.environments.remove(environment),
+        };
+        let role = role.ok_or_else(|| NotTaken::None {
+            operator: name.clone(),
+            place: Place(place).to_string(),
+            roles: operator.roles.clone(),
+        })?;
+        if left == Roles::default() {
+            return Err(NotTaken::Only(name.clone()));
+        }
+        if place.is_none() && self.is_last_admin(name) {
+            return Err(NotTaken::LastAdmin(Denied::LastAdmin(name.to_string())));
+        }
+        if let Some(operator) = self.operators.get_mut(name) {
+            operator.roles = left;
+        }
+        Ok(role)
     }
 
     /// Whose key this is.

@@ -27,7 +27,7 @@ pub enum Grant {
     },
     /// An operator. The name is the inviter's choice: it stands in the audit log.
     Operator {
-        /// Their name; one that exists gets the new key and these roles.
+        /// Their name; one that exists gets the new key, and these roles besides its own.
         name: OperatorName,
         /// What they may do.
         roles: Roles,

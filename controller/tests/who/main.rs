@@ -320,6 +320,87 @@ async fn a_viewer_deploys_nothing_and_a_deployer_only_at_home() {
 }
 
 #[tokio::test]
+async fn releases_are_published_by_a_deployer_of_any_environment_and_files_by_one_of_that() {
+    let world = World::start();
+    let admin = world.admin().await;
+    let viewer = world.operator(&admin, "vera", "viewer", "").await;
+    let deployer = world.operator(&admin, "dora", "deployer", "staging").await;
+    let may = |who, repository: &str| {
+        let request = v1::PublishTargetsRequest {
+            repository: repository.to_owned(),
+            ..v1::PublishTargetsRequest::default()
+        };
+        let world = &world;
+        async move {
+            let answer = world.operators(who).await.publish_targets(request).await;
+            // What is published is empty, and refused for that.
+            answer.unwrap_err().code() != Code::PermissionDenied
+        }
+    };
+    assert!(may(&deployer, "app/shop").await);
+    assert!(may(&deployer, "env/staging").await);
+    assert!(!may(&deployer, "env/production").await);
+    for repository in ["app/shop", "env/staging"] {
+        assert!(!may(&viewer, repository).await, "{repository}");
+    }
+    let evidence = |who| {
+        let world = &world;
+        async move {
+            let request = v1::AttachEvidenceRequest::default();
+            let answer = world.operators(who).await.attach_evidence(request).await;
+            answer.unwrap_err().code() != Code::PermissionDenied
+        }
+    };
+    assert!(evidence(&deployer).await);
+    assert!(!evidence(&viewer).await);
+    // Two more roles, and one less; a new key alone takes none away, and is no more for somebody new than to look.
+    let dora = world
+        .operator(&admin, "dora", "viewer", "production lab")
+        .await;
+    let ina = world.operator(&admin, "ina", "", "").await;
+    let role = |who| {
+        let world = &world;
+        async move {
+            let mut theirs = world.operators(who).await;
+            let answer = theirs.who_am_i(v1::WhoAmIRequest {}).await;
+            answer.unwrap().into_inner().role
+        }
+    };
+    let all = "viewer in lab, viewer in production, deployer in staging";
+    assert_eq!(role(&dora).await, all);
+    assert_eq!(role(&ina).await, "viewer");
+    let dora = world.operator(&admin, "dora", "", "").await;
+    assert_eq!(role(&dora).await, all);
+    let mut looks = world.operators(&ina).await;
+    let listed = looks.list_operators(v1::ListOperatorsRequest {}).await;
+    let listed = listed.unwrap().into_inner().operators;
+    assert!(listed.iter().any(|it| it.name == "dora" && it.roles == all));
+    let take = |environment: &str| v1::RemoveOperatorRequest {
+        name: "dora".to_owned(),
+        environment: environment.to_owned(),
+        ..v1::RemoveOperatorRequest::default()
+    };
+    let mut hers = world.operators(&dora).await;
+    let refused = hers.remove_operator(take("staging")).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    let mut theirs = world.operators(&admin).await;
+    let last = world.invite(&admin, "anna", "deployer", "").await;
+    assert!(last.unwrap_err().message().contains("the last admin"));
+    theirs.remove_operator(take("staging")).await.unwrap();
+    assert_eq!(role(&dora).await, "viewer in lab, viewer in production");
+    theirs.remove_operator(take("lab")).await.unwrap();
+    let only = theirs
+        .remove_operator(take("production"))
+        .await
+        .unwrap_err();
+    assert!(
+        only.message().contains("tamer operator remove dora"),
+        "{only}"
+    );
+    assert!(!may(&dora, "app/shop").await);
+}
+
+#[tokio::test]
 async fn a_stolen_key_of_the_old_ca_is_worthless_after_a_rotation() {
     let world = World::start();
     let old = world.admin().await;

@@ -163,7 +163,7 @@ impl World {
         OperatorsClient::new(self.line(Some(identity)).await.unwrap())
     }
 
-    /// A token for an operator; no environment: everywhere.
+    /// A token for an operator in these environments, between blanks; none: everywhere.
     pub(crate) async fn invite(
         &self,
         by: &Pair,
@@ -175,7 +175,7 @@ impl World {
             kind: "operator".to_owned(),
             name: name.to_owned(),
             role: role.to_owned(),
-            environment: environment.to_owned(),
+            environments: environment.split_whitespace().map(str::to_owned).collect(),
             ..v1::InviteRequest::default()
         };
         let answer = self.operators(by).await.invite(request).await?;

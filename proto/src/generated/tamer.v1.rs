@@ -1404,9 +1404,9 @@ pub struct InviteRequest {
     /// host, operator
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
-    /// hosts
-    #[prost(string, tag = "2")]
-    pub environment: ::prost::alloc::string::String,
+    /// hosts: one; operators: where the role holds, none: everywhere
+    #[prost(string, repeated, tag = "2")]
+    pub environments: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// hosts
     #[prost(btree_map = "string, string", tag = "3")]
     pub labels: ::prost::alloc::collections::BTreeMap<
@@ -1419,7 +1419,7 @@ pub struct InviteRequest {
     /// operators; hosts with `replace`
     #[prost(string, tag = "5")]
     pub name: ::prost::alloc::string::String,
-    /// operators: viewer, deployer, admin
+    /// operators: viewer, deployer, admin; empty: what they are already, or viewer
     #[prost(string, tag = "6")]
     pub role: ::prost::alloc::string::String,
     /// hosts: the old key is revoked when the new one joins
@@ -1639,6 +1639,12 @@ pub struct RemoveOperatorRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// takes the role in this environment alone
+    #[prost(string, tag = "3")]
+    pub environment: ::prost::alloc::string::String,
+    /// takes the role that holds everywhere; neither: shuts them out
+    #[prost(bool, tag = "4")]
+    pub everywhere: bool,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -202,7 +202,9 @@ impl Operators for Controller {
         Ok(Response::new(InviteResponse {
             token: format!(
                 "{}-{}-{:?}",
-                request.kind, request.environment, request.labels
+                request.kind,
+                request.environments.join("+"),
+                request.labels
             ),
             expires_ms: request.valid_ms,
         }))
