@@ -139,6 +139,49 @@ fn who_is_removed_is_out_at_once_and_the_last_admin_stays() {
 }
 
 #[test]
+fn who_has_several_roles_has_each_where_it_holds_and_loses_one_at_a_time() {
+    let fleet = Fleet::new(ENVIRONMENT);
+    let home = fleet.desk("ben");
+    let home = home.to_str().unwrap();
+    let invited = |words: &[&str]| {
+        let said = fleet.tamer(&[&["operator", "invite", "ben"], words].concat());
+        let said = said.ends(0);
+        let token = said.out.trim().rsplit(' ').next().unwrap();
+        fleet.tamer(&["login", token, "--home", home]).ends(0);
+    };
+    let is = |roles: &str| drop(fleet.tamer(&["operator", "list"]).ends(0).says(&[roles]));
+    let goes_back = || {
+        fleet
+            .tamer(&["rollback", "production", "--home", home])
+            .ends(3)
+    };
+    invited(&["--role", "deployer", "--environment", "staging"]);
+    goes_back().says(&["ben", "deployer in staging"]);
+    invited(&["--role", "deployer", "--environment", "production"]);
+    is("deployer in production, deployer in staging");
+    goes_back().says(&["nothing to go back to"]);
+    // A new key alone.
+    invited(&[]);
+    is("deployer in production, deployer in staging");
+    let takes = ["operator", "remove", "ben", "--environment", "production"];
+    fleet
+        .tamer(&takes)
+        .ends(0)
+        .says(&["no role of its own in production"]);
+    goes_back().says(&["ben", "deployer in staging"]);
+    fleet.tamer(&takes).ends(3).says(&["tamer operator list"]);
+    let last = ["operator", "remove", "ben", "--environment", "staging"];
+    fleet
+        .tamer(&last)
+        .ends(3)
+        .says(&["`tamer operator remove ben`"]);
+    fleet
+        .tamer(&["audit"])
+        .ends(0)
+        .says(&["operator.role.remove"]);
+}
+
+#[test]
 fn says_who_is_in_the_way_and_waits_if_it_is_told_to() {
     let fleet = Fleet::with_hosts(1);
     fleet.publish(&App::version("1.1.0"));

@@ -2834,7 +2834,7 @@ pub mod operators_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/tamer.v1.Operators/GetCa");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("tamer.v1.Operators", "GetCa"));
@@ -2852,7 +2852,7 @@ pub mod operators_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/tamer.v1.Operators/RotateCa",
             );
@@ -2873,7 +2873,7 @@ pub mod operators_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/tamer.v1.Operators/FinishCa",
             );
@@ -4214,7 +4214,7 @@ pub mod operators_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetCaSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4259,7 +4259,7 @@ pub mod operators_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RotateCaSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4304,7 +4304,7 @@ pub mod operators_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FinishCaSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
