@@ -35,10 +35,9 @@ pub fn transitions(
         lines.extend(failed_now.into_iter().map(|line| format!("  {line}")));
     }
     let many = after.rollouts.len() > 1;
-    for rollout in &after.rollouts {
-        // By name: a rollout gets its number only when it begins.
-        let same = |old: &&RolloutStatus| name(old) == name(rollout);
-        let old = before.and_then(|before| before.rollouts.iter().find(same));
+    for (n, rollout) in after.rollouts.iter().enumerate() {
+        // By place: a rollout gets its number only when it begins, and one that takes another back has its name.
+        let old = before.and_then(|before| before.rollouts.get(n));
         let prefix = if many {
             format!("{}: ", name(rollout))
         } else {
@@ -216,6 +215,22 @@ mod tests {
                 Vec::<String>::new()
             );
         }
+    }
+
+    #[test]
+    fn what_takes_a_rollout_back_is_told_once_although_it_has_the_same_name() {
+        let mut taking_back = begun();
+        let mut back = taking_back.rollouts[0].clone();
+        taking_back.rollouts[0].state = "succeeded".into();
+        back.id += 1;
+        back.staged = back.total;
+        taking_back.rollouts.push(back);
+        let mut later = taking_back.clone();
+        later.now_ms += 5_000;
+        assert_eq!(
+            transitions(Some(&taking_back), &later, None),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
