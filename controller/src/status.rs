@@ -71,7 +71,7 @@ fn deployment(fleet: &Fleet, deployment: &Deployment, now: Moment) -> v1::Deploy
     let shut = (deployment.ended.is_none() && running.is_none())
         .then(|| fleet.migration_closed(deployment, now))
         .flatten();
-    let state = if shut.is_some() && state == "running" {
+    let state = if shut.is_some() && matches!(state.as_str(), "running" | "migrating") {
         CLOSED.to_owned()
     } else {
         state

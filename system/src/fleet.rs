@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::controller::Controller;
 use crate::host::{Host, HostOptions};
-use crate::process::{Said, Typed, bound, until};
+use crate::process::{Said, Typed, at_a_terminal, bound, until};
 use crate::programs::program;
 use serde_json::Value;
 use std::fs;
@@ -102,6 +102,12 @@ impl Fleet {
     /// Begins a command of `tamer` at the desk, in the application's repository.
     pub fn begins(&self, words: &[&str]) -> Typed {
         Typed::begin(self.command(words), format!("tamer {}", words.join(" ")))
+    }
+
+    /// Begins a command of `tamer` at a terminal, where it asks and somebody answers.
+    pub fn begins_at_a_terminal(&self, words: &[&str]) -> Typed {
+        let command = at_a_terminal(&self.command(words));
+        Typed::begin(command, format!("tamer {}", words.join(" ")))
     }
 
     /// Types a command of `tamer` at the desk, in the application's repository.

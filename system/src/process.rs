@@ -2,7 +2,9 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -48,6 +50,26 @@ pub(crate) fn bound(program: &Path) -> Command {
     }
     command.stdin(Stdio::null());
     command
+}
+
+/// The same at a terminal of its own, whose keyboard is a pipe: `script` is part of util-linux too. It ends as the command
+/// does, and what is typed is seen among what it says.
+pub(crate) fn at_a_terminal(command: &Command) -> Command {
+    let quoted = |word: &OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', "'\\''"));
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<String> = words.map(quoted).collect();
+    let mut script = bound(Path::new("script"));
+    script.args(["--quiet", "--return", "--flush", "--command"]);
+    script.arg(words.join(" ")).arg("/dev/null");
+    script.current_dir(command.get_current_dir().unwrap());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
+    script.stdin(Stdio::piped());
+    script
 }
 
 /// How a command ended, and what it said.
@@ -153,6 +175,12 @@ impl Typed {
     /// Whether it has not ended yet.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Types a line, where the command is at a terminal.
+    pub fn types(&mut self, line: &str) {
+        let keyboard = self.child.stdin.as_mut().expect("it is at a terminal");
+        writeln!(keyboard, "{line}").unwrap();
     }
 
     /// Presses Ctrl-C.

@@ -1,7 +1,8 @@
 //! When rollouts may move hosts forward: freezes and locks that people set, and what the environment file says.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use tamer_system::{App, ENVIRONMENT, Fleet, until};
+use std::fs;
+use tamer_system::{App, ENVIRONMENT, Fleet, HostOptions, until};
 
 /// Closes production for a while.
 const FREEZE: [&str; 6] = [
@@ -159,6 +160,98 @@ fn where_it_must_be_confirmed_a_script_says_yes_and_a_dry_run_changes_nothing() 
         .tamer(&["deploy", "production", "1.1.0", "--yes"])
         .ends(0);
     fleet.all_run("1.1.0");
+}
+
+#[test]
+fn whoever_is_at_a_terminal_is_asked_and_only_a_yes_begins_it() {
+    let fleet = Fleet::that_runs(1);
+    fleet.environment("production", &format!("confirm = true\n{ENVIRONMENT}"));
+    fleet.publish(&App::version("1.1.0"));
+    let answers = |answer: &str| {
+        let mut asking = fleet.begins_at_a_terminal(&["deploy", "production", "1.1.0"]);
+        until("the question", || {
+            let asked = asking.so_far().contains("Deploy this to production? [y/N]");
+            asked.then_some(())
+        });
+        asking.types(answer);
+        asking.end()
+    };
+    for no in ["n", "", "yesterday"] {
+        answers(no)
+            .ends(3)
+            .says(&["1.0.0 → 1.1.0", "not confirmed: nothing was done"]);
+    }
+    fleet.all_run("1.0.0");
+    let (number, _) = fleet.newest();
+    assert_eq!(number, "1", "nothing began");
+    answers("y").ends(0);
+    fleet.all_run("1.1.0");
+}
+
+#[test]
+fn a_database_is_not_brought_up_while_it_is_closed_and_is_once_it_opens() {
+    let mut fleet = Fleet::new(ENVIRONMENT);
+    fleet.add("web-1", &HostOptions::default());
+    let dir = fleet.desk("database");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("version"), "0\n").unwrap();
+    let calls = || fs::read_to_string(dir.join("calls")).unwrap();
+    fleet.publish(&App::version("1.0.0").database(&dir, 1, "1..=2"));
+    fleet.all_connected();
+    fleet.deploy("1.0.0").ends(0);
+    fleet.publish(&App::version("1.1.0").database(&dir, 2, "1..=2"));
+    fleet.tamer(&FREEZE).ends(0);
+    let mut watching = fleet.begins(&["deploy", "production", "1.1.0", "--wait"]);
+    let status = fleet.newest_is("closed");
+    assert_eq!(status["exit_code"], 4, "{status}");
+    fleet
+        .tamer(&["status", "production"])
+        .ends(0)
+        .says(&["the environment to open: production is frozen by anna: the sale"]);
+    assert!(watching.is_running());
+    assert_eq!(calls(), "up 0 1\n", "it was read, and is as it was");
+    fleet.all_run("1.0.0");
+    fleet.tamer(&["unfreeze", "production"]).ends(0);
+    watching.end().ends(0).says(&["database 1 → 2"]);
+    assert_eq!(calls(), "up 0 1\nup 1 2\n");
+    fleet.all_run("1.1.0");
+}
+
+#[test]
+fn with_more_hosts_away_than_may_be_nothing_begins_and_nobody_moves_but_back() {
+    let mut fleet = Fleet::that_runs(2);
+    let strict = ENVIRONMENT.replace("max_parallel = 1", "max_parallel = 2\nmax_unreachable = 0");
+    fleet.environment("production", &strict);
+    fleet.publish(&App::version("1.1.0").and_then(WAITS));
+    // One that runs: who goes while the canary is at it is waited for.
+    let watching = fleet.begins(&["deploy", "production", "1.1.0"]);
+    fleet.component_says(1, "/state", "working: start");
+    fleet.host_mut(2).daemon.kill();
+    fleet.host_is(2, "away");
+    fleet.host(1).share("go");
+    fleet.host(2).share("go");
+    until("it to wait for web-2", || {
+        let said = watching.so_far();
+        said.contains("waits for web-2 to come back: 0 may be away")
+            .then_some(())
+    });
+    fleet.host_mut(2).start();
+    watching.end().ends(0);
+    fleet.all_run("1.1.0");
+    // One that would: it names who is away, and changes nothing.
+    fleet.host_mut(2).daemon.kill();
+    fleet.host_is(2, "away");
+    fleet.publish(&App::version("1.2.0"));
+    fleet.deploy("1.2.0").ends(9).says(&[
+        "1 away, and the policy's `max_unreachable` allows 0: web-2",
+        "tamer hosts --environment production",
+    ]);
+    fleet.all_run("1.1.0");
+    // Going back waits for nobody; who was away follows.
+    fleet.tamer(&["rollback", "production"]).ends(9);
+    fleet.host(1).will_run("1.0.0");
+    fleet.host_mut(2).start();
+    fleet.host(2).will_run("1.0.0");
 }
 
 /// The home of another operator, who logged in there.

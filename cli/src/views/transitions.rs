@@ -74,11 +74,14 @@ fn of_rollout(
     for (n, wave) in rollout.waves.iter().enumerate() {
         lines.extend(of_wave(old.and_then(|old| old.waves.get(n)), wave, now_ms));
     }
-    let waited = old.map_or(&[][..], |old| &old.waiting_on);
     // While hosts switch or a wave bakes, the waves say it all.
-    let at_work = |wave: &WaveStatus| wave.working > 0 || wave.state == "baking";
-    let idle = !rollout.waves.iter().any(at_work);
-    if idle && rollout.waiting_on != waited && !rollout.waiting_on.is_empty() {
+    let at_work = |it: &RolloutStatus| {
+        let mut waves = it.waves.iter();
+        waves.any(|wave| wave.working > 0 || wave.state == "baking")
+    };
+    let told = old.filter(|old| !at_work(old));
+    let waited = told.map_or(&[][..], |told| &told.waiting_on);
+    if !at_work(rollout) && rollout.waiting_on != waited && !rollout.waiting_on.is_empty() {
         lines.push(format!(
             "waits for {}",
             harmless(&rollout.waiting_on.join(", "))
@@ -215,6 +218,21 @@ mod tests {
                 Vec::<String>::new()
             );
         }
+    }
+
+    #[test]
+    fn what_was_waited_for_while_hosts_switched_is_told_when_nothing_goes_on_any_more() {
+        let mut switching = begun();
+        switching.rollouts[0].waves[0].working = 1;
+        switching.rollouts[0].waiting_on = vec!["web-2 to come back".into()];
+        let mut still = switching.clone();
+        still.rollouts[0].waves[0].working = 0;
+        let told = transitions(Some(&switching), &still, None);
+        assert_eq!(told, ["  waits for web-2 to come back"]);
+        assert_eq!(
+            transitions(Some(&still), &still.clone(), None),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
