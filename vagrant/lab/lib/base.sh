@@ -66,7 +66,8 @@ netns_of() {
     printf '%s-%s\n' "$lab_id" "$1"
 }
 
-# Waits until a command succeeds: `within SECONDS COMMAND…`. Fails when the time is over.
+# Waits until a command succeeds: `within SECONDS COMMAND…`, and tries it `every` so many seconds (0.1). Fails when the
+# time is over.
 within() {
     local deadline=$((SECONDS + $1))
     shift
@@ -74,7 +75,7 @@ within() {
         if [ "$SECONDS" -ge "$deadline" ]; then
             return 1
         fi
-        sleep 0.1
+        sleep "${every:-0.1}"
     done
 }
 
@@ -101,6 +102,13 @@ why_no_lab() {
 # would share one.
 cgroup_roots() {
     awk '$3 == "cgroup2" || ($3 == "cgroup" && $4 ~ /(^|,)name=systemd(,|$)/) { print $2 }' /proc/mounts
+}
+
+# many_hosts: whether there may be more than some 15 hosts. Each has seven of what the kernel calls inotify instances, of
+# which it gives a user 128 until somebody says more; a host that gets none does not boot.
+many_hosts() {
+    local limit=/proc/sys/fs/inotify/max_user_instances
+    [ "$(cat "$limit")" -ge 1024 ] || { printf "1024\n" >"$limit"; } 2>/dev/null
 }
 
 need_root_and_namespaces() {

@@ -78,6 +78,23 @@ lab_heal() {
     done
 }
 
+# everybodys_clock OFFSET: that of all hosts of this scenario and of the desk, as `skew_clock` does it.
+everybodys_clock() {
+    local host job jobs=()
+    fault "everybody's clock went on by $1"
+    desk_clock=$1
+    # First, so that agents find it in their own time.
+    skew_clock controller "$1"
+    for host in "${used[@]}"; do
+        [ "$host" != controller ] || continue
+        skew_clock "$host" "$1" &
+        jobs+=("$!")
+    done
+    for job in "${jobs[@]}"; do
+        wait "$job"
+    done
+}
+
 # How often a unit was started on a host, since the host was made.
 starts_of() {
     on "$1" journalctl --no-pager --quiet --output cat --unit "$2" | grep -c '^Started ' || true

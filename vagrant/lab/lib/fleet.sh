@@ -102,25 +102,49 @@ fleet_keep() {
     say "kept: $(made_hosts | tr '\n' ' ')"
 }
 
+# fleet_like LAB: all hosts, and the desk, as they were kept in that lab, which may be in use meanwhile.
+fleet_like() {
+    local name
+    lab_make
+    for name in $(all_hosts); do
+        host_make "$name"
+        rm -rf -- "$lab/hosts/$name/upper" "$lab/hosts/$name/below"
+        mkdir "$lab/hosts/$name/upper"
+        cp -a -- "$1/hosts/$name/below" "$lab/hosts/$name/"
+    done
+    cp -a -- "$1/desk.kept" "$lab/"
+}
+
 host_is_off() {
     ! host_is_on "$1"
 }
 
+# host_reset NAME: off, as it was kept, with its own address on a cable that holds.
+host_reset() {
+    local namespace
+    namespace=$(netns_of "$1")
+    host_kill "$1" &&
+        host_forget "$1" &&
+        ip -n "$(hub)" link set "$1" up &&
+        # Another one's address, where it had taken it over.
+        ip -n "$namespace" addr flush dev eth0 scope global &&
+        ip -n "$namespace" addr add "$(address_of "$1")/24" dev eth0 &&
+        ip -n "$namespace" route replace default via "$lab_gateway" &&
+        ip -n "$namespace" neigh flush all &&
+        # Rules of a firewall live in the namespace, which outlives the host.
+        ip netns exec "$namespace" nft flush ruleset
+}
+
 fleet_reset() {
-    local name names=("$@")
+    local name names=("$@") job jobs=()
     [ -d "$lab/desk.kept" ] || die 'nothing was kept yet' 'vagrant/lab/lab keep'
     [ "${#names[@]}" -gt 0 ] || mapfile -t names < <(default_hosts)
     for name in $(made_hosts); do
-        host_kill "$name"
-        host_forget "$name"
-        ip -n "$(hub)" link set "$name" up
-        # Another one's address, where it had taken it over.
-        ip -n "$(netns_of "$name")" addr flush dev eth0 scope global
-        ip -n "$(netns_of "$name")" addr add "$(address_of "$name")/24" dev eth0
-        ip -n "$(netns_of "$name")" route replace default via "$lab_gateway"
-        ip -n "$(netns_of "$name")" neigh flush all
-        # Rules of a firewall live in the namespace, which outlives the host.
-        ip netns exec "$(netns_of "$name")" nft flush ruleset
+        host_reset "$name" &
+        jobs+=("$!")
+    done
+    for job in "${jobs[@]}"; do
+        wait "$job" || die 'not all hosts could be reset' 'vagrant/lab/lab down'
     done
     ip -n "$(hub)" neigh flush all
     rm -rf -- "$lab/desk"

@@ -36,6 +36,7 @@ host_boot() {
         return
     fi
     host_mount "$name"
+    rm -f -- "$directory/init"
     mkdir -p "$packages"
     for group in $(cgroup_roots); do
         mkdir -p "$group/$lab_id/$name"
@@ -69,10 +70,16 @@ host_processes() {
 
 # The process that is number 1 in the host.
 host_init() {
-    local pid
+    local pid groups known=$lab/hosts/$1/init
+    # Asked for all the time: the one that was found last, as long as it is there.
+    if { read -r pid <"$known" && mapfile -t groups <"/proc/$pid/cgroup"; } 2>/dev/null &&
+        [[ ${groups[*]} == *"/$lab_id/$1"* ]]; then
+        say "$pid"
+        return 0
+    fi
     for pid in $(host_processes "$1"); do
         if awk '/^NSpid:/ { exit !(NF == 3 && $3 == 1) }' "/proc/$pid/status" 2>/dev/null; then
-            say "$pid"
+            say "$pid" | tee "$known"
             # With its number: in a trap, `return` alone is the status of what came before it.
             return 0
         fi
@@ -95,7 +102,8 @@ on() {
 
 host_settled() {
     local state
-    state=$(on "$1" systemctl is-system-running 2>/dev/null || true)
+    # Once there is somebody to ask, it is systemd that waits: hosts that boot have better things to do than to answer.
+    state=$(on "$1" timeout 2 systemctl is-system-running --wait 2>/dev/null || true)
     [ "$state" = running ] || [ "$state" = degraded ]
 }
 
@@ -114,6 +122,7 @@ host_kill() {
     if pid=$(host_init "$1"); then
         kill -KILL "$pid" 2>/dev/null || true
     fi
+    rm -f -- "$lab/hosts/$1/init"
     while [ -n "$(host_processes "$1")" ]; do
         for pid in $(host_processes "$1"); do
             kill -KILL "$pid" 2>/dev/null || true

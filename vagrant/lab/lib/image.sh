@@ -43,9 +43,10 @@ image_sources() {
 image_finish() {
     local root=$1
     systemctl --root="$root" --quiet disable "${image_idle_units[@]}"
-    # Never a host's own: there is no hardware, no console to log in at, no mail set up yet.
+    # Never a host's own: there is no hardware, no console to log in at, nobody who does.
     systemctl --root="$root" --quiet mask systemd-udevd.service console-getty.service getty.target \
-        systemd-networkd.service systemd-resolved.service apt-daily.timer apt-daily-upgrade.timer \
+        systemd-networkd.service systemd-resolved.service systemd-logind.service \
+        systemd-update-utmp.service systemd-update-utmp-runlevel.service apt-daily.timer apt-daily-upgrade.timer \
         dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
     rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root/etc/machine-id" \
         "$root/etc/hostname" "$root/etc/resolv.conf" "$root/etc/nginx/sites-enabled/default"

@@ -41,6 +41,8 @@ cut_cable() {
 mend_cable() {
     address_of "$1" >/dev/null
     ip -n "$(hub)" link set "$1" up
+    # A neighbour that was looked for in vain while it was cut would be given up a moment after.
+    ip -n "$(netns_of "$1")" neigh flush all
     say "$1 is reachable again"
 }
 

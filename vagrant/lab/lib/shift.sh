@@ -6,6 +6,7 @@
 # shift_of NUMBER: in a process of its own. Fails where the fleet could not be made.
 shift_of() {
     local number=$1 began=$SECONDS scenario fleet=()
+    local first=$TAMER_LAB-1
     export TAMER_LAB=$TAMER_LAB-$number
     # shellcheck source=/dev/null
     . "$here/lib/base.sh"
@@ -15,12 +16,21 @@ shift_of() {
 
     # A lab that was left behind is not what is tested.
     fleet_down >/dev/null
-    mapfile -t fleet < <(default_hosts)
-    { fleet_up "${fleet[@]}" spare && fleet_provision "${fleet[@]}" && fleet_keep; } >"$results/fleet-$number.log" 2>&1 || {
-        tail -n 40 "$results/fleet-$number.log"
-        die 'the fleet could not be made' "less $results/fleet-$number.log"
-    }
-    printf '%6s s  the fleet in %s is up, provisioned, joined\n' "$((SECONDS - began))" "$lab"
+    if [ "$number" = 1 ]; then
+        mapfile -t fleet < <(default_hosts)
+        { fleet_up "${fleet[@]}" spare && fleet_provision "${fleet[@]}" && fleet_keep; } >"$results/fleet.log" 2>&1 || {
+            say no >"$results/fleet"
+            tail -n 40 "$results/fleet.log"
+            die 'the fleet could not be made' "less $results/fleet.log"
+        }
+        say yes >"$results/fleet"
+    else
+        # Made once: all labs begin with the same fleet.
+        within 600 test -s "$results/fleet" || die 'there is no fleet after 600 s' "less $results/fleet.log"
+        [ "$(cat "$results/fleet")" = yes ] || exit 1
+        fleet_like "$first"
+    fi
+    printf '%6s s  the fleet in %s is provisioned and joined\n' "$((SECONDS - began))" "$lab"
     while next_scenario; do
         try_scenario "$scenario" >"$results/$scenario.said"
         # At once, for two labs speak.
