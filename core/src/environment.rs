@@ -1,6 +1,7 @@
 //! The environment file: where components run, how carefully they change, and on what evidence.
 //! It is signed whole, and every agent of the environment reads it for itself.
 
+use crate::auto::Auto;
 use crate::calendar::{self, Calendar, Freeze, Window};
 use crate::check::Checks;
 use crate::digest::Digest;
@@ -42,6 +43,9 @@ pub struct Environment {
     /// Whether whoever deploys is shown the plan and asked first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirm: bool,
+    /// What is deployed here without being asked for; absent: nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto: Option<Auto>,
     /// When rollouts may move hosts forward; without any, always.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub window: Vec<Window>,
@@ -103,6 +107,15 @@ impl Environment {
             .validate()
             .map_err(|bad| BadText::about(file, text, &["policy", bad.key], bad))?;
         environment.validate_calendar(file, text)?;
+        if let Some(auto) = &environment.auto {
+            // The file's name is the environment's.
+            let name = file
+                .rsplit('/')
+                .next()
+                .and_then(|it| it.strip_suffix(".toml"));
+            auto.validate(name)
+                .map_err(|bad| BadText::about(file, text, &["auto", bad.key], bad))?;
+        }
         let named = |table| move |reason| BadText::new(file, format!("{table}: {reason}"));
         environment.evidence.validate().map_err(named("evidence"))?;
         environment.approval.validate().map_err(named("approval"))?;

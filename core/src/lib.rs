@@ -10,6 +10,7 @@
 //! | [`application`], [`build`], [`limits`], [`capability`] | `tamer.toml`: what an application consists of, how it is built, and what its hooks may use |
 //! | [`release`], [`path`] | the manifest: one version of one component, as signed; where its entries lie |
 //! | [`environment`], [`policy`], [`calendar`], [`selector`] | where, how carefully, when, and on what evidence |
+//! | [`auto`] | environments that follow another one, or what is published |
 //! | [`router`] | two pools of a component, and what sends to one of them |
 //! | [`check`], [`evidence`] | what must hold on a host; what must be proven of a release |
 //! | [`desired`], [`drift`] | the whole of what one host should be; what was changed there by hand |
@@ -17,6 +18,7 @@
 //! | [`rollout`] | the engine: plan, apply, decide, invariants |
 
 pub mod application;
+pub mod auto;
 pub mod build;
 pub mod calendar;
 pub mod capability;
