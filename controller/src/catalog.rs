@@ -6,7 +6,7 @@ use crate::evidence::EvidenceFiles;
 use crate::fleet::deploy::{Evidence, Wanted};
 use crate::publications::Publications;
 use futures_util::TryStreamExt as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Seek as _};
 use std::sync::Arc;
@@ -240,6 +240,7 @@ impl Catalog {
             environment,
             application,
             version,
+            component: component.cloned(),
             releases,
             evidence,
             declared,
@@ -293,6 +294,19 @@ impl Catalog {
         }
         versions.sort_by(|a, b| b.version.cmp(&a.version));
         Ok(versions)
+    }
+
+    /// Which versions of an application are published and live.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub async fn published(
+        &self,
+        application: &ApplicationName,
+    ) -> Result<BTreeSet<Version>, NotFound> {
+        let name = RepositoryName::Application(application.clone());
+        let (_, targets) = self.publications.targets(name).await?;
+        Ok(version_names(application, &targets).into_iter().collect())
     }
 
     async fn version(

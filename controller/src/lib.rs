@@ -18,6 +18,7 @@
 //! | [`acting`] | who asks for what, from where: noted beside the deed |
 //! | [`publications`], [`artifacts`], [`catalog`] | signed metadata, blobs, and looking things up in both |
 //! | [`store`], [`audit`], [`revocations`], [`migrations`] | what must not be forgotten; logs that are [`chain`]s |
+//! | [`following`] | begins what environments that follow have coming |
 //! | [`backups`], [`mirror`] | copies of all of it |
 //! | [`config`], [`metrics`] | |
 
@@ -33,6 +34,7 @@ pub mod config;
 pub mod driver;
 pub mod evidence;
 pub mod fleet;
+pub mod following;
 pub mod identity;
 pub mod inspections;
 pub mod metrics;

@@ -2,6 +2,7 @@
 //! lines of `tamer hosts` and `tamer status`.
 
 use crate::fleet::Fleet;
+use crate::fleet::auto::Following;
 use std::collections::BTreeMap;
 use tamer_core::calendar::{Opening, utc};
 use tamer_core::id::{EnvironmentName, HostName};
@@ -101,6 +102,29 @@ pub fn closed(fleet: &Fleet, environment: Option<&EnvironmentName>, now: Moment)
         }),
     );
     notes
+}
+
+/// What environments have coming by themselves, or wait for.
+pub fn following(fleet: &Fleet, environment: Option<&EnvironmentName>, now: Moment) -> Vec<String> {
+    let all = fleet.following(environment, now).into_iter();
+    let said = all.map(|((name, application), following)| {
+        let auto = fleet
+            .environments
+            .get(&name)
+            .and_then(|it| it.file.auto.as_ref());
+        let from = auto.and_then(|auto| auto.from.as_ref());
+        let follows = from.map_or("every published version", EnvironmentName::as_str);
+        let of = match fleet.application_option(&name, &application).is_empty() {
+            true => String::new(),
+            false => format!(" ({application})"),
+        };
+        let next = match following {
+            Following::Due(version) => format!("{version} begins now"),
+            Following::Waits { why, .. } => why,
+        };
+        format!("{name} follows {follows}{of}: {next}")
+    });
+    said.collect()
 }
 
 fn drifted(fleet: &Fleet, target: &Target) -> Option<String> {

@@ -14,6 +14,7 @@ use crate::config::{Config, old_key};
 use crate::driver::{Driver, Parts};
 use crate::evidence::EvidenceFiles;
 use crate::fleet::Fleet;
+use crate::following;
 use crate::identity::authorities::Authorities;
 use crate::identity::peer::{Caller, Identity};
 use crate::identity::registry::{Denied, Role};
@@ -177,6 +178,7 @@ pub async fn serve_through(
         metrics: metrics.clone(),
         attempts: Default::default(),
     };
+    let looked_up = catalog.clone();
     let operators = OperatorApi {
         driver: driver.clone(),
         catalog,
@@ -210,6 +212,11 @@ pub async fn serve_through(
         mirror.clone(),
         stop.clone(),
     ));
+    let (following, published, stopping) = (driver.clone(), looked_up, stop.clone());
+    chores.spawn(async move {
+        following::take_in_published(&following, &published).await;
+        following::run(following, published, stopping).await;
+    });
     chores.spawn(authority.clone().keep(driver.clone(), stop.clone()));
     let (kept, copied, settings, counted, end) = (
         Arc::clone(&store),

@@ -460,7 +460,11 @@ fn checks(results: &Results) -> Vec<v1::CheckState> {
 }
 
 /// An environment at a glance.
-pub fn environment(fleet: &Fleet, name: &EnvironmentName) -> Option<v1::EnvironmentRow> {
+pub fn environment(
+    fleet: &Fleet,
+    name: &EnvironmentName,
+    now: Moment,
+) -> Option<v1::EnvironmentRow> {
     let place = fleet.environments.get(name)?;
     let ours = || {
         fleet
@@ -507,6 +511,7 @@ pub fn environment(fleet: &Fleet, name: &EnvironmentName) -> Option<v1::Environm
         hosts: ours().count() as u32,
         connected: ours().filter(|(host, _)| connected(host)).count() as u32,
         targets: targets.collect(),
+        follows: crate::notes::following(fleet, Some(name), now),
     })
 }
 

@@ -122,6 +122,7 @@ fn deployment(purpose: Purpose, on_failure: OnFailure, unchanged: &[bool]) -> De
         environment: "production".parse().unwrap(),
         application: "shop".parse().unwrap(),
         version: None,
+        component: None,
         purpose,
         by: "anna".into(),
         reason: String::new(),

@@ -153,11 +153,15 @@ impl Fleet {
 
     /// A host that has not joined and does not run; it is the caller's.
     pub fn stranger(&self, name: &str, options: &HostOptions) -> Host {
+        self.stranger_to("production", name, options)
+    }
+
+    fn stranger_to(&self, environment: &str, name: &str, options: &HostOptions) -> Host {
         Host::new(
             self.dir.path().join(name),
             name,
             &self.controller.address().to_string(),
-            "production",
+            environment,
             options,
         )
     }
@@ -173,11 +177,22 @@ impl Fleet {
 
     /// A host that joins production with these labels alone, and whose agent is started.
     pub fn add_labelled(&mut self, name: &str, labels: &[&str], options: &HostOptions) {
-        let mut words = vec!["host", "invite", "--environment", "production"];
+        self.add_to("production", name, labels, options);
+    }
+
+    /// The same in another environment, which has been applied.
+    pub fn add_to(
+        &mut self,
+        environment: &str,
+        name: &str,
+        labels: &[&str],
+        options: &HostOptions,
+    ) {
+        let mut words = vec!["host", "invite", "--environment", environment];
         words.extend(labels.iter().flat_map(|label| ["--label", label]));
         let said = self.tamer(&words).ends(0);
         let token = said.out.trim().rsplit(' ').next().unwrap().to_owned();
-        let mut host = self.stranger(name, options);
+        let mut host = self.stranger_to(environment, name, options);
         host.enroll(&token).ends(0);
         host.start();
         self.hosts.push(host);

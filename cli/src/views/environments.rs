@@ -68,7 +68,12 @@ pub fn show(row: &EnvironmentRow) -> Vec<String> {
             target.application, target.component, target.there, target.hosts
         ));
     }
-    if !row.targets.is_empty() {
+    lines.extend(
+        row.follows
+            .iter()
+            .map(|it| format!("  {}", super::human::harmless(it))),
+    );
+    if !row.targets.is_empty() || !row.follows.is_empty() {
         lines.push(String::new());
     }
     lines.extend(
@@ -156,6 +161,10 @@ mod tests {
             hosts: 42,
             connected: 41,
             targets: vec![target("web", "1.4.2", 38), target("worker", "", 0)],
+            follows: vec![
+                "production follows staging: 1.4.3 bakes in staging until 2026-11-30 14:05 UTC"
+                    .into(),
+            ],
         }
     }
 

@@ -169,6 +169,7 @@ impl OperatorApi {
                     0 => {
                         let mut notes = notes::of_environment(fleet, only);
                         notes.extend(notes::closed(fleet, only, now));
+                        notes.extend(notes::following(fleet, only, now));
                         (notes, routers(fleet, only))
                     }
                     _ => (Vec::new(), Vec::new()),

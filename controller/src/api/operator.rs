@@ -20,6 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tamer_core::id::{EnvironmentName, HostName};
 use tamer_kit::address::Address;
+use tamer_kit::clock;
 use tamer_proto::v1;
 use tamer_proto::v1::operators_server::Operators;
 use tokio_stream::Stream;
@@ -153,11 +154,12 @@ impl Operators for OperatorApi {
         request: Request<v1::ListEnvironmentsRequest>,
     ) -> Answer<v1::ListEnvironmentsResponse> {
         operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
-        let rows = |fleet: &Fleet| {
+        let now = clock::now();
+        let rows = move |fleet: &Fleet| {
             fleet
                 .environments
                 .keys()
-                .filter_map(|name| status::environment(fleet, name))
+                .filter_map(|name| status::environment(fleet, name, now))
                 .collect()
         };
         let environments = self.driver.read(rows).await.map_err(stopped)?;

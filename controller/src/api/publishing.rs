@@ -3,14 +3,18 @@
 
 use super::operator::OperatorApi;
 use super::{internal, not_found, operator, operator_anywhere, parse, stopped};
+use crate::fleet::Fleet;
 use crate::identity::peer::Caller;
 use crate::identity::registry::Role;
-use crate::status;
+use crate::{following, status};
+use tamer_core::auto;
 use tamer_core::environment::Environment;
-use tamer_core::id::{ApplicationName, OperatorName};
+use tamer_core::id::{ApplicationName, EnvironmentName, OperatorName};
+use tamer_core::text::BadText;
 use tamer_kit::clock;
 use tamer_kit::hash::sha256;
 use tamer_proto::v1;
+use tamer_release::trust::names::environment_target;
 use tamer_release::trust::{PublicationError, RepositoryName};
 use tonic::Status;
 
@@ -158,6 +162,9 @@ impl OperatorApi {
                 environment = Some(file.map_err(|error| not_found(&error))?);
             }
         }
+        if let (RepositoryName::Environment(name), Some((text, file))) = (&name, &environment) {
+            self.refuse_circle(name, text, file).await?;
+        }
         let version = self
             .publications
             .publish_targets(name.clone(), request.targets, request.expected, now)
@@ -173,9 +180,36 @@ impl OperatorApi {
             });
             change.await.map_err(stopped)?;
         }
+        if let RepositoryName::Application(application) = &name {
+            following::take_in(&self.driver, &self.catalog, application.clone()).await;
+        }
         self.note(by, "publish", format!("{name} version {version}"))
             .await?;
         Ok(v1::PublishTargetsResponse { version })
+    }
+
+    /// Refuses an environment file with which environments would follow one another in a circle.
+    async fn refuse_circle(
+        &self,
+        name: &EnvironmentName,
+        text: &str,
+        file: &Environment,
+    ) -> Result<(), Status> {
+        let Some(from) = file.auto.as_ref().and_then(|auto| auto.from.clone()) else {
+            return Ok(());
+        };
+        let asked = name.clone();
+        let read = move |fleet: &Fleet| fleet.circle(&asked, &from);
+        let Some(way) = self.driver.read(read).await.map_err(stopped)? else {
+            return Ok(());
+        };
+        let reason = BadText::about(
+            &environment_target(name),
+            text,
+            &["auto", "from"],
+            auto::in_a_circle(&way),
+        );
+        Err(Status::invalid_argument(reason.to_string()))
     }
 
     pub(super) async fn releases(

@@ -42,6 +42,7 @@ impl Fleet {
             }
             let rests = self.restless.is_empty() && self.restless_routers.is_empty();
             if !self.advance_deployments(now) && rests {
+                self.look_at_standings(now);
                 return;
             }
         }
@@ -166,6 +167,7 @@ impl Fleet {
                 deployment.ended = Some((now, ending));
                 let object = format!("{} {}", deployment.environment, deployment.application);
                 let what = format!("deployment {id}: {ending:?}");
+                self.came_to(id);
                 self.note(now, "controller", "deployment.ended", object, &what);
             }
             Next::Start(number) => self.start_step(id, number, now),

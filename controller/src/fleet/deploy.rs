@@ -35,6 +35,8 @@ pub struct Wanted {
     pub application: ApplicationName,
     /// The version that was asked for.
     pub version: Version,
+    /// The one component that was asked for; `None`: the application.
+    pub component: Option<ComponentName>,
     /// The releases that it consists of, in the order in which they roll out.
     pub releases: Vec<(ComponentName, ReleaseRef)>,
     /// What their evidence proves, by manifest; nothing is proven of one that is not in it.
@@ -126,6 +128,7 @@ impl Fleet {
                 environment: environment.clone(),
                 application: wanted.application.clone(),
                 version: Some(wanted.version.clone()),
+                component: wanted.component.clone(),
                 purpose: Purpose::Forward,
                 by: by.who.clone(),
                 reason: by.reason.clone(),
@@ -350,6 +353,7 @@ impl Fleet {
         };
         let (by, reason) = (deployment.by.clone(), deployment.reason.clone());
         let deployment = Deployment { id, ..deployment };
+        self.decided(&deployment);
         let plan = plan(&deployment);
         let entry = self.note(now, &by, action, object, &reason);
         entry.plan = Some(plan);

@@ -134,7 +134,7 @@ impl Fleet {
         }
     }
 
-    fn heard(&self, name: &HostName, key: &TargetKey) -> Option<&ComponentReport> {
+    pub(super) fn heard(&self, name: &HostName, key: &TargetKey) -> Option<&ComponentReport> {
         let components = &self.seats.get(name)?.components;
         components.iter().find(|said| is_of(&said.slot, key))
     }

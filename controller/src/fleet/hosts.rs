@@ -200,11 +200,19 @@ impl Fleet {
         }
         seat.generation = report.generation;
         seat.checks = report.checks;
+        let drifts = |all: &[ComponentReport]| {
+            let drifting = all.iter().filter(|it| it.drift.is_some());
+            drifting.map(|it| it.slot.clone()).collect::<Vec<_>>()
+        };
+        let turned = drifts(&seat.components) != drifts(&report.components);
         seat.components = report.components;
         seat.routes = report.routes;
         for key in self.targets_of(name) {
             self.tell_again(name, &key, now);
             self.settle_words(name, &key, now);
+            if turned {
+                self.look_again(&key);
+            }
         }
         for key in self.routers_of(name) {
             self.route_again(name, &key, now);

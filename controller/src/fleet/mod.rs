@@ -15,12 +15,14 @@
 //! | [`closing`] | freezes and locks, and whether hosts may be moved forward |
 //! | `routes`, `pools` | routers, and what they are told; pools in a deployment |
 //! | `databases`, `migrate`, `settle` | what is known of databases; who reads and migrates them; what a person saw |
+//! | [`auto`] | environments that follow: what stood where, what comes next by itself |
 //! | [`outlook`] | what a deployment would do |
 //! | [`drift`], [`past`] | what people say of releases that were changed by hand, and what came of it |
 //! | [`advance`], [`turn`] | what follows by itself; what of that must be durable and is said |
 
 pub mod advance;
 mod approve;
+pub mod auto;
 pub mod back;
 pub mod closing;
 mod databases;
@@ -50,6 +52,7 @@ use crate::identity::tokens::Tokens;
 use crate::revocations::Revocation;
 use persist::Object;
 use std::collections::{BTreeMap, BTreeSet};
+use tamer_core::auto::Standing;
 use tamer_core::calendar::Opening;
 use tamer_core::digest::Digest;
 use tamer_core::drift::{Inspect, Word};
@@ -60,6 +63,7 @@ use tamer_core::rollout::deployment::{Deployment, DeploymentId};
 use tamer_core::rollout::switching::{Router, RouterKey};
 use tamer_core::rollout::{Event, Illegal, Target};
 use tamer_core::schema::{Book, Declared, Record};
+use tamer_core::version::Version;
 
 /// Everything the controller knows.
 #[derive(Debug, Default)]
@@ -97,6 +101,14 @@ pub struct Fleet {
     /// Whether an application may be moved forward in an environment, overridden or not, as it was looked up last and
     /// since when; never stored.
     openings: BTreeMap<(EnvironmentName, ApplicationName, bool), (Moment, Opening)>,
+    /// The versions of each application that are published and live; the signed metadata is the truth of them.
+    pub published: BTreeMap<ApplicationName, BTreeSet<Version>>,
+    /// How versions of an application stood in an environment.
+    pub standings: BTreeMap<auto::Place, Standing>,
+    /// Where that must be looked at anew.
+    unlooked: BTreeSet<auto::Place>,
+    /// What could not be deployed by itself; never stored.
+    put_off: BTreeMap<auto::Place, auto::PutOff>,
     /// The numbers given out last.
     pub numbers: persist::Numbers,
     /// Until when nobody is given up who has not spoken since the start: see [`GRACE`].
@@ -185,6 +197,7 @@ impl Fleet {
             self.stale.insert(host);
         }
         self.restless.insert(key.clone());
+        self.look_again(key);
         if let Some(entry) = persist::HistoryEntry::of(key, event, at) {
             self.happened.push(entry);
         }

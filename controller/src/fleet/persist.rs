@@ -12,6 +12,7 @@
 //! | `declared/DIGEST` | what a release says of databases, by its manifest |
 //! | `desired/HOST` | what the host was last told |
 //! | `closure/KIND/NAME` | what somebody froze or locked |
+//! | `standing/ENVIRONMENT/APPLICATION` | which versions stood there, and what was given up |
 //! | `numbers` | the numbers given out last |
 //! | `event/N` | what happened, for people: never read back into the state |
 //!
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tamer_core::desired::Desired;
 use tamer_core::digest::Digest;
-use tamer_core::id::{HostName, OperatorName, TargetKey};
+use tamer_core::id::{ApplicationName, EnvironmentName, HostName, OperatorName, TargetKey};
 use tamer_core::moment::{Moment, Span};
 use tamer_core::rollout::deployment::DeploymentId;
 use tamer_core::rollout::switching::{Router, RouterKey, SwitchEvent};
@@ -66,6 +67,7 @@ pub(super) enum Object {
     Word(TargetKey, HostName),
     PastWord(u64),
     Closure(Closed),
+    Standing(EnvironmentName, ApplicationName),
     Desired(HostName),
     Target(TargetKey),
     Router(RouterKey),
@@ -325,6 +327,13 @@ impl Fleet {
                 format!("closure/{}", what.key()).parse()?,
                 self.closures.get(what).map(json),
             ),
+            Object::Standing(environment, application) => {
+                let place = (environment.clone(), application.clone());
+                (
+                    format!("standing/{environment}/{application}").parse()?,
+                    self.standings.get(&place).map(json),
+                )
+            }
             Object::Desired(host) => {
                 let desired = self.seats.get(host).and_then(|seat| seat.desired.as_ref());
                 (format!("desired/{host}").parse()?, desired.map(json))
@@ -491,6 +500,15 @@ impl Fleet {
                 let closure = read(key, value)?;
                 if let Some(what) = Closed::of_key(name) {
                     self.closures.insert(what, closure);
+                }
+            }
+            "standing" => {
+                let standing = read(key, value)?;
+                let place = name.split_once('/').and_then(|(environment, application)| {
+                    Some((environment.parse().ok()?, application.parse().ok()?))
+                });
+                if let Some(place) = place {
+                    self.standings.insert(place, standing);
                 }
             }
             "deployment" => {

@@ -48,6 +48,9 @@ impl Fleet {
             }
         }
         self.openings.clear();
+        let all = self.targets.keys();
+        let places = all.map(|key| (key.environment.clone(), key.application.clone()));
+        self.unlooked.extend(places);
         let here = self.targets.keys().filter(|key| key.environment == *name);
         self.restless.extend(here.cloned());
         self.pass_on(name, &file);

@@ -212,6 +212,7 @@ impl Fleet {
         self.stale.extend(hosts.cloned());
         deployment.ended = Some((now, Ending::Aborted));
         let object = format!("{} deployment {id}", deployment.environment);
+        self.came_to(id);
         self.dirty.insert(Object::Deployment(id));
         self.note(now, &by.who, "abort", object, &by.reason);
         Ok(())

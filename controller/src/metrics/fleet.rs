@@ -129,6 +129,7 @@ mod tests {
             environment: "staging".parse().unwrap(),
             application: "shop".parse().unwrap(),
             version: None,
+            component: None,
             purpose: Purpose::Forward,
             by: "anna".to_owned(),
             reason: String::new(),

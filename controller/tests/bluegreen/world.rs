@@ -55,6 +55,7 @@ pub(crate) fn wanted(n: u8) -> Wanted {
         environment: "production".parse().unwrap(),
         application: "shop".parse().unwrap(),
         version: format!("1.{n}.0").parse().unwrap(),
+        component: None,
         releases: vec![("web".parse().unwrap(), release(n))],
         evidence: BTreeMap::new(),
         declared: BTreeMap::new(),

@@ -45,6 +45,7 @@ pub(crate) fn wanted(n: u8) -> Wanted {
         environment: "production".parse().unwrap(),
         application: "shop".parse().unwrap(),
         version: format!("1.{n}.0").parse().unwrap(),
+        component: None,
         // The worker first: the web needs it.
         releases: ["worker", "web"]
             .map(|c| (c.parse().unwrap(), release(c, n)))

@@ -94,6 +94,11 @@ impl<'a> Calendar<'a> {
         }
     }
 
+    /// The zone that it is read by; `None`: it says nothing.
+    pub fn zone(&self) -> Option<&'a Zone> {
+        self.zone
+    }
+
     /// Closed at this time too.
     #[must_use]
     pub fn and(mut self, shut: Shut) -> Self {

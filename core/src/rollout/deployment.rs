@@ -5,7 +5,7 @@
 use super::approval::Approving;
 use super::state::{Cause, Outcome, RolloutId};
 use crate::desired::{FailureKind, Purpose};
-use crate::id::{ApplicationName, EnvironmentName, PoolName, TargetKey};
+use crate::id::{ApplicationName, ComponentName, EnvironmentName, PoolName, TargetKey};
 use crate::moment::Moment;
 use crate::policy::OnFailure;
 use crate::release::ReleaseRef;
@@ -39,6 +39,9 @@ pub struct Deployment {
     pub application: ApplicationName,
     /// The version that was asked for; `None`: to what ran before.
     pub version: Option<Version>,
+    /// The one component that was asked for; `None`: the application.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component: Option<ComponentName>,
     /// Forward, or back.
     pub purpose: Purpose,
     /// Who asked for it.
@@ -149,6 +152,15 @@ pub enum Next {
 }
 
 impl Deployment {
+    /// Whether it ended as it was asked for, on all hosts that could be reached.
+    pub fn is_as_asked(&self) -> bool {
+        match self.ended {
+            Some((_, Ending::Succeeded)) => true,
+            Some((_, Ending::HostsAway)) => self.steps.iter().all(Step::has_succeeded),
+            _ => false,
+        }
+    }
+
     /// What follows from how its steps and migrations stand.
     pub fn next(&self) -> Next {
         if self.ended.is_some() {

@@ -1376,6 +1376,9 @@ pub struct EnvironmentRow {
     pub connected: u32,
     #[prost(message, repeated, tag = "6")]
     pub targets: ::prost::alloc::vec::Vec<TargetRow>,
+    /// what it has coming by itself, or waits for: a sentence an application
+    #[prost(string, repeated, tag = "7")]
+    pub follows: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

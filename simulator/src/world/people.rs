@@ -35,6 +35,7 @@ impl World {
             environment,
             application,
             version: format!("1.{n}.0").parse().expect("a version"),
+            component: None,
             releases: components
                 .map(|(at, name)| {
                     let name = name.parse().expect("a name");

@@ -72,6 +72,11 @@ pub(crate) fn configuration(tamer: &str, agent: &str, controller: &str) -> Strin
     words(&mut page, "word", &policy.variants("OnFailure"));
     page.push_str("\n### on_drift\n\n");
     words(&mut page, "word", &policy.variants("OnDrift"));
+    page.push_str("\n### `[auto]`\n\nSee [Environments that follow](../environments.md#environments-that-follow).\n\n");
+    let auto = Source::read("core/src/auto/mod.rs");
+    keys(&mut page, &auto.keys("Auto"));
+    page.push_str("\n### every\n\n");
+    words(&mut page, "word", &auto.variants("Every"));
     page.push_str("\n### `[[window]]`\n\nSee [Windows and freezes](../environments.md#windows-and-freezes).\n\n");
     keys(
         &mut page,

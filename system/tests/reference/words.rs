@@ -59,8 +59,9 @@ pub(crate) fn value(ty: &Type) -> String {
         "EvidenceKey" | "ApprovalKey" => "table",
         "OnFailure" => "[on_failure](#on_failure)",
         "OnDrift" => "[on_drift](#on_drift)",
+        "Every" => "[every](#every)",
         "SmtpTls" => "[tls](#tls)",
-        "Policy" | "Demanded" | "BuildSpec" | "Approval" | "ComponentSpec" | "Allowed"
+        "Policy" | "Auto" | "Demanded" | "BuildSpec" | "Approval" | "ComponentSpec" | "Allowed"
         | "Limits" | "BackupsFile" | "PlaceFile" => "table",
         "Point" => "[point](../environments.md#points-of-approval)",
         "Day" => "`mon` to `sun`",
