@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use tamer_core::desired::{Failure, FailureKind, Purpose};
 use tamer_core::digest::Digest;
 use tamer_core::id::{PoolName, TargetKey};
-use tamer_core::moment::Moment;
+use tamer_core::moment::{Moment, Span};
 use tamer_core::policy::OnFailure;
 use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::approval::{Approving, Given};
 use tamer_core::rollout::deployment::{
     Deployment, DeploymentId, Ending, Next, Step, StepStatus, Summary,
 };
@@ -134,6 +135,29 @@ fn deployment(purpose: Purpose, on_failure: OnFailure, unchanged: &[bool]) -> De
         approval: None,
         ended: None,
     }
+}
+
+#[test]
+fn how_long_it_took_is_told_of_what_went_well_from_its_approval_on() {
+    let mut it = deployment(Purpose::Forward, OnFailure::Rollback, &[false]);
+    assert_eq!(it.took(), None);
+    it.ended = Some((Moment(90_000), Ending::Succeeded));
+    assert_eq!(it.took(), Some(Span::secs(90)));
+    let given = Given {
+        at: Moment(60_000),
+        expires: Moment(1_000_000),
+        reason: String::new(),
+    };
+    it.approval = Some(Approving {
+        given: [("ben".parse().unwrap(), given)].into(),
+        begun: true,
+    });
+    assert_eq!(it.took(), Some(Span::secs(30)));
+    it.ended = Some((Moment(90_000), Ending::RolledBack));
+    assert_eq!(it.took(), None);
+    it.ended = Some((Moment(90_000), Ending::Succeeded));
+    it.purpose = Purpose::Back;
+    assert_eq!(it.took(), None);
 }
 
 /// A deployment that has ended, and the steps in the order in which they ran.

@@ -38,6 +38,29 @@ fn takes_a_bad_canary_back_and_touches_nobody_else() {
 }
 
 #[test]
+fn a_plan_says_how_long_it_takes_by_what_was_before_and_at_least() {
+    let fleet = Fleet::with_hosts(2);
+    let plan = |version: &str| fleet.tamer(&["plan", "production", version]).ends(0);
+    // Two waves, each watched for a tenth of a second.
+    let least = "at least 0.2 s by waves and bakes";
+    plan("1.0.0").says(&[least, "nothing like it was deployed here yet"]);
+    fleet.deploy("1.0.0").ends(0);
+    fleet.publish(&App::version("1.1.0"));
+    plan("1.1.0").says(&["takes about ", "as the last one like it here", least]);
+    fleet.deploy("1.1.0").ends(0);
+    fleet.publish(&App::version("1.2.0"));
+    plan("1.2.0").says(&["takes about ", "the last 2 like it here: ", least]);
+    let told = fleet.json(&["plan", "production", "1.2.0"]);
+    let usual = &told["usual"];
+    assert_eq!(usual["of"], 2, "{told}");
+    // What did not go well says nothing of how long it takes.
+    fleet.publish(&App::version("1.3.0").with(BROKEN));
+    fleet.deploy("1.3.0").ends(6);
+    fleet.publish(&App::version("1.4.0"));
+    plan("1.4.0").says(&["the last 2 like it here: "]);
+}
+
+#[test]
 fn refuses_a_host_that_fails_its_environment_s_checks_and_changes_nothing() {
     let fleet = Fleet::that_runs(2);
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,8 +1,8 @@
 //! What a deployment would do, before anybody asks for it.
 
 use super::databases;
-use super::human::{count, harmless};
-use tamer_proto::v1::{PlanResponse, PlannedRollout};
+use super::human::{count, harmless, span};
+use tamer_proto::v1::{PlanResponse, PlannedRollout, UsualTime};
 
 /// How many hosts of a wave are named.
 const NAMED: usize = 6;
@@ -33,6 +33,7 @@ pub fn render(plan: &PlanResponse, environment: &str) -> Vec<String> {
             ));
         }
     }
+    lines.extend(takes(plan).map(|line| format!("  {line}")));
     let obstacles = plan.obstacles.iter();
     lines.extend(obstacles.map(|what| format!("✗ {}", harmless(what))));
     lines.extend(
@@ -41,6 +42,37 @@ pub fn render(plan: &PlanResponse, environment: &str) -> Vec<String> {
             .map(|note| format!("! {}", harmless(note))),
     );
     lines
+}
+
+/// How long it takes: usually, and at least. Nothing where nothing is rolled out.
+fn takes(plan: &PlanResponse) -> Option<String> {
+    if plan.rollouts.iter().all(|it| it.unchanged) {
+        return None;
+    }
+    let least = format!("at least {} by waves and bakes", span(plan.least_ms));
+    let Some(usual) = &plan.usual else {
+        return Some(format!(
+            "takes {least}; nothing like it was deployed here yet"
+        ));
+    };
+    let UsualTime {
+        typical_ms,
+        shortest_ms,
+        longest_ms,
+        of,
+    } = *usual;
+    let last = match of {
+        1 => "as the last one like it here".to_owned(),
+        _ => format!(
+            "the last {of} like it here: {} to {}",
+            span(shortest_ms),
+            span(longest_ms)
+        ),
+    };
+    Some(format!(
+        "takes about {} ({last}), {least}",
+        span(typical_ms)
+    ))
 }
 
 fn head(rollout: &PlannedRollout) -> String {
@@ -120,6 +152,13 @@ mod tests {
             }],
             obstacles: vec!["web 1.3.9 works with main 41, not with 42".into()],
             notes: Vec::new(),
+            least_ms: 2_400_000,
+            usual: Some(UsualTime {
+                typical_ms: 2_520_000,
+                shortest_ms: 2_460_000,
+                longest_ms: 3_000_000,
+                of: 5,
+            }),
         };
         insta::assert_snapshot!(render(&plan, "production").join("\n"), @r"
         shop 1.4.2 → production · a plan: nothing is changed
@@ -130,6 +169,7 @@ mod tests {
             100 %      web-2, web-3, web-4, web-5, web-6, web-7 and 3 more
             then       lb-1, lb-2: from blue to green
             left out   web-11: away or held, they follow later
+          takes about 42m (the last 5 like it here: 41m to 50m), at least 40m by waves and bakes
         ✗ web 1.3.9 works with main 41, not with 42
         ");
     }

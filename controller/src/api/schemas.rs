@@ -8,6 +8,7 @@ use crate::fleet::outlook::Outlook;
 use crate::identity::registry::Role;
 use crate::status;
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName, HostName, SchemaName};
+use tamer_core::moment::Span;
 use tamer_core::release::ReleaseRef;
 use tamer_core::schema::record::Known;
 use tamer_core::schema::{Record, What};
@@ -138,7 +139,18 @@ fn plan(outlook: Outlook, application: &ApplicationName, version: &Version) -> v
         notes: outlook.notes.into_iter().chain(notes).collect(),
         databases: outlook.databases.iter().map(status::database).collect(),
         obstacles: outlook.obstacles,
+        least_ms: millis(outlook.least),
+        usual: outlook.usual.map(|usual| v1::UsualTime {
+            typical_ms: millis(usual.typical),
+            shortest_ms: millis(usual.shortest),
+            longest_ms: millis(usual.longest),
+            of: usual.of as u32,
+        }),
     }
+}
+
+fn millis(span: Span) -> u64 {
+    u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn row(known: &Known) -> v1::SchemaRow {

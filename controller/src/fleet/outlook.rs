@@ -5,11 +5,12 @@ use super::Fleet;
 use super::deploy::{Refused, Wanted};
 use tamer_core::desired::{Failure, Purpose};
 use tamer_core::id::{ComponentName, HostName, PoolName, SchemaName, TargetKey};
-use tamer_core::moment::Moment;
+use tamer_core::moment::{Moment, Span};
 use tamer_core::policy::OnDrift;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::RolloutId;
 use tamer_core::rollout::deployment::Deployment;
+use tamer_core::rollout::estimate::{Usual, least};
 use tamer_core::schema::Task;
 use tamer_core::schema::migration::State;
 
@@ -24,6 +25,10 @@ pub struct Outlook {
     pub obstacles: Vec<String>,
     /// What is good to know.
     pub notes: Vec<String>,
+    /// The shortest time that it can take, by waves and bakes.
+    pub least: Span,
+    /// How long those before it took that changed the same components here; `None`: there are none.
+    pub usual: Option<Usual>,
 }
 
 /// A rollout that would run.
@@ -115,6 +120,10 @@ impl Fleet {
                         hosts.push(host.clone());
                     }
                 }
+                let sizes: Vec<u32> = ahead.waves.iter().map(|it| it.1.len() as u32).collect();
+                let mut takes = least(&new.rollout.policy, target.hosts.len() as u32, &sizes).0;
+                takes += router.map_or_else(Default::default, |it| it.settings.bake.0);
+                outlook.least.0 += takes;
                 let away = target.hosts.keys();
                 let away = away.filter(|name| !new.waves.contains_key(*name));
                 ahead.left_out = away.cloned().collect();
@@ -141,6 +150,11 @@ impl Fleet {
         if steps.is_empty() {
             return Ok(outlook);
         }
+        let same = steps.iter().map(|(key, _)| &key.component).collect();
+        let before = self.deployments.values().rev();
+        let alike =
+            before.filter(|it| (&it.environment, &it.application) == site && it.changes() == same);
+        outlook.usual = Usual::of(alike.filter_map(Deployment::took));
         if let Err(closed) = self.refuse_closed(site, false, now) {
             outlook.notes.push(closed.to_string());
         }

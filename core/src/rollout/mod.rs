@@ -22,6 +22,7 @@ pub mod approval;
 mod decide;
 pub mod deployment;
 mod desired;
+pub mod estimate;
 pub mod event;
 pub mod invariants;
 mod observe;

@@ -1763,6 +1763,27 @@ pub struct PlanResponse {
     pub obstacles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "6")]
     pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// the shortest time that it can take, by waves and bakes
+    #[prost(uint64, tag = "7")]
+    pub least_ms: u64,
+    /// absent: nothing alike was deployed here yet
+    #[prost(message, optional, tag = "8")]
+    pub usual: ::core::option::Option<UsualTime>,
+}
+/// How long the last deployments took that changed the same components in the same environment, as they were asked for.
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UsualTime {
+    /// the one in the middle
+    #[prost(uint64, tag = "1")]
+    pub typical_ms: u64,
+    #[prost(uint64, tag = "2")]
+    pub shortest_ms: u64,
+    #[prost(uint64, tag = "3")]
+    pub longest_ms: u64,
+    /// how many; at most 5
+    #[prost(uint32, tag = "4")]
+    pub of: u32,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
