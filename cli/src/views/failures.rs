@@ -28,11 +28,16 @@ pub fn host_failure(host: &str, failure: &Failure) -> Vec<String> {
 
 /// The last lines of what was printed, indented.
 pub fn output_tail(output: &str) -> Vec<String> {
+    last_lines(output, OUTPUT_LINES)
+}
+
+/// So many of the last lines of what was printed, indented.
+pub(super) fn last_lines(output: &str, most: usize) -> Vec<String> {
     let lines: Vec<&str> = output
         .lines()
         .filter(|line| !line.trim().is_empty())
         .collect();
-    let from = lines.len().saturating_sub(OUTPUT_LINES);
+    let from = lines.len().saturating_sub(most);
     let tail = lines[from..].iter();
     tail.map(|line| format!("    {}", fit(&harmless(line), 160)))
         .collect()

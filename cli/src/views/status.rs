@@ -2,13 +2,18 @@
 
 use super::approval;
 use super::databases;
-use super::failures::needs_attention;
+use super::failures::{last_lines, needs_attention};
 use super::human::{bytes, count, fit, harmless, span};
 use super::routers;
 use tamer_proto::v1::{DeploymentStatus, RolloutStatus, WaveStatus};
 
 /// How many hosts are listed below the waves.
 const HOST_ROWS: usize = 10;
+
+/// Below how many failed hosts the end of what they printed is shown, and how many lines of it: the screen is drawn again
+/// and again, and must not be higher than a terminal.
+const TOLD: usize = 2;
+const TOLD_LINES: usize = 3;
 
 /// `shop 1.4.2 → production · 40 hosts · deployment 318 · by ci`
 pub fn header(status: &DeploymentStatus) -> String {
@@ -206,7 +211,15 @@ fn hosts(rollout: &RolloutStatus) -> Vec<String> {
         }))
         .collect();
     let more = rows.len().saturating_sub(HOST_ROWS);
-    let mut lines: Vec<String> = rows.into_iter().take(HOST_ROWS).collect();
+    let failed = rollout.hosts.iter().filter(|host| needs_attention(host));
+    let mut outputs = failed
+        .take(TOLD)
+        .map(|host| host.failure.as_ref().map_or("", |it| it.output.as_str()));
+    let mut lines = Vec::new();
+    for row in rows.into_iter().take(HOST_ROWS) {
+        lines.push(row);
+        lines.extend(last_lines(outputs.next().unwrap_or_default(), TOLD_LINES));
+    }
     if more > 0 {
         lines.push(format!("  and {more} more: tamer hosts"));
     }
@@ -271,6 +284,26 @@ mod tests {
             );
         }
         insta::assert_snapshot!(shown(&status, 100));
+    }
+
+    #[test]
+    fn what_failing_hosts_printed_is_shown_and_the_screen_stays_low() {
+        let mut status = rolled_back();
+        let failed = status.rollouts[0].hosts[1].clone();
+        let failures = (1..=40).map(|n| {
+            let mut host = failed.clone();
+            host.host = format!("web-{n}");
+            if let Some(failure) = &mut host.failure {
+                failure.output = (1..=99).map(|line| format!("line {line}\n")).collect();
+            }
+            host
+        });
+        status.rollouts[0].hosts = failures.collect();
+        let shown = render(&status, 100);
+        let printed = |line: &&String| line.trim_start().starts_with("line ");
+        let printed: Vec<_> = shown.iter().filter(printed).map(|it| it.trim()).collect();
+        assert_eq!(printed, ["line 97", "line 98", "line 99"].repeat(2));
+        assert!(shown.len() <= 24, "{shown:#?}");
     }
 
     #[test]
