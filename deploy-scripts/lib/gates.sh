@@ -91,8 +91,10 @@ check_docs() {
     RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 }
 
+# Many tests wait for real processes: twice as many tests as cores keep the cores at work.
 run_tests() {
-    cargo nextest run --workspace --locked --profile ci --color never 2>&1 | tee "$nextest_log"
+    cargo nextest run --workspace --locked --profile ci --color never --test-threads "$((2 * $(nproc)))" 2>&1 |
+        tee "$nextest_log"
 }
 
 # Every fuzz target for so long that it finds again what was once wrong. `deploy-scripts/fuzz 3600` is for

@@ -139,18 +139,26 @@ async fn calm(fleet: &Fleet) -> anyhow::Result<()> {
     bail!("the controller does not come to rest")
 }
 
-/// No rollout runs, and checks end now so, now so: what each host says of itself changes about every 30 s.
+/// No rollout runs. At first all is well and stays so; then checks end now so, now so, and what each host says of itself
+/// changes about every 30 s.
 async fn idle(fleet: &Fleet, swarm: &Swarm) -> anyhow::Result<()> {
-    swarm.checks_change(CHECKS);
-    tokio::time::sleep(CHECKS / 10).await;
-    let before = (cpu(fleet.controller.id())?, fleet.metric("reports_total")?);
-    tokio::time::sleep(IDLE).await;
-    let used = (cpu(fleet.controller.id())? - before.0).as_secs_f64();
-    let reports = fleet.metric("reports_total")? - before.1;
+    calm(fleet).await?;
+    for (every, what) in [
+        (Duration::ZERO, "nothing happens"),
+        (CHECKS, "checks end otherwise all the time"),
+    ] {
+        swarm.checks_change(every);
+        tokio::time::sleep(CHECKS / 10).await;
+        let before = (cpu(fleet.controller.id())?, fleet.metric("reports_total")?);
+        tokio::time::sleep(IDLE).await;
+        let used = (cpu(fleet.controller.id())? - before.0).as_secs_f64();
+        let reports = fleet.metric("reports_total")? - before.1;
+        let share = used / IDLE.as_secs_f64() * 100.0;
+        let cell = format!("{share:.2} % of a core, with {reports} reports");
+        row(&[&format!("CPU of the controller in a minute: {what}"), &cell])?;
+    }
     swarm.checks_change(Duration::ZERO);
-    let share = used / IDLE.as_secs_f64() * 100.0;
-    let cell = format!("{share:.2} % of a core, with {reports} reports");
-    row(&["CPU of the controller in a minute without a rollout", &cell])
+    Ok(())
 }
 
 /// Whole rollouts, one release after the other. The first one, onto empty hosts, does not count.

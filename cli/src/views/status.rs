@@ -70,6 +70,8 @@ pub fn render(status: &DeploymentStatus, width: usize) -> Vec<String> {
     let approval = status.approval.iter().map(approval::standing);
     lines.extend(approval.map(|how| format!("  approval   {how}")));
     let many = status.rollouts.len() > 1;
+    // When it is over, what failed is told in full below the screen.
+    let told = if status.ended_ms > 0 { 0 } else { TOLD };
     let databases = databases::lines(&status.databases);
     lines.extend(databases.into_iter().map(|line| format!("  {line}")));
     for rollout in &status.rollouts {
@@ -92,7 +94,7 @@ pub fn render(status: &DeploymentStatus, width: usize) -> Vec<String> {
         };
         lines.extend(progress.into_iter().map(|line| format!("{indent}{line}")));
         lines.extend(
-            hosts(rollout)
+            hosts(rollout, told)
                 .into_iter()
                 .map(|line| format!("{indent}{line}")),
         );
@@ -191,7 +193,7 @@ fn wave_state(wave: &WaveStatus, well: bool, now_ms: u64) -> Vec<String> {
 }
 
 /// Hosts that failed first, then those at work; the rest needs nobody.
-fn hosts(rollout: &RolloutStatus) -> Vec<String> {
+fn hosts(rollout: &RolloutStatus, told: usize) -> Vec<String> {
     let failed = rollout.hosts.iter().filter(|host| needs_attention(host));
     let working = rollout
         .hosts
@@ -213,7 +215,7 @@ fn hosts(rollout: &RolloutStatus) -> Vec<String> {
     let more = rows.len().saturating_sub(HOST_ROWS);
     let failed = rollout.hosts.iter().filter(|host| needs_attention(host));
     let mut outputs = failed
-        .take(TOLD)
+        .take(told)
         .map(|host| host.failure.as_ref().map_or("", |it| it.output.as_str()));
     let mut lines = Vec::new();
     for row in rows.into_iter().take(HOST_ROWS) {
@@ -289,6 +291,7 @@ mod tests {
     #[test]
     fn what_failing_hosts_printed_is_shown_and_the_screen_stays_low() {
         let mut status = rolled_back();
+        status.ended_ms = 0;
         let failed = status.rollouts[0].hosts[1].clone();
         let failures = (1..=40).map(|n| {
             let mut host = failed.clone();
