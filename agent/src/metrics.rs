@@ -57,6 +57,8 @@ pub struct Metrics {
     registry: Arc<Registry>,
     /// 1 while the controller has welcomed this agent.
     pub connected: Gauge,
+    /// How far this host's clock is ahead of the controller's, in seconds; 0 where they agree to five minutes.
+    pub clock_offset: Gauge,
     /// Connections that came about after the first one.
     pub reconnects: Counter,
     /// Desired states that came.
@@ -95,6 +97,11 @@ impl Metrics {
                 r,
                 "connected",
                 "Whether the controller has welcomed this agent",
+            ),
+            clock_offset: add(
+                r,
+                "clock_offset_seconds",
+                "How far this host's clock is ahead of the controller's; 0 within five minutes",
             ),
             reconnects: add(r, "reconnects", "Connections after the first one"),
             desired: add(r, "desired_states", "Desired states that came"),

@@ -361,7 +361,7 @@ proptest! {
                 environment_version,
                 components: vec![],
             };
-            match take_in(&journal, &own, &desired) {
+            match take_in(&journal, &own, &desired, Moment(0)) {
                 Ok(()) => {
                     prop_assert!(ours);
                     prop_assert!(desired.generation >= newest);
@@ -370,6 +370,7 @@ proptest! {
                 }
                 Err(Refused::OtherEnvironment { .. }) => prop_assert!(!ours),
                 Err(Refused::Older { .. }) => prop_assert!(desired.generation < newest),
+                Err(Refused::Ahead { .. }) => prop_assert!(false, "epochs are low here"),
                 Err(Refused::Contradiction(it)) => {
                     prop_assert_eq!(it, newest);
                     prop_assert!(journal.desired.as_ref() != Some(&desired));
@@ -422,4 +423,33 @@ fn the_agent_is_exchanged_alone() {
         ["switch", "hand-over", "validate", "commit"]
     );
     assert_eq!(names(&shop), ["switch", "start", "validate", "commit"]);
+}
+
+#[test]
+fn an_epoch_that_is_out_of_every_controllers_reach_is_not_taken_in() {
+    let own = "staging".parse().unwrap();
+    let desired = |epoch: u64| Desired {
+        inspect: None,
+        routes: vec![],
+        generation: Generation { epoch, counter: 1 },
+        environment: "staging".parse().unwrap(),
+        environment_version: 1,
+        components: vec![],
+    };
+    let now = Moment(1_800_000_000_000);
+    let seconds = now.0 / 1000;
+    let mut journal = Journal::default();
+    for far in [seconds + 366 * 24 * 3600, u64::MAX] {
+        let refused = take_in(&journal, &own, &desired(far), now).unwrap_err();
+        assert!(matches!(refused, Refused::Ahead { .. }), "{refused}");
+        assert!(refused.to_string().contains("timedatectl"));
+    }
+    // What a controller is restored to is the seconds of its clock, and what takes hosts back is one more than those.
+    for near in [seconds, seconds + 24 * 3600] {
+        take_in(&journal, &own, &desired(near), now).unwrap();
+        journal.take_in(desired(near));
+    }
+    // What was taken in stays good, whatever becomes of the clock; news of an epoch above it waits for that.
+    take_in(&journal, &own, &journal.desired.clone().unwrap(), Moment(0)).unwrap();
+    take_in(&journal, &own, &desired(seconds + 24 * 3600 + 1), Moment(0)).unwrap_err();
 }

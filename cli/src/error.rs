@@ -134,14 +134,14 @@ impl From<tonic::Status> for Error {
         };
         if let Some(said) = other_ca {
             return Self::new(Exit::Refused, said)
-                .next("if the controller's CA was rotated: ask an admin for `tamer operator invite NAME`, then tamer login TOKEN")
+                .next("if the controller's CA was rotated: ask an admin for `tamer operator invite NAME`, then tamer login")
                 .next("if it was not: find out who answers there");
         }
         match status.code() {
             tonic::Code::Unavailable => Self::away(why(&status)),
             tonic::Code::Unauthenticated => {
-                Self::new(exit, format!("the controller does not know you: {said}"))
-                    .next("ask an admin for `tamer operator invite NAME`, then tamer login TOKEN")
+                Self::new(exit, format!("the controller does not let you in: {said}"))
+                    .next("ask an admin for `tamer operator invite NAME`, then tamer login")
             }
             tonic::Code::Unknown | tonic::Code::Internal => {
                 Self::caused(exit, "the controller could not answer", why(&status))

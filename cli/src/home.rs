@@ -118,7 +118,7 @@ impl Home {
         let dir = self.folder(&address);
         if !dir.is_dir() {
             return Err(Error::usage(format!("you are not logged in to {address}"))
-                .next("tamer login TOKEN, with a token from `tamer operator invite`"));
+                .next("tamer login, with a token from `tamer operator invite`"));
         }
         let path = dir.join("controller.toml");
         let known: Known = text::parse(&path.display().to_string(), &read(&path)?)
@@ -181,7 +181,7 @@ impl Home {
         };
         let current = config.current.ok_or_else(|| {
             Error::usage("you are not logged in to a controller").next(
-                "tamer login TOKEN, with the line from `tamer-controller init` or `tamer operator invite`",
+                "tamer login, with the token from `tamer-controller init` or `tamer operator invite`",
             )
         })?;
         current
@@ -313,7 +313,7 @@ fn read(path: &Path) -> Result<String> {
     let bytes = durable::read_capped(path, MAX_FILE)
         .doing(Exit::Internal, doing)?
         .ok_or_else(|| {
-            Error::usage(format!("{name} is missing: log in again")).next("tamer login TOKEN")
+            Error::usage(format!("{name} is missing: log in again")).next("tamer login")
         })?;
     String::from_utf8(bytes).doing(Exit::Usage, doing)
 }

@@ -47,7 +47,7 @@ pub fn key_of(identity: &str) -> Result<String> {
         Some(format!("{}\n", &identity[from..from + to + END.len()]))
     });
     key.ok_or_else(|| {
-        Error::usage("your login has no private key: log in again").next("tamer login TOKEN")
+        Error::usage("your login has no private key: log in again").next("tamer login")
     })
 }
 
@@ -56,8 +56,7 @@ pub fn key_of(identity: &str) -> Result<String> {
 /// # Errors
 /// There is no certificate in it.
 pub fn validity(identity: &str) -> Result<(Moment, Moment)> {
-    let bad =
-        || Error::usage("your login has no certificate: log in again").next("tamer login TOKEN");
+    let bad = || Error::usage("your login has no certificate: log in again").next("tamer login");
     let pem = Pem::iter_from_buffer(identity.as_bytes())
         .filter_map(std::result::Result::ok)
         .find(|pem| pem.label == "CERTIFICATE")

@@ -3,7 +3,6 @@
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
 use crate::home::Home;
-use crate::terminal;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use tamer_core::moment::Span;
@@ -352,7 +351,7 @@ fn is_sealed(path: &Path) -> bool {
 fn passphrase(path: &Path, what: &str) -> std::result::Result<String, KeyError> {
     let read = match variable(PASSPHRASE_FILE) {
         Some(file) => std::fs::read_to_string(file).map(|text| text.trim_end().to_owned()),
-        None => terminal::ask(&format!("{what} {}: ", path.display())),
+        None => tamer_kit::terminal::ask(&format!("{what} {}: ", path.display())),
     };
     read.map_err(|_| KeyError::Sealed(path.to_owned()))
 }

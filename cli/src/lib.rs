@@ -8,7 +8,6 @@
 //! | [`printer`] | the only place that prints |
 //! | [`exit`], [`error`] | how a command ends, and what it tells when it fails |
 //! | [`home`], [`identity`], [`client`] | who you are, and the connection to the controller |
-//! | [`terminal`] | asking a person for a passphrase |
 //! | [`keys`], [`drafts`] | the team's keys on this machine, and changes that wait for more of them |
 //! | [`evidence`], [`junit`], [`git`] | statements as files, and where they come from |
 //! | [`blobs`], [`repository`] | uploads, and signed metadata: read, verified, extended |
@@ -28,5 +27,4 @@ pub mod junit;
 pub mod keys;
 pub mod printer;
 pub mod repository;
-pub mod terminal;
 pub mod views;

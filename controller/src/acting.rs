@@ -237,6 +237,12 @@ action!(
     it.name.clone()
 );
 action!(
+    TakeBackHostRequest,
+    "TakeBackHost",
+    |it| "host.take-back",
+    it.name.clone()
+);
+action!(
     RemoveOperatorRequest,
     "RemoveOperator",
     |it| match (it.environment.as_str(), it.everywhere) {

@@ -1,13 +1,13 @@
 //! Evidence of releases, as this controller keeps it: one file a release, by the digest of its manifest, beside the
 //! signed metadata and copied with it. Bundles are added and never removed.
 //!
-//! Only their shape is looked at: the controller holds none of the keys, and every agent judges for itself.
+//! Whose bundles have a place is decided in [`proofs`]; what they prove, every agent judges for itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tamer_core::digest::Digest;
 use tamer_kit::durable::{self, FileError};
-use tamer_release::proofs::{self, NotAdded};
+use tamer_release::proofs::{self, Kept, Listed, NotAdded};
 
 /// Why evidence was not kept.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ impl EvidenceFiles {
         work(move || this.read(&manifest)).await
     }
 
-    /// Adds bundles to a release: all of them, or none where one is refused. They are there for good, and durable,
+    /// Adds bundles to a release, of which environments list these keys: all of them, or none where one is refused. They are there for good, and durable,
     /// when it returns.
     ///
     /// # Errors
@@ -78,28 +78,35 @@ impl EvidenceFiles {
         &self,
         manifest: Digest,
         bundles: Vec<Vec<u8>>,
+        listed: Listed,
     ) -> Result<Added, EvidenceError> {
         let this = self.clone();
-        work(move || this.add_now(&manifest, &bundles)).await
+        work(move || this.add_now(&manifest, &bundles, &listed)).await
     }
 
-    fn add_now(&self, manifest: &Digest, bundles: &[Vec<u8>]) -> Result<Added, EvidenceError> {
+    fn add_now(
+        &self,
+        manifest: &Digest,
+        bundles: &[Vec<u8>],
+        listed: &Listed,
+    ) -> Result<Added, EvidenceError> {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut file, mut added) = (self.read(manifest)?, 0);
+        let mut kept = Kept::read(&self.read(manifest)?, manifest, listed);
+        let mut added = 0;
         for bundle in bundles {
-            if let Some(after) = proofs::with(&file, bundle)? {
-                (file, added) = (after, added + 1);
-            }
+            added += usize::from(kept.add(bundle)?);
         }
         if added > 0 {
             let path = self.path(manifest);
             if let Some(dir) = path.parent() {
                 durable::create_dir_all(dir, 0o700)?;
             }
-            durable::replace(&path, &file, 0o600)?;
+            durable::replace(&path, &kept.to_file(), 0o600)?;
         }
-        let kept = proofs::bundles(&file).len();
-        Ok(Added { added, kept })
+        Ok(Added {
+            added,
+            kept: kept.len(),
+        })
     }
 }
 
@@ -130,11 +137,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = EvidenceFiles::new(dir.path());
         let manifest = Digest::new([1; 32]);
-        let both = files.add(manifest, vec![bundle(b'1'), bundle(b'2')]).await;
+        let add = |bundles| files.add(manifest, bundles, Listed::default());
+        let both = add(vec![bundle(b'1'), bundle(b'2')]).await;
         assert_eq!(both.unwrap(), Added { added: 2, kept: 2 });
-        let again = files.add(manifest, vec![bundle(b'2')]).await;
+        let again = add(vec![bundle(b'2')]).await;
         assert_eq!(again.unwrap(), Added { added: 0, kept: 2 });
-        let half = files.add(manifest, vec![bundle(b'3'), b"<html>".to_vec()]);
+        let half = add(vec![bundle(b'3'), b"<html>".to_vec()]);
         assert!(half.await.is_err());
         // It is a file, also for another controller.
         let files = EvidenceFiles::new(dir.path());

@@ -307,6 +307,7 @@ fn reason(denied: &Denied) -> &'static str {
         Denied::OldKey(_) => "old_key",
         Denied::LastAdmin(_) => "last_admin",
         Denied::Expired(_) => "expired",
+        Denied::Early(_) => "early",
         Denied::TooLate(_) => "too_late",
         Denied::KeyTaken(_) => "key_taken",
         Denied::Role { .. } => "role",

@@ -6,7 +6,7 @@ use crate::fleet::auto::Following;
 use std::collections::BTreeMap;
 use tamer_core::calendar::{Opening, utc};
 use tamer_core::id::{EnvironmentName, HostName};
-use tamer_core::moment::Moment;
+use tamer_core::moment::{Moment, Span};
 use tamer_core::policy::OnDrift;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::Target;
@@ -56,12 +56,14 @@ pub fn of_environment(fleet: &Fleet, environment: Option<&EnvironmentName>) -> V
             .filter(|router| here(&router.key.environment))
             .flat_map(|router| astray(fleet, router)),
     );
+    notes.extend(clocks(fleet, environment));
     let strangers = fleet.strangers.iter();
     notes.extend(
         strangers
             .filter(|(_, stranger)| here(&stranger.environment))
             .filter_map(|(name, _)| stranger(fleet, name)),
     );
+    notes.extend(beyond(fleet, environment));
     notes.extend(fleet.mirror_trouble.iter().map(|why| {
         format!(
             "The copy of the controller's keys, logs and releases is not whole: {why}. What is revoked or \
@@ -187,6 +189,33 @@ fn astray(fleet: &Fleet, router: &Router) -> Vec<String> {
     notes
 }
 
+/// Clocks that differ so much are worth a note, in seconds; agents say it in their logs from there on.
+const CLOCK_OFF: u64 = 300;
+
+/// Hosts whose clocks differ from this controller's. Which of the two is wrong, nobody knows here.
+fn clocks(fleet: &Fleet, environment: Option<&EnvironmentName>) -> Option<String> {
+    let hosts = fleet.registry.hosts.iter();
+    let here = hosts.filter(|(_, host)| environment.is_none_or(|it| *it == host.environment));
+    let ahead = |name: &HostName| Some(fleet.seats.get(name)?.session.as_ref()?.clock_ahead);
+    let off: Vec<(&HostName, i64)> = here
+        .filter_map(|(name, _)| Some((name, ahead(name)?)))
+        .filter(|(_, ahead)| ahead.unsigned_abs() >= CLOCK_OFF)
+        .collect();
+    let (_, most) = off.iter().max_by_key(|(_, ahead)| ahead.unsigned_abs())?;
+    let by = Span::secs((most.unsigned_abs() + 30) / 60 * 60);
+    let way = if *most > 0 { "ahead of" } else { "behind" };
+    let hosts: Vec<&HostName> = off.iter().map(|(name, _)| *name).collect();
+    let (clock, is, on) = match hosts[..] {
+        [_] => ("The clock", "is", "it"),
+        _ => ("The clocks", "are up to", "them"),
+    };
+    Some(format!(
+        "{clock} of {} {is} {by} {way} this controller's: until they agree, news may count as expired there. \
+         Set the wrong one right, on {on} or here: timedatectl",
+        names(&hosts)
+    ))
+}
+
 fn unsettled(target: &Target) -> Option<String> {
     if target.hosts.is_empty() {
         return None;
@@ -249,6 +278,23 @@ pub(crate) fn names(hosts: &[&HostName]) -> String {
     names.join(", ")
 }
 
+/// Hosts that have heard of what this controller never said.
+fn beyond(fleet: &Fleet, environment: Option<&EnvironmentName>) -> Vec<String> {
+    let hosts = fleet.registry.hosts.iter();
+    let here = hosts.filter(|(_, host)| environment.is_none_or(|it| *it == host.environment));
+    let heard = here.filter_map(|(name, _)| Some((name, fleet.seats.get(name)?.beyond?)));
+    heard
+        .map(|(name, beyond)| {
+            format!(
+                "{name} has heard of generation {beyond}, and this controller is in epoch {}: another controller spoke \
+                 to it with the keys of this one, or it lies. Nothing that it says is believed, and it takes in \
+                 nothing. When you know what happened: tamer host take-back {name} --reason …",
+                fleet.epoch
+            )
+        })
+        .collect()
+}
+
 fn stranger(fleet: &Fleet, name: &HostName) -> Option<String> {
     let stranger = fleet.strangers.get(name)?;
     let environment = &stranger.environment;
@@ -264,7 +310,7 @@ fn stranger(fleet: &Fleet, name: &HostName) -> Option<String> {
         )
     };
     Some(format!(
-        "{again}, then on it tamer-agent enroll --force --token TOKEN"
+        "{again}, then on it tamer-agent enroll --force <<< TOKEN"
     ))
 }
 

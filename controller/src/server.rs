@@ -46,7 +46,7 @@ pub struct Limits {
     pub strangers_of_one_address: usize,
     /// Open connections with one key, be it a host's or an operator's; more are closed.
     pub connections_of_one_key: usize,
-    /// How long a stranger's connection, or one with an expired certificate, may last: long enough
+    /// How long a stranger's connection, or one with a certificate that is not valid now, may last: long enough
     /// to redeem a token or to renew.
     pub stranger_time: Duration,
     /// How long open connections may take to end after a stop was asked for.
@@ -254,9 +254,10 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, place:
         Ok(caller) => caller,
         Err(error) => return tracing::warn!(%error, "a certificate of this CA names nobody"),
     };
+    let now = clock::now();
     let known = caller
         .peer()
-        .is_some_and(|peer| !peer.expired(clock::now()));
+        .is_some_and(|peer| !peer.expired(now) && !peer.early(now));
     let serving = Box::pin(serve_listed(&shared, stream, caller));
     if known {
         return serving.await;

@@ -364,7 +364,7 @@ fn host(fleet: &Fleet, name: &HostName) -> Option<v1::HostRow> {
     let registered = fleet.registry.hosts.get(name)?;
     let nobody = Seat::default();
     let seat = fleet.seats.get(name).unwrap_or(&nobody);
-    let state = match (&seat.session, seat.quarantined, registered.revoked) {
+    let state = match (&seat.session, seat.is_shut_out(), registered.revoked) {
         (_, _, true) => "removed",
         (_, true, _) => "quarantined",
         (Some(_), _, _) => "connected",

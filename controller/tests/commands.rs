@@ -90,7 +90,7 @@ impl Site {
     fn token(&self, out: &str) -> (JoinToken, Token) {
         let line = out
             .lines()
-            .find_map(|l| l.trim().strip_prefix("tamer login "));
+            .find_map(|l| l.trim().strip_prefix("tamer login <<< "));
         let token: JoinToken = line.unwrap().parse().unwrap();
         let key = format!("token/{}", token.secret.digest()).parse().unwrap();
         let stored = self.store().get(&key).unwrap().expect("it is in the store");

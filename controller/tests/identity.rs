@@ -177,6 +177,25 @@ fn an_expired_certificate_is_renewed_for_ninety_days() {
 }
 
 #[test]
+fn a_certificate_that_is_not_valid_yet_serves_to_be_renewed_alone() {
+    let mut controller = Controller::default();
+    controller.invite_host(1, "staging", None);
+    let joined = controller.join(1, "web-01", 10).unwrap();
+    let Caller::Peer(peer) = caller(&joined.identity, digest(10), 9 * DAY) else {
+        panic!("a peer");
+    };
+    let early = Caller::Peer(Arc::new(Peer {
+        issued: Moment(8 * DAY),
+        ..(*peer).clone()
+    }));
+    let registry = &mut controller.registry;
+    let refused = registry.authorise_host(&early, Moment(7 * DAY));
+    assert_eq!(refused.unwrap_err(), Denied::Early("web-01".to_owned()));
+    assert!(registry.renew(&early, digest(10), Moment(7 * DAY)).is_ok());
+    assert!(registry.authorise_host(&early, Moment(8 * DAY)).is_ok());
+}
+
+#[test]
 fn a_lost_renewal_shuts_nobody_out_and_a_used_one_retires_the_old_key() {
     let mut controller = Controller::default();
     controller.invite_host(1, "staging", None);

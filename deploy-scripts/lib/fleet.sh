@@ -83,7 +83,7 @@ TOML
     line=$(grep -o 'tamer-join-[A-Za-z0-9_-]*' "$fleet/init.txt" | head -n 1)
     start controller "$bin/tamer-controller" --config "$fleet/controller.toml" serve
     until_ok port_answers "${ports[0]}"
-    tamer login "$line"
+    tamer login <<<"$line"
     tamer trust init >/dev/null
     mail_start
     cat >"$fleet/environments/production.toml" <<TOML
@@ -130,7 +130,7 @@ root_prefix = "$dir"
 port = "$port"
 TOML
     line=$(tamer host invite --environment production --label role=web 2>"$dir/invite.log" | grep -o 'tamer-join-[A-Za-z0-9_-]*')
-    "$bin/tamer-agent" --config "$dir/agent.toml" enroll --token "$line" >"$dir/enroll.txt"
+    "$bin/tamer-agent" --config "$dir/agent.toml" enroll <<<"$line" >"$dir/enroll.txt"
     start "$name" "$bin/tamer-agent" --config "$dir/agent.toml" run
 }
 

@@ -71,6 +71,35 @@ pub enum ChannelError {
     },
 }
 
+impl ChannelError {
+    /// Whether the other side's certificate is not valid at this machine's time: its clock is wrong, or it expired.
+    pub fn is_of_time(&self) -> bool {
+        use rustls::CertificateError as Bad;
+        let Self::Connect { source, .. } = self else {
+            return false;
+        };
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(source);
+        while let Some(error) = next {
+            // What is in an I/O error is not among its sources.
+            let within = error
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::get_ref);
+            let tls = within.and_then(|it| it.downcast_ref::<rustls::Error>());
+            if let Some(rustls::Error::InvalidCertificate(bad)) = tls {
+                return matches!(
+                    bad,
+                    Bad::Expired
+                        | Bad::ExpiredContext { .. }
+                        | Bad::NotValidYet
+                        | Bad::NotValidYetContext { .. }
+                );
+            }
+            next = error.source();
+        }
+        false
+    }
+}
+
 /// Connects to the controller; reconnects by itself when a later call finds the line dead.
 ///
 /// In TLS 1.3 a server refuses a client's certificate only after the client's handshake is done:

@@ -1,6 +1,6 @@
 //! Small things that more than one binary needs, and that belong to no room of the house:
 //! durable files, hashing, chained logs, configuration files, TLS set-up, HTTP, backoff, telemetry, metrics,
-//! what a service tells systemd, manual pages and completions.
+//! what a service tells systemd, asking a person, manual pages and completions.
 //!
 //! Nothing here decides anything about deploying.
 
@@ -18,5 +18,6 @@ pub mod manual;
 pub mod metrics;
 pub mod supervisor;
 pub mod telemetry;
+pub mod terminal;
 pub mod tls;
 pub mod token;

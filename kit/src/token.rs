@@ -7,10 +7,14 @@
 
 use crate::address::Address;
 use crate::hash::sha256;
+use crate::terminal;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::fs::File;
+use std::io::{IsTerminal as _, Read};
+use std::path::Path;
 use std::str::FromStr;
 use tamer_core::digest::Digest;
 
@@ -65,6 +69,28 @@ pub enum BadToken {
     Version(u8),
 }
 
+/// Why no token was given.
+#[derive(Debug, thiserror::Error)]
+pub enum NotGiven {
+    /// It cannot be read.
+    #[error("cannot read a join token from {from}")]
+    Read {
+        /// The file, or `standard input`, or `the terminal`.
+        from: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Nothing stands there.
+    #[error(
+        "no join token came from {0}: type the command alone to be asked for it, or give --token-file FILE"
+    )]
+    Empty(String),
+    /// What stands there is no token.
+    #[error(transparent)]
+    Bad(#[from] BadToken),
+}
+
 /// No randomness could be had from the system.
 #[derive(Debug, thiserror::Error)]
 #[error("the system gave no random bytes")]
@@ -106,6 +132,41 @@ impl Secret {
     pub fn digest(&self) -> Digest {
         sha256(&self.0)
     }
+}
+
+/// The token that a person gives a command: in `file` (`-` is standard input); without one asked for on the terminal,
+/// without echo, or read from standard input where that is none. It is no word of the command, since everybody on the
+/// machine may see those.
+///
+/// # Errors
+/// [`NotGiven`].
+pub fn given(file: Option<&Path>) -> Result<JoinToken, NotGiven> {
+    let input = || String::from("standard input");
+    let (from, read) = match file {
+        Some(file) if file != Path::new("-") => {
+            (file.display().to_string(), File::open(file).and_then(text))
+        }
+        None if std::io::stdin().is_terminal() => (
+            "the terminal".to_owned(),
+            terminal::ask("join token (it is not shown): "),
+        ),
+        _ => (input(), text(std::io::stdin())),
+    };
+    let text = read.map_err(|source| NotGiven::Read {
+        from: from.clone(),
+        source,
+    })?;
+    match text.trim() {
+        "" => Err(NotGiven::Empty(from)),
+        token => Ok(token.parse()?),
+    }
+}
+
+/// No more than a token can be.
+fn text(from: impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    from.take(2 * MAX_TEXT as u64).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 impl fmt::Debug for Secret {

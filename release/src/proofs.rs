@@ -1,10 +1,15 @@
 //! A release's evidence as one file: a bundle a line, the oldest first. The controller keeps it so beside the
 //! signed metadata, hands it out so, and an agent keeps so what it accepted a release by.
 //!
-//! Only the shape is looked at here: what a bundle proves is for [`crate::attest::judge()`], and for each agent.
+//! What a bundle proves is for [`crate::attest::judge()`], and for each agent; here is only who has a place.
 
 use crate::attest::bundle::{BadBundle, Bundle};
+use crate::attest::statement::Claim;
+use crate::attest::{CommitId, Statement, Subject, key_hint};
+use std::collections::BTreeMap;
 use tamer_core::digest::Digest;
+use tamer_core::evidence::VerifyingKey;
+use tamer_kit::hash::sha256;
 
 /// The largest bundle that is kept, in bytes.
 pub const MAX_LINE: usize = 256 << 10;
@@ -14,6 +19,12 @@ pub const MAX_LINES: usize = 64;
 
 /// The most bytes that are kept for one release.
 pub const MAX_FILE: u64 = 4 << 20;
+
+/// How many of the bundles of a release may be strangers': see [`Kept`].
+pub const MAX_STRANGERS: usize = 16;
+
+/// The most bytes that strangers' bundles of one release may have.
+pub const MAX_STRANGERS_BYTES: usize = 1 << 20;
 
 /// Why a bundle is not added.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +45,18 @@ pub enum NotAdded {
         /// How many bytes they have.
         bytes: usize,
     },
+    /// No environment wants it, and there is no room for more of those.
+    #[error(
+        "no environment lists the key of this bundle for this release, and it has {lines} such bundles of {bytes} \
+         bytes: {MAX_STRANGERS} and {MAX_STRANGERS_BYTES} bytes are the most. List the key in the file of an \
+         environment (`tamer env apply`), then attach it again"
+    )]
+    Strangers {
+        /// How many such bundles it has.
+        lines: usize,
+        /// How many bytes they have.
+        bytes: usize,
+    },
 }
 
 /// Where a controller gives the evidence of the release with this manifest: `evidence/<sha256>`.
@@ -47,34 +70,167 @@ pub fn bundles(file: &[u8]) -> Vec<&[u8]> {
     lines.filter(|line| !line.is_empty()).collect()
 }
 
-/// The file with one bundle more; `None` where it has it already.
+/// The keys that environments list, by what bundles call them.
+#[derive(Debug, Clone, Default)]
+pub struct Listed(BTreeMap<Digest, VerifyingKey>);
+
+impl FromIterator<VerifyingKey> for Listed {
+    fn from_iter<I: IntoIterator<Item = VerifyingKey>>(keys: I) -> Self {
+        Self(keys.into_iter().map(|key| (key_hint(&key), key)).collect())
+    }
+}
+
+impl Listed {
+    /// What a listed key signed.
+    fn read(&self, bundle: &Bundle) -> Option<Stated> {
+        let by = bundle.key()?;
+        let payload = bundle.envelope.verify(self.0.get(&by)?)?;
+        Some(Stated {
+            by,
+            payload: sha256(payload),
+            statement: Statement::parse(payload).ok()?,
+        })
+    }
+}
+
+/// The evidence of a release that is to have more.
 ///
-/// # Errors
-/// [`NotAdded`].
-pub fn with(file: &[u8], bundle: &[u8]) -> Result<Option<Vec<u8>>, NotAdded> {
-    if bundle.len() > MAX_LINE {
-        return Err(NotAdded::TooLarge(bundle.len()));
+/// Whoever may attach evidence must not be able to fill a release's places with rubbish, so that what an environment
+/// demands finds none. A bundle that a listed key signed, about this release or the commit of such a build, has a
+/// place among all, and once: the same words of the same key are not kept again, however they are wrapped. All others
+/// are strangers', and have [`MAX_STRANGERS`] of the places. That is judged whenever more comes, so a key may
+/// be listed after it has signed.
+#[derive(Debug)]
+pub struct Kept<'a> {
+    manifest: &'a Digest,
+    listed: &'a Listed,
+    lines: Vec<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    bytes: Vec<u8>,
+    stated: Option<Stated>,
+}
+
+/// What a listed key said.
+#[derive(Debug)]
+struct Stated {
+    by: Digest,
+    payload: Digest,
+    statement: Statement,
+}
+
+impl Stated {
+    /// The commit that the release was built from, as this says.
+    fn commit(&self, manifest: &Digest) -> Option<&CommitId> {
+        match &self.statement.claim {
+            Claim::Build(build) if self.statement.is_about(manifest) => Some(&build.commit),
+            _ => None,
+        }
     }
-    // Written anew, it is one line; payload and signature stay byte for byte.
-    let line = Bundle::parse(bundle)?.to_json();
-    let known = bundles(file);
-    if known.contains(&line.as_slice()) {
-        return Ok(None);
+}
+
+impl<'a> Kept<'a> {
+    /// What this file has, of the release with this manifest.
+    pub fn read(file: &[u8], manifest: &'a Digest, listed: &'a Listed) -> Self {
+        let line = |bytes: &[u8]| Line {
+            bytes: bytes.to_vec(),
+            stated: Bundle::parse(bytes).ok().and_then(|it| listed.read(&it)),
+        };
+        Self {
+            manifest,
+            listed,
+            lines: bundles(file).into_iter().map(line).collect(),
+        }
     }
-    let after = file.len() + line.len() + 1;
-    if known.len() >= MAX_LINES || u64::try_from(after).map_or(true, |after| after > MAX_FILE) {
-        return Err(NotAdded::Full {
-            lines: known.len(),
-            bytes: file.len(),
-        });
+
+    /// Adds a bundle; `false` where it is there already.
+    ///
+    /// # Errors
+    /// [`NotAdded`].
+    pub fn add(&mut self, bundle: &[u8]) -> Result<bool, NotAdded> {
+        if bundle.len() > MAX_LINE {
+            return Err(NotAdded::TooLarge(bundle.len()));
+        }
+        // Written anew, it is one line; payload and signature stay byte for byte.
+        let bundle = Bundle::parse(bundle)?;
+        let bytes = bundle.to_json();
+        if self.lines.iter().any(|it| it.bytes == bytes) {
+            return Ok(false);
+        }
+        let stated = self.listed.read(&bundle);
+        let same = |it: &Stated, other: &Stated| (it.by, it.payload) == (other.by, other.payload);
+        let mut before = self.lines.iter().filter_map(|it| it.stated.as_ref());
+        if let Some(stated) = &stated
+            && before.any(|it| same(it, stated))
+        {
+            return Ok(false);
+        }
+        let line = Line { bytes, stated };
+        self.has_room(&line)?;
+        self.lines.push(line);
+        Ok(true)
     }
-    Ok(Some([file, &line, b"\n"].concat()))
+
+    fn has_room(&self, line: &Line) -> Result<(), NotAdded> {
+        let (lines, bytes) = (self.len(), self.bytes());
+        let after = u64::try_from(bytes + line.bytes.len() + 1);
+        if lines >= MAX_LINES || after.map_or(true, |after| after > MAX_FILE) {
+            return Err(NotAdded::Full { lines, bytes });
+        }
+        if !self.is_strangers(line) {
+            return Ok(());
+        }
+        let strangers = || self.lines.iter().filter(|it| self.is_strangers(it));
+        let (lines, bytes) = (
+            strangers().count(),
+            strangers().map(|it| it.bytes.len()).sum(),
+        );
+        match lines >= MAX_STRANGERS || bytes + line.bytes.len() > MAX_STRANGERS_BYTES {
+            true => Err(NotAdded::Strangers { lines, bytes }),
+            false => Ok(()),
+        }
+    }
+
+    fn is_strangers(&self, line: &Line) -> bool {
+        let Some(stated) = &line.stated else {
+            return true;
+        };
+        let said = self.lines.iter().filter_map(|it| it.stated.as_ref());
+        let commits: Vec<&CommitId> = said.filter_map(|it| it.commit(self.manifest)).collect();
+        let is_built =
+            |subject: &Subject| matches!(subject, Subject::Commit(of) if commits.contains(&of));
+        !stated.statement.is_about(self.manifest) && !stated.statement.subjects.iter().any(is_built)
+    }
+
+    /// How many bundles there are.
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    fn bytes(&self) -> usize {
+        self.lines.iter().map(|it| it.bytes.len() + 1).sum()
+    }
+
+    /// All of them as a file.
+    pub fn to_file(&self) -> Vec<u8> {
+        let lines = self.lines.iter().flat_map(|it| [&it.bytes[..], b"\n"]);
+        lines.collect::<Vec<_>>().concat()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::attest::dsse::Envelope;
+
+    const RELEASE: Digest = Digest::new([7; 32]);
 
     fn bundle(n: usize) -> Vec<u8> {
         let payload = format!("{{\"n\":{n}}}").into_bytes();
@@ -89,24 +245,30 @@ mod tests {
     fn a_bundle_is_one_line_and_is_kept_once_and_there_is_an_end() {
         let value: serde_json::Value = serde_json::from_slice(&bundle(0)).unwrap();
         let pretty = serde_json::to_vec_pretty(&value).unwrap();
-        let mut file = with(b"", &pretty).unwrap().unwrap();
-        assert_eq!(bundles(&file), [bundle(0)]);
-        assert!(with(&file, &bundle(0)).unwrap().is_none());
-        for n in 1..MAX_LINES {
-            file = with(&file, &bundle(n)).unwrap().unwrap();
+        let listed = Listed::default();
+        let mut kept = Kept::read(b"", &RELEASE, &listed);
+        assert!(kept.add(&pretty).unwrap());
+        assert_eq!(bundles(&kept.to_file()), [bundle(0)]);
+        assert!(!kept.add(&bundle(0)).unwrap());
+        for n in 1..MAX_STRANGERS {
+            assert!(kept.add(&bundle(n)).unwrap());
         }
-        assert_eq!(bundles(&file).len(), MAX_LINES);
-        assert!(matches!(
-            with(&file, &bundle(MAX_LINES)),
-            Err(NotAdded::Full { .. })
-        ));
-        assert!(with(&file, &bundle(3)).unwrap().is_none());
+        let file = kept.to_file();
+        let mut kept = Kept::read(&file, &RELEASE, &listed);
+        assert_eq!(kept.len(), MAX_STRANGERS);
+        let more = kept.add(&bundle(MAX_STRANGERS));
+        assert!(matches!(more, Err(NotAdded::Strangers { .. })));
+        assert!(!kept.add(&bundle(3)).unwrap());
+        assert_eq!(kept.to_file(), file);
     }
 
     #[test]
     fn what_is_no_bundle_is_not_kept() {
-        assert!(matches!(with(b"", b"{}"), Err(NotAdded::Shape(_))));
+        let listed = Listed::default();
+        let mut kept = Kept::read(b"", &RELEASE, &listed);
+        assert!(matches!(kept.add(b"{}"), Err(NotAdded::Shape(_))));
         let large = vec![b' '; MAX_LINE + 1];
-        assert!(matches!(with(b"", &large), Err(NotAdded::TooLarge(_))));
+        assert!(matches!(kept.add(&large), Err(NotAdded::TooLarge(_))));
+        assert!(kept.is_empty());
     }
 }

@@ -222,6 +222,7 @@ fn apply(fleet: &mut Fleet, change: Change, clock: Moment, said: &mut Said) {
                 id: SessionId(line),
                 run_id: run.to_string(),
                 agent_version: "0.1.0".to_owned(),
+                clock_ahead: 0,
             };
             match fleet.connected(&host, session, *report, clock) {
                 Ok(desired) => said.welcomed.push((host, line, desired)),

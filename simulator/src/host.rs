@@ -184,7 +184,7 @@ impl Host {
         now: u64,
     ) -> Result<(), String> {
         let _ = self.write(now, |_| ());
-        match plan::take_in(&self.disk.journal, own, &desired) {
+        match plan::take_in(&self.disk.journal, own, &desired, Moment(now)) {
             Err(refused @ plan::Refused::Contradiction(_)) => return Err(refused.to_string()),
             Err(_) => return Ok(()),
             Ok(()) => {}

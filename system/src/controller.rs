@@ -1,5 +1,6 @@
 //! The controller: a process that is started, killed and started again on the same address.
 
+use crate::clock::Clock;
 use crate::process::{Daemon, Said, Typed, bound};
 use crate::programs::program;
 use std::io::{Read, Write};
@@ -14,6 +15,7 @@ pub struct Controller {
     dir: PathBuf,
     address: SocketAddr,
     metrics: SocketAddr,
+    clock: Option<Clock>,
     /// The process.
     pub daemon: Daemon,
 }
@@ -30,6 +32,7 @@ impl Controller {
             dir,
             address,
             metrics,
+            clock: None,
             daemon,
         };
         controller.configure(tables);
@@ -37,7 +40,7 @@ impl Controller {
         let token = said
             .out
             .lines()
-            .find_map(|line| line.trim().strip_prefix("tamer login "))
+            .find_map(|line| line.trim().strip_prefix("tamer login <<< "))
             .expect("init prints a login line")
             .to_owned();
         controller.start();
@@ -74,8 +77,27 @@ impl Controller {
     pub fn start(&mut self) {
         let mut command = self.command(&["serve"]);
         command.env("TAMER_LOG", "info");
+        if let Some(clock) = &self.clock {
+            clock.seen_by(&mut command);
+        }
         self.daemon.start(command);
         self.daemon.logs("\"message\":\"serving\"");
+    }
+
+    /// Starts it anew with a clock that can be set.
+    pub fn restart_with_clock(&mut self) {
+        self.daemon.stop();
+        self.clock = Some(Clock::right(&self.dir));
+        self.start();
+    }
+
+    /// Sets the clock that it sees, also while it runs: `+1d` is a day ahead, `+0` is right.
+    ///
+    /// # Panics
+    /// It was not started with [`Controller::restart_with_clock`].
+    pub fn set_clock(&self, offset: &str) {
+        let clock = self.clock.as_ref();
+        clock.expect("it has a clock of its own").set(offset);
     }
 
     /// A file or directory below its data directory.

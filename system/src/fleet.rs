@@ -60,7 +60,7 @@ impl Fleet {
             controller,
             dir,
         };
-        fleet.tamer(&["login", &token]).ends(0);
+        fleet.login(&token, &[]).ends(0);
         fleet.tamer(&["trust", "init"]).ends(0);
         fleet.environment("production", environment);
         fleet
@@ -113,6 +113,15 @@ impl Fleet {
     /// Types a command of `tamer` at the desk, in the application's repository.
     pub fn tamer(&self, words: &[&str]) -> Said {
         self.begins(words).end()
+    }
+
+    /// Logs in with a token, which no list of processes shows.
+    pub fn login(&self, token: &str, more: &[&str]) -> Said {
+        let file = self.desk("token");
+        fs::create_dir_all(self.desk("")).unwrap();
+        fs::write(&file, token).unwrap();
+        let words = ["login", "--token-file", file.to_str().unwrap()];
+        self.tamer(&[&words[..], more].concat())
     }
 
     /// What a command of `tamer` prints as JSON.
@@ -198,10 +207,10 @@ impl Fleet {
         self.hosts.push(host);
     }
 
-    /// The same, with this token, which no list of processes shows.
-    pub fn add_with_token_in_variable(&mut self, name: &str, token: &str) -> &mut Host {
+    /// The same, with this token.
+    pub fn add_with_token(&mut self, name: &str, token: &str) -> &mut Host {
         let mut host = self.stranger(name, &HostOptions::default());
-        host.enroll_with_variable(token, &[]).ends(0);
+        host.enroll_with(token, &[]).ends(0);
         host.start();
         self.hosts.push(host);
         self.hosts.last_mut().unwrap()

@@ -1,6 +1,7 @@
 //! A host: one agent, its directory, and what it really runs.
 
 use crate::app::MARKED;
+use crate::clock::Clock;
 use crate::process::{Daemon, Said, Typed, bound, until};
 use crate::programs::program;
 use std::fs;
@@ -15,6 +16,8 @@ pub struct HostOptions {
     pub as_root: bool,
     /// More lines for `agent.toml`.
     pub more: String,
+    /// Its clock can be set; see [`Host::set_clock`].
+    pub clock: bool,
 }
 
 /// A host of a fleet.
@@ -23,6 +26,7 @@ pub struct Host {
     name: String,
     dir: PathBuf,
     root: PathBuf,
+    clock: Option<Clock>,
     /// The agent's process.
     pub daemon: Daemon,
 }
@@ -55,6 +59,7 @@ impl Host {
         Self {
             name: name.to_owned(),
             root: dir.join("root/srv/shop/web"),
+            clock: options.clock.then(|| Clock::right(&dir)),
             daemon: Daemon::new(name, dir.join("log")),
             dir,
         }
@@ -95,11 +100,11 @@ impl Host {
 
     /// Joins the fleet that the token is of.
     pub fn enroll(&self, token: &str) -> Said {
-        self.types(&["enroll", "--token", token])
+        self.enroll_with(token, &[])
     }
 
-    /// Joins the fleet that the token is of, which no list of processes shows.
-    pub fn enroll_with_variable(&self, token: &str, more: &[&str]) -> Said {
+    /// The same, with more words.
+    pub fn enroll_with(&self, token: &str, more: &[&str]) -> Said {
         let mut command = self.command(&[&["enroll"], more].concat());
         command.env("TAMER_JOIN_TOKEN", token);
         Typed::begin(command, format!("{}$ tamer-agent enroll", self.name)).end()
@@ -109,7 +114,18 @@ impl Host {
     pub fn start(&mut self) {
         let mut command = self.command(&["run"]);
         command.env("TAMER_LOG", "info");
+        if let Some(clock) = &self.clock {
+            clock.seen_by(&mut command);
+        }
         self.daemon.start(command);
+    }
+
+    /// Sets the clock that the agent sees, also while it runs: `+1d` is a day ahead, `+0` is right.
+    ///
+    /// # Panics
+    /// It was not made for that.
+    pub fn set_clock(&self, offset: &str) {
+        self.clock.as_ref().expect("options.clock").set(offset);
     }
 
     /// The version that runs here: the one that `current` leads to and, where hooks mark what they

@@ -14,6 +14,7 @@
 )]
 
 mod app;
+mod clock;
 mod controller;
 pub mod crash;
 mod fleet;
@@ -21,8 +22,10 @@ mod host;
 mod process;
 mod programs;
 mod store;
+pub mod wire;
 
 pub use app::{App, MARKED};
+pub use clock::clocks_can_be_set;
 pub use controller::{Controller, free_address};
 pub use fleet::{ENVIRONMENT, Fleet};
 pub use host::{Host, HostOptions};

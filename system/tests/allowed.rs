@@ -39,6 +39,7 @@ fn refuses_roots_users_and_units_that_agent_toml_does_not_name() {
         more: format!(
             "[application.shop]\nroots = [\"{base}\"]\nusers = [\"nobody\"]\nunits = [\"shop-*.service\"]"
         ),
+        ..HostOptions::default()
     };
     fleet.add("web-1", &options).lives_in(Path::new(&root));
     fleet.all_connected();

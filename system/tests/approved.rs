@@ -1,6 +1,7 @@
 //! Deployments that people have to approve: staged ahead, held until enough did, and gone back from without asking.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs;
 use tamer_system::{App, ENVIRONMENT, Fleet, until};
 
 /// A key for approvals at this desk: its file, and what an environment file says of it.
@@ -9,6 +10,13 @@ fn key(fleet: &Fleet, name: &str) -> (String, String) {
     let path = path.to_str().unwrap();
     let said = fleet.json(&["attest", "key", "--key", path]);
     (path.to_owned(), said["key"].as_str().unwrap().to_owned())
+}
+
+/// How many bundles the controller keeps, of all releases.
+fn kept(fleet: &Fleet) -> usize {
+    let files = fs::read_dir(fleet.controller.data("trust/evidence")).unwrap();
+    let texts = files.map(|it| fs::read_to_string(it.unwrap().path()).unwrap());
+    texts.map(|text| text.lines().count()).sum()
 }
 
 /// Two hosts that run 1.0.0 in an environment where that many of `keys` must approve.
@@ -114,6 +122,7 @@ fn an_approval_that_ended_before_anything_began_counts_no_more_and_who_asks_does
         .says(&["1 of 2 approved: ben"]);
     fleet.all_run("1.0.0");
     fleet.tamer(&["abort", "2"]).ends(0);
+    let kept = kept(&fleet);
     approve("2", &anna.0, "1h")
         .ends(3)
         .says(&["deployment 2 is over"]);
@@ -126,6 +135,7 @@ fn an_approval_that_ended_before_anything_began_counts_no_more_and_who_asks_does
     approve("3", &anna.0, "1h")
         .ends(3)
         .says(&["anna asked for deployment 3", "four_eyes"]);
+    assert_eq!(kept, self::kept(&fleet), "what is refused has no place");
     fleet.all_run("1.0.0");
     let waits = fleet.begins(&["watch", "3"]);
     approve("3", &ben.0, "1h").ends(0);

@@ -23,7 +23,7 @@ fn person(fleet: &Fleet, name: &str, role: &str) -> String {
         .ends(0);
     let token = said.out.trim().rsplit(' ').next().unwrap().to_owned();
     let home = fleet.desk(name).to_str().unwrap().to_owned();
-    fleet.tamer(&["login", &token, "--home", &home]).ends(0);
+    fleet.login(&token, &["--home", &home]).ends(0);
     home
 }
 

@@ -259,7 +259,7 @@ fn operator(fleet: &Fleet, name: &str, role: &str) -> String {
     let invited = fleet.json(&["operator", "invite", name, "--role", role]);
     let home = fleet.desk(name).to_str().unwrap().to_owned();
     let token = invited["token"].as_str().unwrap();
-    fleet.tamer(&["--home", &home, "login", token]).ends(0);
+    fleet.login(token, &["--home", &home]).ends(0);
     home
 }
 

@@ -64,7 +64,9 @@ fn shows_what_a_hook_printed_only_to_those_who_may_deploy() {
         let at_home = ["--home", home.to_str().unwrap()];
         fleet.tamer(&[&at_home[..], words].concat())
     };
-    bob(&["login", token]).ends(0);
+    fleet
+        .login(token, &["--home", home.to_str().unwrap()])
+        .ends(0);
     for words in [
         &["hosts", "web-1"][..],
         &["status"],

@@ -6,9 +6,6 @@
     reason = "a test fails by panicking, and says what it measured"
 )]
 
-#[path = "hostile_port/wire.rs"]
-mod wire;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use tamer_system::wire::{self, Line, frame, greeting, message, request};
 use tamer_system::{App, Fleet, HostOptions, LIMIT, files, until};
-use wire::{Line, frame, greeting, message, request};
 
 /// What the controller may take more than before, in KiB, whatever is thrown at it: 512 handshakes, some dozens of
 /// connections with full windows, a rollout.

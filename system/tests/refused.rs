@@ -59,13 +59,13 @@ fn refuses_used_expired_and_foreign_tokens() {
     let other = Fleet::new(ENVIRONMENT);
     let foreign = other.invite(&[]);
     second
-        .types(&[
-            "enroll",
-            "--token",
+        .enroll_with(
             &foreign,
-            "--controller",
-            &format!("https://{}", fleet.controller.address()),
-        ])
+            &[
+                "--controller",
+                &format!("https://{}", fleet.controller.address()),
+            ],
+        )
         .ends(1);
     let rows = fleet.json(&["hosts"])["hosts"].clone();
     assert_eq!(rows.as_array().unwrap().len(), 1, "{rows}");
@@ -117,7 +117,7 @@ fn who_is_removed_is_out_at_once_and_the_last_admin_stays() {
     let token = said.out.trim().rsplit(' ').next().unwrap();
     let home = fleet.desk("ben");
     let home = home.to_str().unwrap();
-    fleet.tamer(&["login", token, "--home", home]).ends(0);
+    fleet.login(token, &["--home", home]).ends(0);
     let held = "[ -e \"$TAMER_SHARED/run/go\" ] || exit 75";
     fleet.publish(&App::version("1.1.0").and_then(held));
     let watches = fleet.begins(&["deploy", "production", "1.1.0", "--home", home]);
@@ -147,7 +147,7 @@ fn who_has_several_roles_has_each_where_it_holds_and_loses_one_at_a_time() {
         let said = fleet.tamer(&[&["operator", "invite", "ben"], words].concat());
         let said = said.ends(0);
         let token = said.out.trim().rsplit(' ').next().unwrap();
-        fleet.tamer(&["login", token, "--home", home]).ends(0);
+        fleet.login(token, &["--home", home]).ends(0);
     };
     let is = |roles: &str| drop(fleet.tamer(&["operator", "list"]).ends(0).says(&[roles]));
     let goes_back = || {
@@ -254,7 +254,9 @@ fn demands_what_the_environment_and_the_role_demand() {
         let at_home = ["--home", home.to_str().unwrap()];
         fleet.tamer(&[&at_home[..], words].concat())
     };
-    bob(&["login", &token]).ends(0);
+    fleet
+        .login(&token, &["--home", home.to_str().unwrap()])
+        .ends(0);
     bob(&["hosts"]).ends(0).says(&["web-1"]);
     bob(&["deploy", "production", "1.0.0"])
         .ends(3)
@@ -317,10 +319,7 @@ fn shuts_out_hosts_that_left_or_claim_what_they_are_not() {
     // Rebuilt, it gets its name back, and follows.
     fleet.host_mut(2).daemon.stop();
     let token = fleet.invite(&["--replace", "web-2"]);
-    fleet
-        .host(2)
-        .types(&["enroll", "--force", "--token", &token])
-        .ends(0);
+    fleet.host(2).enroll_with(&token, &["--force"]).ends(0);
     fleet.host_mut(2).start();
     fleet.host(2).will_run("1.1.0");
 }

@@ -161,9 +161,7 @@ fn a_lost_controller_comes_back_from_a_copy_and_downgrades_nobody() {
     }
     let again = fleet.invite(&[]);
     fleet.host_mut(4).daemon.stop();
-    let again = fleet
-        .host(4)
-        .types(&["enroll", "--force", "--token", &again]);
+    let again = fleet.host(4).enroll_with(&again, &["--force"]);
     again.ends(0);
     fleet.host_mut(4).start();
     fleet.host_is(4, "connected");

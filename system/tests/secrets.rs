@@ -163,10 +163,10 @@ fn no_secret_is_logged_shown_listed_or_readable_by_others() {
     secrets.add("a passphrase", PASSPHRASE);
     secrets.add("the credentials of the store", S3);
 
-    // Hosts join with tokens that stand in a variable; `enroll --token` is for those who are alone on a machine.
+    // Tokens are no words of a command.
     for name in ["web-1", "web-2"] {
         let token = fleet.invite(&[]);
-        let host = fleet.add_with_token_in_variable(name, &token);
+        let host = fleet.add_with_token(name, &token);
         let shared = host.root().join("shared/run");
         fs::create_dir_all(&shared).unwrap();
         let file = shared.join("local.env");
@@ -175,7 +175,7 @@ fn no_secret_is_logged_shown_listed_or_readable_by_others() {
         secrets.add("a join token", &token);
         // Once more, while the agent runs: both want the directory, and one at a time has it.
         fleet.all_connected();
-        let again = fleet.host(1).enroll_with_variable(&token, &["--force"]);
+        let again = fleet.host(1).enroll_with(&token, &["--force"]);
         keep(&mut told, &again);
     }
     let reads =
@@ -287,6 +287,7 @@ fn a_hook_cannot_read_what_is_the_agents() {
             "[application.shop]\nroots = [\"{}\"]\nusers = [\"nobody\"]",
             dir.join("srv").display()
         ),
+        ..HostOptions::default()
     };
     let host = fleet.add("web-1", &options);
     host.lives_in(&root);

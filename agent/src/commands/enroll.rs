@@ -13,23 +13,23 @@ use tamer_agent::journal::StateLock;
 use tamer_core::id::HostName;
 use tamer_kit::address::Address;
 use tamer_kit::durable;
-use tamer_kit::token::JoinToken;
+use tamer_kit::token::{self, JoinToken, NotGiven};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  tamer-agent enroll --token tamer-join-…
-  tamer-agent enroll --token tamer-join-… --name web-07.internal
-  tamer-agent enroll --token tamer-join-… --rootless --state ~/fleet/web-1 --root-prefix ~/fleet/web-1/root")]
+  tamer-agent enroll
+  tamer-agent enroll <<< tamer-join-…
+  tamer-agent enroll --token-file token --name web-07.internal
+  tamer-agent enroll --rootless --state ~/fleet/web-1 --root-prefix ~/fleet/web-1/root <<< tamer-join-…
+
+Asks for the token, and does not show it; or reads it from the variable TAMER_JOIN_TOKEN, or
+from standard input where that is no terminal. It is no word of the command: those stand in the
+list of processes, for everybody on the machine.")]
 pub(super) struct Enroll {
-    /// The token that `tamer host invite` printed
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "TAMER_JOIN_TOKEN",
-        hide_env_values = true
-    )]
-    token: String,
+    /// The file that holds the token that `tamer host invite` printed; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// The host's name in the fleet [default: this machine's name]
     #[arg(long, value_name = "NAME")]
     name: Option<HostName>,
@@ -56,11 +56,13 @@ pub(super) async fn enroll(
     args: &Enroll,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let token: JoinToken = args
-        .token
-        .parse()
-        .context("cannot join")
-        .map_err(Failure::Usage)?;
+    let told = std::env::var("TAMER_JOIN_TOKEN").ok();
+    let told = told.filter(|it| args.token_file.is_none() && !it.is_empty());
+    let token: Result<JoinToken, NotGiven> = match told {
+        Some(token) => token.parse().map_err(NotGiven::Bad),
+        None => token::given(args.token_file.as_deref()),
+    };
+    let token = token.context("cannot join").map_err(Failure::Usage)?;
     let file = absolute(&places.file())?;
     let known = match file.exists() {
         true => Some(Config::load(&file).map_err(Failure::Usage)?),

@@ -33,7 +33,7 @@ const DEFAULT_STATE: &str = "/var/lib/tamer/agent";
     disable_help_subcommand = true,
     after_help = "\
 A new server, with a line from `tamer host invite`:
-  tamer-agent enroll --token tamer-join-…
+  tamer-agent enroll <<< tamer-join-…
   systemctl enable --now tamer-agent      (or by hand: tamer-agent run)
 
 When something is wrong, also without the controller:

@@ -22,7 +22,7 @@ use tamer_kit::address::Address;
 use tamer_kit::supervisor;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The agent's hands, and what its line to the controller shares with them.
@@ -167,6 +167,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     };
     let stop = CancellationToken::new();
     let _stop_all = stop.clone().drop_guard();
+    let refused = Arc::new(Notify::new());
     tracing::info!(host = %enrolled.name, environment = %enrolled.environment, controller = %address, "the agent runs");
     let (authorities, told) = watch::channel(None);
     let link = Link {
@@ -180,6 +181,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         reports: reports.clone(),
         clock: Arc::clone(&parts.clock),
         welcomed: parts.welcomed,
+        refused: Arc::clone(&refused),
         metrics: parts.metrics.clone(),
     };
     tokio::spawn(parts.metrics.clone().follow(reports));
@@ -191,7 +193,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         address,
         keys,
         parts.shown,
-        told,
+        renew::Early { told, refused },
         move || clock.now(),
         stop.clone(),
     ));

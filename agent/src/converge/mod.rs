@@ -300,7 +300,8 @@ impl Converge {
         };
         self.settle().await;
         let journal = self.executor.journal.get();
-        if let Err(reason) = plan::take_in(&journal, &self.hands.config.environment, &desired) {
+        let (own, now) = (&self.hands.config.environment, tamer_kit::clock::now());
+        if let Err(reason) = plan::take_in(&journal, own, &desired, now) {
             tracing::warn!(%reason, "desired state refused");
             return;
         }

@@ -59,7 +59,8 @@ fn may_join(home: &Home, join: &Join<'_>) -> Result<Digest, IdentityError> {
     let usage = |said: String| Err(IdentityError::Usage(said));
     if join.token.kind == TokenKind::Operator {
         return usage(
-            "this token is for a person, not for a server: on your own machine, type `tamer login TOKEN`".to_owned(),
+            "this token is for a person, not for a server: on your own machine, type `tamer login`"
+                .to_owned(),
         );
     }
     let Some(pin) = join.token.trust_root else {

@@ -1,9 +1,10 @@
 //! Renewal: at half its life a certificate is traded for one of a new key, over a connection that the
-//! old one opens. One that has expired is still good for that, for 90 days. A rotation of the controller's CA asks for
-//! it earlier.
+//! old one opens. One that has expired, or is not valid yet, is still good for that, for 90 days. A rotation of the
+//! controller's CA asks for it earlier, and so does a controller that does not take the certificate for its time.
 
 use super::authorities::{Told, follow, lesson};
 use super::{Home, IdentityError, Keys, Shown, signing_request, usable};
+use std::sync::Arc;
 use std::time::Duration;
 use tamer_core::moment::Moment;
 use tamer_kit::address::Address;
@@ -11,7 +12,7 @@ use tamer_kit::backoff::Backoff;
 use tamer_kit::channel;
 use tamer_proto::v1::RenewRequest;
 use tamer_proto::v1::enrolment_client::EnrolmentClient;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +56,15 @@ pub async fn renew(home: &Home, address: &Address, old: &Keys) -> Result<Keys, I
     Ok(Keys { identity, ca })
 }
 
+/// What asks for a renewal before it is due.
+#[derive(Debug)]
+pub struct Early {
+    /// What the controller says of its CAs.
+    pub told: watch::Receiver<Option<Told>>,
+    /// Told when the controller does not take the certificate for its time.
+    pub refused: Arc<Notify>,
+}
+
 /// Takes in what the controller says of its CAs, and gives the moment at which to renew because of it.
 fn learn(
     home: &Home,
@@ -75,18 +85,20 @@ fn learn(
         .then(|| Instant::now() + told.within.min(INTERVAL).mul_f64(share)))
 }
 
-/// Renews whenever it is due, until `stop`, or when what it is `told` of CAs asks for it, and puts what came of it
-/// before everybody who connects.
+/// Renews whenever it is due, until `stop`, or when something asks for it earlier, and puts what came of it before
+/// everybody who connects.
 pub async fn keep(
     home: Home,
     address: Address,
     mut keys: Keys,
     shown: watch::Sender<Shown>,
-    mut told: watch::Receiver<Option<Told>>,
+    mut asks: Early,
     now: impl Fn() -> Moment,
     stop: CancellationToken,
 ) {
     let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(600));
+    // Of those that the controller's clock asks for: each waits longer than the one before, until an hour is quiet.
+    let mut asked_for = Backoff::new(Duration::from_secs(5), Duration::from_secs(600));
     let mut early: Option<Instant> = None;
     loop {
         let due = keys.validity().map_or(true, |life| is_due(life, now()))
@@ -122,12 +134,18 @@ pub async fn keep(
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
-            Ok(()) = told.changed() => {
-                let told = told.borrow_and_update().clone();
+            () = tokio::time::sleep(wait) => if wait == INTERVAL {
+                asked_for.reset();
+            },
+            // It is said again with every try to connect: the first time decides.
+            () = asks.refused.notified() => if early.is_none() {
+                early = Some(Instant::now() + asked_for.next(rand::random()));
+            },
+            Ok(()) = asks.told.changed() => {
+                let told = asks.told.borrow_and_update().clone();
                 let learnt = told.map_or(Ok(None), |told| learn(&home, &mut keys, &told, &shown));
                 match learnt {
-                    Ok(at) => early = at,
+                    Ok(at) => early = early.into_iter().chain(at).min(),
                     Err(error) => {
                         let error = crate::host::chain(&error);
                         tracing::error!(%error, "what the controller says of its CAs is not believed");

@@ -16,7 +16,7 @@ use tamer_core::digest::Digest;
 use tamer_core::id::{EnvironmentName, HostName};
 use tamer_kit::address::Address;
 use tamer_kit::backoff::Backoff;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trouble::Trouble;
@@ -50,6 +50,8 @@ pub struct Link {
     pub clock: Arc<ControllerClock>,
     /// Set once the controller has welcomed this agent.
     pub welcomed: watch::Sender<bool>,
+    /// Told when the controller does not take the certificate for its time: one of the two clocks was set.
+    pub refused: Arc<Notify>,
     /// What to count.
     pub metrics: Metrics,
 }
@@ -60,12 +62,14 @@ impl Link {
         let run_id = format!("{:032x}", rand::random::<u128>());
         let mut backoff = Backoff::new(WAIT.0, WAIT.1);
         let mut last: Option<Trouble> = None;
+        let mut off = None;
         loop {
             let begun = Instant::now();
             let session = Session {
                 link: &mut self,
                 run_id: &run_id,
                 welcomed: false,
+                off: &mut off,
             };
             let (end, welcomed) = tokio::select! {
                 ended = session.run() => ended,
@@ -85,8 +89,15 @@ impl Link {
                     continue;
                 }
                 End::Gone => return,
+                End::ClockSet => {
+                    tracing::debug!("this host's clock was set: it is told anew");
+                    continue;
+                }
                 End::Trouble(trouble) => {
                     trouble.tell(last.as_ref(), &self);
+                    if trouble.is_of_time() {
+                        self.refused.notify_one();
+                    }
                     last = Some(trouble);
                 }
             }
@@ -97,6 +108,30 @@ impl Link {
                 () = stop.cancelled() => return,
             }
         }
+    }
+
+    /// Says that this host's clock is off, or right again, where that is news.
+    fn tell_clock(&self, last: &mut Option<crate::clock::Off>) -> bool {
+        let off = self.clock.off(tamer_kit::clock::now());
+        self.metrics
+            .clock_offset
+            .set(off.map_or(0, |off| off.seconds()));
+        let news = match (*last, off) {
+            (Some(last), Some(off)) => !last.like(off),
+            (last, off) => last.is_some() != off.is_some(),
+        };
+        if !news {
+            return false;
+        }
+        match off {
+            Some(off) => tracing::warn!(
+                next = "set the one that is wrong right; on this host: timedatectl",
+                "this host's clock is {off}: until they agree, news may count as expired or come too early"
+            ),
+            None => tracing::info!("this host's clock agrees with the controller's again"),
+        }
+        *last = off;
+        true
     }
 
     fn metrics_down(&self) {

@@ -22,6 +22,9 @@ use tokio_stream::wrappers::ReceiverStream;
 /// How long the controller may take to welcome.
 const WELCOME_TIME: Duration = Duration::from_secs(30);
 
+/// How often the two clocks are compared while nothing is said.
+const COMPARE: Duration = Duration::from_secs(15);
+
 /// How long a report may wait for the next one, so that many small changes are one message. What ends
 /// an activation or a staging is never held up: a rollout waits for it.
 const GATHER: Duration = Duration::from_millis(15);
@@ -32,6 +35,8 @@ pub(super) enum End {
     Trouble(Trouble),
     /// There is a new certificate.
     Renewed,
+    /// This host's clock was set since the greeting told it.
+    ClockSet,
     /// There is nobody any more to bring the host to what is desired.
     Gone,
 }
@@ -41,6 +46,8 @@ pub(super) struct Session<'a> {
     pub(super) link: &'a mut Link,
     pub(super) run_id: &'a str,
     pub(super) welcomed: bool,
+    /// How far this host's clock was off when that was told last.
+    pub(super) off: &'a mut Option<crate::clock::Off>,
 }
 
 impl Session<'_> {
@@ -86,10 +93,20 @@ impl Session<'_> {
             Some(_) => return Err(Trouble::Odd("the first message was no welcome".to_owned())),
         }
         let mut due: Option<Instant> = None;
+        self.link.tell_clock(self.off);
+        let mut compare = tokio::time::interval(COMPARE);
         loop {
             tokio::select! {
+                _ = compare.tick() => if self.is_greeting_stale() {
+                    return Ok(End::ClockSet);
+                },
                 said = incoming.message() => match said {
-                    Ok(Some(message)) => self.hear(message),
+                    Ok(Some(message)) => {
+                        self.hear(message);
+                        if self.is_greeting_stale() {
+                            return Ok(End::ClockSet);
+                        }
+                    }
                     Ok(None) => return Err(Trouble::Closed),
                     Err(status) => return Err(Trouble::Status(Box::new(status))),
                 },
@@ -134,6 +151,7 @@ impl Session<'_> {
             features: SUPPORTED_FEATURES.iter().map(|&it| it.to_owned()).collect(),
             run_id: self.run_id.to_owned(),
             report: Some(report.into()),
+            now_ms: tamer_kit::clock::now().0,
         }
     }
 
@@ -144,6 +162,12 @@ impl Session<'_> {
         self.link.welcomed.send_replace(true);
         supervisor::status(&format!("connected to {}", self.link.address));
         tracing::info!(address = %self.link.address, controller = %welcome.controller_version, "connected");
+    }
+
+    /// Whether this host's clock was set, so that the greeting tells a wrong one. With a clock that is behind, the
+    /// controller's certificate may not be valid yet: the line that is up is kept.
+    fn is_greeting_stale(&mut self) -> bool {
+        self.link.tell_clock(self.off) && self.off.is_none_or(|off| off.ahead)
     }
 
     /// Passes on what the host should be. Whether that is to be believed is decided where the journal
@@ -172,10 +196,15 @@ impl Session<'_> {
                 tracing::error!(%error, "desired state refused: it cannot be read; upgrade the older one of agent and controller");
             }
             Ok(desired) => {
+                let newest = self.link.reports.borrow().generation;
                 if desired.environment != self.link.environment {
                     metrics.refused("other_environment");
-                } else if desired.generation < self.link.reports.borrow().generation {
+                } else if desired.generation < newest {
                     metrics.refused("older");
+                } else if desired.generation.epoch
+                    > crate::plan::highest_epoch(newest, tamer_kit::clock::now())
+                {
+                    metrics.refused("ahead");
                 }
                 tracing::debug!(generation = %desired.generation, "desired state came");
                 self.link.desired.send_replace(Some(desired));

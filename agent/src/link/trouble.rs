@@ -23,6 +23,11 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    /// Whether the controller knows this host, and its certificate is outside of its validity there.
+    pub(super) fn is_of_time(&self) -> bool {
+        matches!(self, Self::Status(status) if status.code() == Code::Unauthenticated)
+    }
+
     /// Whether this is the same kind of trouble.
     fn like(&self, other: &Self) -> bool {
         match (self, other) {
@@ -49,6 +54,14 @@ impl Trouble {
 
     /// What a person can do.
     fn next(&self, link: &Link) -> String {
+        if let Self::Connect(error) = self
+            && error.is_of_time()
+        {
+            return format!(
+                "by this host's clock it is {}; if that is wrong, set it: timedatectl. What runs here goes on meanwhile",
+                tamer_core::calendar::utc(tamer_kit::clock::now())
+            );
+        }
         match self {
             Self::Connect(ChannelError::OtherCa { .. }) => format!(
                 "if the controller's CA was rotated while this host was away, invite it again: tamer host invite \
@@ -59,7 +72,10 @@ impl Trouble {
                 "see whether `tamer-controller serve` runs, and whether this host can reach it; what runs here goes on meanwhile".to_owned()
             }
             Self::Status(status) => match status.code() {
-                Code::PermissionDenied | Code::Unauthenticated => format!(
+                Code::Unauthenticated => "the certificate is renewed now; if this stays, one of the two clocks is \
+                    wrong: timedatectl, here and on the controller's machine"
+                    .to_owned(),
+                Code::PermissionDenied => format!(
                     "if this host should belong to the fleet, invite it again: tamer host invite --replace {}",
                     link.name
                 ),

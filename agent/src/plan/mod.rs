@@ -39,6 +39,7 @@ use tamer_core::desired::{Desired, Failure};
 use tamer_core::digest::Digest;
 use tamer_core::generation::Generation;
 use tamer_core::id::EnvironmentName;
+use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::approval::PlanRef;
 
@@ -291,14 +292,38 @@ pub enum Refused {
         "desired state {0} was refused: another one of the same generation was taken in before"
     )]
     Contradiction(Generation),
+    /// Its epoch is far above the clock here: taken in, it would leave no numbers for what follows.
+    #[error(
+        "desired state {given} was refused: an epoch above {most} is of no controller by the clock here; is that right (timedatectl)?"
+    )]
+    Ahead {
+        /// Its generation.
+        given: Generation,
+        /// The highest epoch that is taken in now.
+        most: u64,
+    },
+}
+
+/// How far above this host's clock an epoch may be, in seconds: epochs are made from clocks. It is less than what the
+/// controller takes a host back from (`tamer host take-back`), so that there is always a way back.
+const AHEAD: u64 = 300 * 24 * 3600;
+
+/// The highest epoch that is taken in after this generation.
+pub fn highest_epoch(newest: Generation, now: Moment) -> u64 {
+    newest.epoch.max((now.0 / 1000).saturating_add(AHEAD))
 }
 
 /// Whether a desired state may be taken in by a host of the environment `own`. One that was taken in
-/// already may be again.
+/// already may be again. `now` is this host's clock.
 ///
 /// # Errors
 /// [`Refused`] with the reason.
-pub fn take_in(journal: &Journal, own: &EnvironmentName, desired: &Desired) -> Result<(), Refused> {
+pub fn take_in(
+    journal: &Journal,
+    own: &EnvironmentName,
+    desired: &Desired,
+    now: Moment,
+) -> Result<(), Refused> {
     if desired.environment != *own {
         return Err(Refused::OtherEnvironment {
             given: desired.environment.clone(),
@@ -309,6 +334,13 @@ pub fn take_in(journal: &Journal, own: &EnvironmentName, desired: &Desired) -> R
         return Err(Refused::Older {
             given: desired.generation,
             newest: journal.generation,
+        });
+    }
+    let most = highest_epoch(journal.generation, now);
+    if desired.generation.epoch > most {
+        return Err(Refused::Ahead {
+            given: desired.generation,
+            most,
         });
     }
     match &journal.desired {

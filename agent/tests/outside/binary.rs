@@ -28,12 +28,13 @@ async fn agent(state: &Path, args: &[&str]) -> (i32, String) {
 }
 
 async fn enroll(state: &Path, token: &JoinToken) -> (i32, String) {
-    let (token, root) = (token.to_string(), state.join("root"));
-    let root = root.to_str().unwrap();
+    let (file, root) = (state.with_extension("token"), state.join("root"));
+    std::fs::write(&file, token.to_string()).unwrap();
+    let (file, root) = (file.to_str().unwrap(), root.to_str().unwrap());
     let args = [
         "enroll",
-        "--token",
-        &token,
+        "--token-file",
+        file,
         "--name",
         "web-1",
         "--rootless",

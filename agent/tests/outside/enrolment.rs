@@ -3,15 +3,16 @@
 use crate::world::{Ca, PATIENCE, Port};
 use axum::Router;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tamer_agent::identity::enrol::{Join, enrol};
-use tamer_agent::identity::renew::{keep, renew};
+use tamer_agent::identity::renew::{Early, keep, renew};
 use tamer_agent::identity::{Enrolled, Home, IdentityError, Keys};
 use tamer_core::digest::Digest;
 use tamer_core::moment::Moment;
 use tamer_kit::tls;
 use tamer_kit::token::{JoinToken, TokenKind};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 async fn join(home: &Home, token: &JoinToken) -> Result<(Enrolled, Keys), IdentityError> {
@@ -166,7 +167,10 @@ async fn what_is_due_is_renewed_by_itself_and_shown_to_everybody() {
         address,
         old.clone(),
         shown,
-        told,
+        Early {
+            told,
+            refused: Arc::default(),
+        },
         move || late,
         stop.clone(),
     );
@@ -180,4 +184,38 @@ async fn what_is_due_is_renewed_by_itself_and_shown_to_everybody() {
     kept.await.unwrap();
     // By this clock the new one is due, too; that must not make a storm.
     assert_eq!(port.answers.requests.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_the_controller_does_not_take_for_its_time_is_renewed_at_once() {
+    let port = Port::open(Router::new()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::new(dir.path());
+    let (_, old) = join(&home, &port.token()).await.unwrap();
+    let (shown, mut seen) = watch::channel(old.shown().unwrap());
+    let (stop, refused) = (CancellationToken::new(), Arc::new(Notify::new()));
+    // By this clock it is not due.
+    let (from, _) = old.validity().unwrap();
+    let kept = keep(
+        home.clone(),
+        port.address.clone(),
+        old.clone(),
+        shown,
+        Early {
+            told: watch::channel(None).1,
+            refused: Arc::clone(&refused),
+        },
+        move || from,
+        stop.clone(),
+    );
+    let kept = tokio::spawn(kept);
+    refused.notify_one();
+    tokio::time::timeout(PATIENCE, seen.changed())
+        .await
+        .expect("renewed in time")
+        .unwrap();
+    assert_ne!(home.load().unwrap().1, old);
+    assert_eq!(port.answers.requests.lock().unwrap().len(), 2);
+    stop.cancel();
+    kept.await.unwrap();
 }

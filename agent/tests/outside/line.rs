@@ -70,6 +70,7 @@ impl Agent {
             desired: wanted,
             reports: said,
             clock: Arc::clone(&clock),
+            refused: Arc::default(),
             metrics: metrics.clone(),
         };
         let task = tokio::spawn(link.run(stop.clone()));

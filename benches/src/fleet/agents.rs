@@ -19,7 +19,8 @@ impl Agent {
         program::output(
             program::command("tamer-agent")?
                 .arg("enroll")
-                .args(["--token", token, "--name", name, "--rootless"])
+                .env("TAMER_JOIN_TOKEN", token)
+                .args(["--name", name, "--rootless"])
                 .arg("--state")
                 .arg(place.join("state"))
                 .arg("--root-prefix")

@@ -87,14 +87,16 @@ impl Fleet {
         )?;
         let token = said
             .lines()
-            .find_map(|line| line.trim().strip_prefix("tamer login "));
+            .find_map(|line| line.trim().strip_prefix("tamer login <<< "));
         let token = token.context("`tamer-controller init` printed no login line")?;
         let controller = serve(dir.path())?;
         wait_for("the controller to serve", || {
             Ok(TcpStream::connect(&listen).is_ok())
         })?;
         let mut desk = Desk::new(dir.path().join("desk"))?;
-        desk.tamer(&["login", token])?;
+        let file = dir.path().join("token");
+        fs::write(&file, token)?;
+        desk.tamer(&["login", "--token-file", &file.display().to_string()])?;
         desk.tamer(&["trust", "init"])?;
         desk.connect().await?;
         let mut fleet = Self {

@@ -111,6 +111,7 @@ impl Swarm {
             desired,
             reports: said,
             clock: Arc::clone(&clock),
+            refused: Arc::default(),
             welcomed: watch::channel(false).0,
             authorities: watch::channel(None).0,
             metrics: metrics.clone(),

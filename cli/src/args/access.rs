@@ -10,19 +10,23 @@ use tamer_release::trust::RepositoryName;
 
 /// `tamer login`
 #[derive(Debug, Args)]
-#[command(
-    override_usage = "tamer login [ADDRESS] <TOKEN>",
-    after_help = "\
+#[command(after_help = "\
+Asks for the token, and does not show it; or reads it from standard input where that is no
+terminal. It is no word of the command: those stand in the list of processes, for everybody on
+the machine.
 The token carries the controller's address and the fingerprint of its CA, so nothing is trusted blindly.
 
 Examples:
-  tamer login tamer-join-AQEa…
-  tamer login https://controller:7400 tamer-join-AQEa…"
-)]
+  tamer login
+  tamer login <<< tamer-join-AQEa…
+  tamer login --token-file token https://controller:7400")]
 pub struct Login {
-    /// The token, after the controller's address where the one in the token does not reach it.
-    #[arg(required = true, num_args = 1..=2, value_name = "TOKEN")]
-    pub words: Vec<String>,
+    /// The controller's address, where the one in the token does not reach it.
+    #[arg(value_name = "ADDRESS")]
+    pub address: Option<String>,
+    /// The file that holds the token; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// `tamer trust …`
@@ -228,6 +232,17 @@ pub enum HostCommand {
     /// Takes a server out of the fleet: its certificate is worth nothing from then on.
     #[command(after_help = "Examples:\n  tamer host remove web-07 --reason 'broken disk'")]
     Remove {
+        /// The host.
+        name: HostName,
+        /// Why.
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Believes a server again that has heard what this controller never said, and speaks above that from then on.
+    #[command(
+        after_help = "Another controller spoke to it with the keys of this one; `tamer status` names such servers.\n\nExamples:\n  tamer host take-back web-07 --reason 'the stolen controller is off'"
+    )]
+    TakeBack {
         /// The host.
         name: HostName,
         /// Why.

@@ -39,7 +39,7 @@ use tamer_kit::address::Address;
     disable_help_subcommand = true,
     after_help = "\
 The first ten minutes, each command prints the next one:
-  tamer login TOKEN               with the line that `tamer-controller init` printed
+  tamer login                     with the token that `tamer-controller init` printed
   tamer trust init                makes the keys that your servers will trust
   tamer env apply environments/   says where components run, and how carefully they change
   tamer host invite --environment staging --label role=web

@@ -5,7 +5,6 @@ use crate::args::{Deploy, Plan};
 use crate::client::Session;
 use crate::error::{Context as _, Error, Result};
 use crate::exit::Exit;
-use crate::terminal;
 use std::io::IsTerminal as _;
 use tamer_proto::v1::{DeployRequest, DeployResponse};
 
@@ -74,7 +73,8 @@ async fn confirm(at: &Context<'_>, session: &Session, request: &DeployRequest) -
     at.printer
         .lines(crate::views::plan::render(&plan, environment));
     let question = format!("Deploy this to {environment}? [y/N] ");
-    let said = terminal::read(&question).doing(Exit::Usage, || "cannot ask".to_owned())?;
+    let said =
+        tamer_kit::terminal::read(&question).doing(Exit::Usage, || "cannot ask".to_owned())?;
     if matches!(said.trim().to_lowercase().as_str(), "y" | "yes") {
         return Ok(());
     }

@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::views::{hosts, notes};
 use tamer_core::id::HostName;
 use tamer_kit::clock;
-use tamer_proto::v1::{ListHostsRequest, RemoveHostRequest};
+use tamer_proto::v1::{ListHostsRequest, RemoveHostRequest, TakeBackHostRequest};
 
 pub(super) async fn run(at: &Context<'_>, args: &Hosts) -> Result<Exit> {
     let session = at.session().await?;
@@ -38,6 +38,23 @@ pub(super) async fn run(at: &Context<'_>, args: &Hosts) -> Result<Exit> {
         (None, hosts) => at.printer.lines(hosts::list(hosts, now)),
     }
     at.printer.lines(notes::lines(&answer.notes));
+    Ok(Exit::Done)
+}
+
+pub(super) async fn take_back(at: &Context<'_>, name: &HostName, reason: String) -> Result<Exit> {
+    let session = at.session().await?;
+    let request = TakeBackHostRequest {
+        name: name.to_string(),
+        reason,
+    };
+    let answer = session.operators().take_back_host(request).await?;
+    let answer = answer.into_inner();
+    at.printer.json(&answer);
+    at.printer.line(format!(
+        "{name} is believed again when it next connects; this controller is in epoch {} now, above all that it has heard.",
+        answer.epoch
+    ));
+    at.printer.next(format!("tamer hosts {name}"));
     Ok(Exit::Done)
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn host(at: &Context<'_>, args: &InviteHost) -> Result<Exit> {
         date(answer.expires_ms)
     ));
     at.printer
-        .line(format!("./install-agent --token {}", answer.token));
+        .line(format!("./install-agent <<< {}", answer.token));
     at.printer.next("tamer hosts");
     Ok(Exit::Done)
 }
@@ -55,7 +55,7 @@ pub(super) async fn operator(at: &Context<'_>, args: &InviteOperator) -> Result<
         args.name,
         date(answer.expires_ms)
     ));
-    at.printer.line(format!("tamer login {}", answer.token));
+    at.printer.line(format!("tamer login <<< {}", answer.token));
     Ok(Exit::Done)
 }
 

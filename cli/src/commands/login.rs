@@ -11,7 +11,7 @@ use serde::Serialize;
 use tamer_core::digest::Digest;
 use tamer_kit::address::Address;
 use tamer_kit::hash::sha256;
-use tamer_kit::token::{JoinToken, TokenKind};
+use tamer_kit::token::{self, JoinToken, TokenKind};
 use tamer_proto::v1::JoinRequest;
 
 #[derive(Serialize)]
@@ -22,7 +22,7 @@ struct LoggedIn<'a> {
 }
 
 pub(super) async fn run(at: &Context<'_>, args: &Login) -> Result<Exit> {
-    let (address, token) = read(&args.words)?;
+    let (address, token) = read(args)?;
     let key = identity::new_key()?;
     let request = JoinRequest {
         secret: token.secret.expose().to_vec(),
@@ -53,19 +53,20 @@ pub(super) async fn run(at: &Context<'_>, args: &Login) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// `[ADDRESS] TOKEN`: the address is the token's, unless another one is given.
-fn read(words: &[String]) -> Result<(Address, JoinToken)> {
-    let (address, token) = match words {
-        [token] => (None, token),
-        [address, token] => (Some(address), token),
-        _ => return Err(Error::usage("write tamer login [ADDRESS] TOKEN")),
-    };
-    let token: JoinToken = token
-        .parse()
+/// The address is the token's, unless another one is given.
+fn read(args: &Login) -> Result<(Address, JoinToken)> {
+    let address = args.address.as_ref();
+    if address.is_some_and(|it| it.starts_with(token::PREFIX)) {
+        return Err(Error::usage(
+            "everybody on this machine may see the words of a command, and this one is a secret: it was not used",
+        )
+        .next("tamer login, which asks for it"));
+    }
+    let token = token::given(args.token_file.as_deref())
         .doing(Exit::Usage, || "cannot log in".to_owned())?;
     if token.kind == TokenKind::Host {
         return Err(Error::usage("this token is for a server, not for a person")
-            .next("on the server: ./install-agent --token TOKEN"));
+            .next("on the server: ./install-agent <<< TOKEN"));
     }
     let address = match address {
         Some(address) => address
@@ -108,24 +109,44 @@ mod tests {
         token.to_string()
     }
 
+    /// `login` with this text in a file, and this address.
+    fn login(text: &str, address: Option<&str>) -> Result<(Address, JoinToken)> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, text).unwrap();
+        read(&Login {
+            address: address.map(str::to_owned),
+            token_file: Some(file),
+        })
+    }
+
     #[test]
     fn the_token_carries_the_address() {
         let operator = token(TokenKind::Operator);
-        assert_eq!(
-            read(std::slice::from_ref(&operator)).unwrap().0.to_string(),
-            "https://c:7400"
-        );
-        let elsewhere = read(&["10.0.0.1:99".to_owned(), operator.clone()]).unwrap();
+        let (address, _) = login(&format!("{operator}\n"), None).unwrap();
+        assert_eq!(address.to_string(), "https://c:7400");
+        let elsewhere = login(&operator, Some("10.0.0.1:99")).unwrap();
         assert_eq!(elsewhere.0.to_string(), "https://10.0.0.1:99");
-        let host = read(&[token(TokenKind::Host)]).unwrap_err();
-        assert!(host.next[0].contains("install-agent --token"), "{host:?}");
-        let cut = read(&[operator[..40].to_owned()]).unwrap_err();
+        let host = login(&token(TokenKind::Host), None).unwrap_err();
+        assert!(host.next[0].contains("install-agent <<< TOKEN"), "{host:?}");
+        let cut = login(&operator[..40], None).unwrap_err();
         assert_eq!(cut.exit, Exit::Usage);
         assert!(
             cut.report().contains("copy the whole line again"),
             "{}",
             cut.report()
         );
+        let none = login(" \n", None).unwrap_err();
+        assert!(none.report().contains("no join token came"), "{none:?}");
+    }
+
+    #[test]
+    fn a_token_among_the_words_of_the_command_is_not_used() {
+        let operator = token(TokenKind::Operator);
+        let said = login(&operator, Some(&operator)).unwrap_err();
+        assert_eq!(said.exit, Exit::Usage);
+        assert!(!said.report().contains(&operator), "{}", said.report());
+        assert!(said.next[0].starts_with("tamer login"), "{said:?}");
     }
 
     #[test]

@@ -117,6 +117,9 @@ async fn with_controller(at: &Context<'_>, command: Command) -> Result<Exit> {
         Command::Host(HostCommand::Remove { name, why }) => {
             hosts::remove(at, &name, why.reason).await
         }
+        Command::Host(HostCommand::TakeBack { name, why }) => {
+            hosts::take_back(at, &name, why.reason).await
+        }
         Command::Hosts(args) => hosts::run(at, &args).await,
         Command::Drift(args) => drift::run(at, &args).await,
         Command::Operator(OperatorCommand::Invite(args)) => invite::operator(at, &args).await,

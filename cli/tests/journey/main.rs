@@ -43,6 +43,12 @@ impl Desk {
         std::fs::write(path, text).unwrap();
     }
 
+    /// The command that logs in with this token.
+    fn login(&self, token: &str) -> String {
+        self.write("token", token);
+        "login --token-file @token".to_owned()
+    }
+
     /// Types a command; `@` at the beginning of a word stands for the desk's folder.
     async fn types(&self, line: &str) -> (Result<Exit, Error>, Kept) {
         let folder = format!("{}/", self.dir.path().display());
@@ -86,7 +92,7 @@ const TOML: &str = "application = \"shop\"\n[component.web]\nfiles = \"web\"\nro
 async fn with_trust() -> (Controller, Desk) {
     let controller = Controller::start().await;
     let desk = Desk::new();
-    desk.does(&format!("login {}", controller.token)).await;
+    desk.does(&desk.login(&controller.token)).await;
     desk.does("trust init").await;
     desk.write("shop/tamer.toml", TOML);
     desk.write("shop/web/index.html", "one");
@@ -104,7 +110,7 @@ async fn each_command_leads_to_the_next() {
     let desk = Desk::new();
     let lost = desk.fails("status").await;
     assert!(lost.next[0].starts_with("tamer login"), "{lost:?}");
-    let kept = desk.does(&format!("login {}", controller.token)).await;
+    let kept = desk.does(&desk.login(&controller.token)).await;
     assert!(kept.err.contains("next: tamer trust init"), "{kept:?}");
     assert!(
         desk.does("whoami")
@@ -131,8 +137,7 @@ async fn each_command_leads_to_the_next() {
         .does("host invite --environment staging --label role=web")
         .await;
     assert!(
-        kept.out
-            .starts_with("./install-agent --token host-staging-"),
+        kept.out.starts_with("./install-agent <<< host-staging-"),
         "{kept:?}"
     );
     assert_eq!(
@@ -162,13 +167,13 @@ async fn a_token_of_another_controller_and_a_used_one_are_refused() {
             .unwrap()
             .controller
     };
-    let line = format!("login {} {}", address(&two.token), one.token);
+    let line = format!("{} {}", desk.login(&one.token), address(&two.token));
     let refused = desk.fails(&line).await;
     assert_eq!(refused.exit, Exit::Refused);
     assert!(refused.report().contains("another CA than the token pins"));
     let mut used: tamer_kit::token::JoinToken = one.token.parse().unwrap();
     used.secret = tamer_kit::token::Secret::new([8; 32]);
-    let refused = desk.fails(&format!("login {used}")).await;
+    let refused = desk.fails(&desk.login(&used.to_string())).await;
     assert_eq!(
         (refused.exit, refused.message.as_str()),
         (Exit::Refused, "the token was used already")
@@ -184,7 +189,7 @@ async fn a_certificate_past_half_its_life_is_renewed_on_the_way() {
     let controller = Controller::start().await;
     controller.inside().age = Duration::from_secs(3700);
     let desk = Desk::new();
-    desk.does(&format!("login {}", controller.token)).await;
+    desk.does(&desk.login(&controller.token)).await;
     desk.does("whoami").await;
     assert_eq!(controller.inside().renewed, 1);
     desk.does("whoami").await;
@@ -196,7 +201,7 @@ async fn trust_begins_once() {
     let (controller, desk) = with_trust().await;
     desk.does("trust init").await;
     let other = Desk::new();
-    let login = other.does(&format!("login {}", controller.token)).await;
+    let login = other.does(&other.login(&controller.token)).await;
     assert!(
         login.err.contains("next: tamer status"),
         "the root is pinned by the login"

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tamer_core::desired::{Desired, HostReport};
 use tamer_core::id::{EnvironmentName, HostName};
+use tamer_core::moment::Moment;
 use tamer_proto::v1::agent_message::Kind as Said;
 use tamer_proto::v1::agents_server::Agents;
 use tamer_proto::v1::controller_message::Kind as Answer;
@@ -20,6 +21,7 @@ use tamer_proto::v1::{AgentMessage, ControllerMessage, Greeting, Welcome};
 use tamer_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -76,6 +78,7 @@ impl Agents for AgentApi {
             id,
             run_id: greeting.run_id,
             agent_version: greeting.agent_version,
+            clock_ahead: clock_ahead(greeting.now_ms, tamer_kit::clock::now()),
         };
         let name = host.clone();
         let desired = self
@@ -148,6 +151,15 @@ fn check(greeting: &Greeting, environment: &EnvironmentName) -> Result<u32, Stat
     Ok(protocol)
 }
 
+/// How far a clock that stands at `said` is ahead of one that stands at `now`, in seconds; 0 where it was not said.
+fn clock_ahead(said: u64, now: Moment) -> i64 {
+    if said == 0 {
+        return 0;
+    }
+    let millis = i128::from(said) - i128::from(now.0);
+    i64::try_from(millis / 1000).unwrap_or(i64::MAX)
+}
+
 fn report(wire: Option<tamer_proto::v1::HostReport>) -> Result<HostReport, Status> {
     wire.unwrap_or_default()
         .try_into()
@@ -159,43 +171,17 @@ fn report(wire: Option<tamer_proto::v1::HostReport>) -> Result<HostReport, Statu
 /// The CAs to trust, and whatever the agent should be: at first and whenever it has changed, until the session is
 /// replaced or closed.
 fn states(
-    mut newest: watch::Receiver<Option<Desired>>,
-    mut authorities: watch::Receiver<Told>,
+    newest: watch::Receiver<Option<Desired>>,
+    authorities: watch::Receiver<Told>,
 ) -> impl Stream<Item = Result<ControllerMessage, Status>> + Send {
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    tokio::spawn(async move {
-        // Waiting for a change marks it as seen, so it is kept here which of the two are to be said.
-        let (mut says_authorities, mut says_desired) = (true, true);
-        loop {
-            let mut kinds = Vec::new();
-            if std::mem::take(&mut says_authorities) {
-                let told = (&*authorities.borrow_and_update()).into();
-                kinds.push(Answer::Authorities(told));
-            }
-            if std::mem::take(&mut says_desired) {
-                let desired = newest.borrow_and_update().clone();
-                kinds.extend(desired.map(|it| Answer::Desired((&it).into())));
-            }
-            for kind in kinds {
-                let kind = Some(kind);
-                if sender.send(Ok(ControllerMessage { kind })).await.is_err() {
-                    return;
-                }
-            }
-            tokio::select! {
-                changed = newest.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    says_desired = true;
-                }
-                // Whoever tells it goes last of all.
-                Ok(()) = authorities.changed() => says_authorities = true,
-                () = sender.closed() => return,
-            }
-        }
-    });
-    tokio_stream::wrappers::ReceiverStream::new(receiver)
+    let told = WatchStream::new(authorities).map(|told| Some(Answer::Authorities((&told).into())));
+    let states = WatchStream::new(newest)
+        .map(|desired| desired.as_ref().map(|it| Answer::Desired(it.into())));
+    // The session's end is the end of both.
+    told.map(Some)
+        .merge(states.map(Some).chain(tokio_stream::once(None)))
+        .map_while(|answer| answer)
+        .filter_map(|kind| kind.is_some().then_some(Ok(ControllerMessage { kind })))
 }
 
 /// Reads what comes too fast later, so that one host takes no more of the driver than its part.

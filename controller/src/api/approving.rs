@@ -73,8 +73,10 @@ impl OperatorApi {
             .map_err(stopped)?
             .map_err(|error| refused(&error))?;
         // Agents find it with the evidence of each release: it is there before anything is told to go on.
+        let listed = self.listed().await?;
         for manifest in manifests {
-            let added = self.catalog.evidence.add(manifest, vec![bundle.clone()]);
+            let bundles = vec![bundle.clone()];
+            let added = self.catalog.evidence.add(manifest, bundles, listed.clone());
             added.await.map_err(|error| match error {
                 EvidenceError::NotAdded(why) => Status::failed_precondition(why.to_string()),
                 EvidenceError::File(error) => internal(&error),

@@ -4,12 +4,12 @@ use super::operator::{Answer, OperatorApi};
 use super::{caller, internal, operator};
 use crate::audit::{Entry, MAX_LINE};
 use crate::identity::registry::Role;
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::pin::Pin;
-use tamer_core::moment::Moment;
+use tamer_core::moment::{Moment, Span};
 use tamer_kit::chain::read_line;
 use tamer_proto::v1;
 use tokio::sync::mpsc;
@@ -42,7 +42,11 @@ impl OperatorApi {
                 let reading = tokio::task::spawn_blocking(move || {
                     let from = match from {
                         Some(from) => from,
-                        None => begin(&path, to, Moment(request.since_ms), request.limit)?,
+                        None => {
+                            let file = File::open(&path)?;
+                            let read = |into: &mut [u8], at| file.read_exact_at(into, at);
+                            begin(&read, to, Moment(request.since_ms), request.limit)?
+                        }
                     };
                     send(&path, from, to, &to_whom)
                 });
@@ -96,27 +100,83 @@ fn lines(
     }))
 }
 
-/// Where to begin: at the first entry of this time or later, and of those from it on at the last `limit`.
-fn begin(path: &Path, to: u64, since: Moment, limit: u32) -> io::Result<u64> {
+/// How far back a clock may have been set for entries behind it to be found by their time.
+const SET_BACK: Span = Span::secs(2 * 24 * 3600);
+
+/// How much is read at once from the end.
+const BLOCK: u64 = 256 << 10;
+const _: () = assert!(BLOCK > MAX_LINE as u64);
+
+/// Reads that many bytes at a place.
+type ReadAt<'a> = dyn Fn(&mut [u8], u64) -> io::Result<()> + 'a;
+
+/// Where to begin in a log of this length: at the first entry of this time or later, and of those from it on at the
+/// last `limit`. It is looked for from the end, and no further than needed: the log is as old as the controller.
+fn begin(read: &ReadAt<'_>, to: u64, since: Moment, limit: u32) -> io::Result<u64> {
     if since == Moment(0) && limit == 0 {
         return Ok(0);
     }
-    let (mut begun, mut last) = (since == Moment(0), VecDeque::new());
-    for line in lines(path, 0, to)? {
-        let (place, line) = line?;
-        begun = begun || read_line::<Entry>(&line).is_ok_and(|(_, entry)| entry.at >= since);
-        if !begun {
-            continue;
+    let (mut first, mut last, mut seen) = (to, 0, 0_u64);
+    backwards(read, to, |place, line| {
+        seen += 1;
+        if seen == u64::from(limit) {
+            last = place;
         }
-        if limit == 0 {
-            return Ok(place);
+        if since == Moment(0) {
+            first = place;
+            return seen < u64::from(limit);
         }
-        if last.len() as u64 == u64::from(limit) {
-            last.pop_front();
+        // What is no entry of ours is sent with those around it.
+        let Ok((_, entry)) = read_line::<Entry>(line) else {
+            return true;
+        };
+        if entry.at >= since {
+            first = place;
         }
-        last.push_back(place);
+        entry.at + SET_BACK >= since
+    })?;
+    Ok(first.max(last))
+}
+
+/// Shows the lines before this place, the last one first, each with the place where it begins, until `each` has enough.
+fn backwards(
+    read: &ReadAt<'_>,
+    to: u64,
+    mut each: impl FnMut(u64, &[u8]) -> bool,
+) -> io::Result<()> {
+    // What was read and not yet shown: it begins at `from`, and all behind it was shown.
+    let (mut from, mut held) = (to, Vec::new());
+    loop {
+        while let Some((rest, line)) = split_last(&held) {
+            let place = from + rest as u64;
+            if !each(place, line) {
+                return Ok(());
+            }
+            held.truncate(rest);
+        }
+        if from == 0 {
+            return match held.strip_suffix(b"\n").unwrap_or(&held) {
+                [] => Ok(()),
+                line => {
+                    each(0, line);
+                    Ok(())
+                }
+            };
+        }
+        let size = BLOCK.min(from);
+        from -= size;
+        let mut block = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+        read(&mut block, from)?;
+        block.append(&mut held);
+        held = block;
     }
-    Ok(last.front().copied().unwrap_or(to))
+}
+
+/// The last line in these bytes that certainly begins in them: where it does, and the line without its end.
+fn split_last(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let whole = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let before = whole.iter().rposition(|byte| *byte == b'\n')?;
+    Some((before + 1, &whole[before + 1..]))
 }
 
 /// Sends the lines between two places; says whether somebody still listens.
@@ -145,30 +205,86 @@ fn send(path: &Path, from: u64, to: u64, to_whom: &Sender) -> io::Result<bool> {
 mod tests {
     use super::*;
     use crate::audit::AuditLog;
+    use std::cell::Cell;
+    use std::path::PathBuf;
+
+    /// A log with an entry for each of these times; `n` is the object of the n-th.
+    fn log(dir: &Path, times: impl IntoIterator<Item = u64>) -> (PathBuf, AuditLog) {
+        let path = dir.join("audit.log");
+        let mut log = AuditLog::open(&path).unwrap();
+        let entries = times.into_iter().zip(1..).map(|(at, n)| {
+            let (who, action) = ("anna".to_owned(), "deploy".to_owned());
+            Entry::done(Moment(at), who, action, n.to_string())
+        });
+        log.append(&entries.collect::<Vec<_>>()).unwrap();
+        (path, log)
+    }
+
+    /// The objects that are sent, and how many bytes were read to find where to begin.
+    fn said((path, log): &(PathBuf, AuditLog), since: u64, limit: u32) -> (Vec<String>, u64) {
+        let (file, bytes) = (File::open(path).unwrap(), Cell::new(0));
+        let read = |into: &mut [u8], at| {
+            bytes.set(bytes.get() + into.len() as u64);
+            file.read_exact_at(into, at)
+        };
+        let from = begin(&read, log.length(), Moment(since), limit).unwrap();
+        let (sender, mut received) = mpsc::channel(1000);
+        assert!(send(path, from, log.length(), &sender).unwrap());
+        drop(sender);
+        let mut objects = Vec::new();
+        while let Some(batch) = received.blocking_recv() {
+            let lines = batch.unwrap().lines;
+            let entries = lines.iter().map(|line| read_line::<Entry>(line).unwrap().1);
+            objects.extend(entries.map(|entry| entry.object));
+        }
+        (objects, bytes.get())
+    }
 
     #[test]
     fn it_begins_at_a_time_and_at_the_last_of_that() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("audit.log");
-        let mut log = AuditLog::open(&path).unwrap();
-        for n in 1..=9 {
-            let (who, action) = ("anna".to_owned(), "deploy".to_owned());
-            log.append(&[Entry::done(Moment(n * 10), who, action, n.to_string())])
-                .unwrap();
-        }
-        let said = |since, limit| {
-            let from = begin(&path, log.length(), Moment(since), limit).unwrap();
-            let (sender, mut received) = mpsc::channel(4);
-            assert!(send(&path, from, log.length(), &sender).unwrap());
-            let lines = received.try_recv().unwrap().unwrap().lines;
-            let entries = lines.iter().map(|line| read_line::<Entry>(line).unwrap().1);
-            entries.map(|entry| entry.object).collect::<String>()
-        };
+        let log = log(dir.path(), (1..=9).map(|n| n * 10));
+        let said = |since, limit| said(&log, since, limit).0.concat();
         assert_eq!(said(0, 0), "123456789");
         assert_eq!(said(0, 3), "789");
+        assert_eq!(said(0, 9), "123456789");
+        assert_eq!(said(0, 10), "123456789");
         assert_eq!(said(45, 0), "56789");
         assert_eq!(said(45, 2), "89");
         assert_eq!(said(45, 20), "56789");
         assert_eq!(said(91, 0), "");
+    }
+
+    #[test]
+    fn of_a_long_log_no_more_is_read_than_its_end() {
+        const DAY: u64 = 24 * 3600 * 1000;
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path(), (1..=20_000).map(|n| n * DAY));
+        assert!(log.1.length() > 10 * BLOCK);
+        let (all, read) = said(&log, 0, 0);
+        assert_eq!((all.len(), read), (20_000, 0));
+        for (since, limit, first) in [
+            (0, 3, 19_998),
+            (0, 700, 19_301),
+            (19_500 * DAY, 0, 19_500),
+            (19_500 * DAY, 7, 19_994),
+        ] {
+            let (objects, read) = said(&log, since, limit);
+            assert_eq!(objects.len() as u64, 20_001 - first);
+            assert_eq!(objects[0], first.to_string());
+            assert!(read <= 2 * BLOCK, "{read} bytes for {since} {limit}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_for_a_day_hides_nothing() {
+        const HOUR: u64 = 3600 * 1000;
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(
+            dir.path(),
+            [100, 102, 104, 80, 106].map(|hours| hours * HOUR),
+        );
+        assert_eq!(said(&log, 103 * HOUR, 0).0.concat(), "345");
+        assert_eq!(said(&log, 105 * HOUR, 0).0.concat(), "5");
     }
 }

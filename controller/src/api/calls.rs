@@ -44,7 +44,8 @@ pub fn whose(path: &str) -> Option<Whose> {
             | "Audit" | "ListHosts" | "ListOperators" | "RemoveHost" | "RemoveOperator"
             | "InspectDrift" | "SettleDrift" | "Deploy" | "Plan" | "Approve" | "GetApproval"
             | "Rollback" | "Control" | "GetStatus" | "Watch" | "History" | "ListSchemas"
-            | "SettleSchema" | "Close" | "Reopen" | "GetCa" | "RotateCa" | "FinishCa",
+            | "SettleSchema" | "Close" | "Reopen" | "GetCa" | "RotateCa" | "FinishCa"
+            | "TakeBackHost",
         ) => Whose::Operators,
         _ => return None,
     })

@@ -3,10 +3,12 @@
 use super::operator::{Answer, OperatorApi};
 use super::{caller, internal, operator, operator_anywhere, parse};
 use crate::evidence::EvidenceError;
+use crate::fleet::Fleet;
 use crate::identity::registry::Role;
 use tamer_core::digest::Digest;
+use tamer_kit::clock;
 use tamer_proto::v1;
-use tamer_release::proofs;
+use tamer_release::proofs::{self, Listed};
 use tonic::{Request, Response, Status};
 
 impl OperatorApi {
@@ -25,7 +27,8 @@ impl OperatorApi {
                 manifest.short()
             )));
         }
-        let added = self.catalog.evidence.add(manifest, bundles).await;
+        let listed = self.listed().await?;
+        let added = self.catalog.evidence.add(manifest, bundles, listed).await;
         let added = added.map_err(|error| match error {
             EvidenceError::NotAdded(why) => Status::failed_precondition(why.to_string()),
             EvidenceError::File(error) => internal(&error),
@@ -40,6 +43,22 @@ impl OperatorApi {
             added: count(added.added),
             kept: count(added.kept),
         }))
+    }
+
+    /// The keys whose statements or approvals count in some environment now.
+    pub(super) async fn listed(&self) -> Result<Listed, Status> {
+        let now = clock::now();
+        let read = move |fleet: &Fleet| {
+            let files = fleet.environments.values().map(|place| &place.file);
+            let keys = files.flat_map(|file| {
+                let states = file.evidence.keys.values().filter(|it| !it.has_ended(now));
+                let approves = file.approval.keys.values().filter(|it| !it.has_ended(now));
+                let states = states.map(|it| it.key.clone());
+                states.chain(approves.map(|it| it.key.clone()))
+            });
+            keys.collect()
+        };
+        self.driver.read(read).await.map_err(super::stopped)
     }
 
     pub(super) async fn evidence(

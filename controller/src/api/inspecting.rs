@@ -106,7 +106,7 @@ fn chosen(
         let seat = fleet.seats.get(name);
         let state = |why: &str| Some(why.to_owned());
         match seat {
-            Some(seat) if seat.quarantined => state("it is quarantined"),
+            Some(seat) if seat.is_shut_out() => state("it is quarantined"),
             Some(seat) if seat.session.is_some() => fleet
                 .held
                 .is_some()

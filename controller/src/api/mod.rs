@@ -111,7 +111,12 @@ fn stopped(error: Stopped) -> Status {
 
 fn denied(error: Denied) -> Status {
     match error {
-        Denied::Stranger | Denied::Expired(_) => Status::unauthenticated(error.to_string()),
+        Denied::Stranger => Status::unauthenticated(error.to_string()),
+        // Whose clock is wrong, the reader has to find out.
+        Denied::Expired(_) | Denied::Early(_) => Status::unauthenticated(format!(
+            "{error}; here it is {}",
+            tamer_core::calendar::utc(tamer_kit::clock::now())
+        )),
         Denied::NoSuchCall => Status::unimplemented(error.to_string()),
         _ => Status::permission_denied(error.to_string()),
     }

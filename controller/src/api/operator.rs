@@ -218,6 +218,29 @@ impl Operators for OperatorApi {
         Ok(Response::new(v1::ListHostsResponse { hosts, notes }))
     }
 
+    async fn take_back_host(
+        &self,
+        request: Request<v1::TakeBackHostRequest>,
+    ) -> Answer<v1::TakeBackHostResponse> {
+        let acting = Acting::of(&request);
+        let work = async {
+            // It raises the whole controller's epoch.
+            let by = operator(&self.driver, &caller(&request), None, Role::Admin).await?;
+            let request = request.into_inner();
+            let name: HostName = parse(&request.name)?;
+            let by = by_whom(&by, &request.reason)?;
+            let change = self
+                .driver
+                .change(move |fleet, now| fleet.take_back(&name, &by, now));
+            let epoch = change
+                .await
+                .map_err(stopped)?
+                .map_err(|error| Status::failed_precondition(error.to_string()))?;
+            Ok(Response::new(v1::TakeBackHostResponse { epoch }))
+        };
+        acting.watch(&self.driver, false, work).await
+    }
+
     async fn remove_host(
         &self,
         request: Request<v1::RemoveHostRequest>,

@@ -118,7 +118,7 @@ fn say_login(out: &mut dyn Write, name: &OperatorName, token: &JoinToken) -> std
         out,
         "\nlog in as {name} on your own machine; the line serves once, within 24 h:"
     )?;
-    writeln!(out, "  tamer login {token}")
+    writeln!(out, "  tamer login <<< {token}")
 }
 
 /// The configuration, written first where there is none.

@@ -40,6 +40,9 @@ pub struct Seat {
     pub routes: Vec<RouteReport>,
     /// Set when two live agents claimed to be it: neither is believed.
     pub quarantined: bool,
+    /// A generation that it has heard of and that this controller cannot have made: another one spoke to it, or it
+    /// lies. It is not believed until [`Fleet::take_back`].
+    pub beyond: Option<Generation>,
     /// Starts of the agent that a newer one has replaced while they seemed alive.
     pub replaced: VecDeque<String>,
     /// When one of those spoke again, lately.
@@ -66,9 +69,16 @@ pub struct Session {
     pub run_id: String,
     /// The version of the agent.
     pub agent_version: String,
+    /// How far the host's clock was ahead of this controller's when it greeted, in seconds.
+    pub clock_ahead: i64,
 }
 
 impl Seat {
+    /// Whether nothing that it says is believed.
+    pub fn is_shut_out(&self) -> bool {
+        self.quarantined || self.beyond.is_some()
+    }
+
     /// A machine was rebuilt: what the old one said is void, what was told stays numbered.
     pub(super) fn forget(&mut self) {
         *self = Self {
@@ -136,18 +146,19 @@ impl Fleet {
             seat.quarantined |= seat.returns.len() >= RETURNS;
         }
         self.raise_epoch(name, &report, now);
-        let implausible = !plausible(&report, self.epoch);
+        let beyond = beyond(&report, self.epoch);
         let seat = self.seats.entry(name.clone()).or_default();
-        seat.quarantined |= implausible;
-        if seat.quarantined {
+        seat.beyond = seat.beyond.max(beyond);
+        let beyond = seat.beyond;
+        if seat.is_shut_out() {
             seat.session = None;
             for key in self.targets_of(name) {
                 let _ = self.apply(&key, &Event::Lost(name.clone()), now);
             }
             self.happen_to_router(name, SwitchEvent::Lost, now);
-            if implausible {
+            if let Some(beyond) = beyond {
                 return Err(format!(
-                    "{name} speaks of generations that this controller cannot have made: it is shut out until `tamer host invite --replace {name}` makes it new"
+                    "{name} has heard of generation {beyond}, which this controller cannot have made: it is shut out until `tamer host take-back {name}` raises what this controller says above that"
                 ));
             }
             return Err(format!(
@@ -194,7 +205,7 @@ impl Fleet {
         let Some(seat) = self.seats.get_mut(name) else {
             return;
         };
-        if !plausible(&report, self.epoch) {
+        if beyond(&report, self.epoch).is_some() {
             tracing::warn!(host = %name, "a report speaks of generations that this controller cannot have made: it is not believed");
             return;
         }
@@ -298,10 +309,11 @@ impl Fleet {
     }
 }
 
-/// Whether this controller, or one that it was restored from, can have made all generations that a
-/// report speaks of. Numbers near the end of their range would leave none for what follows.
-fn plausible(report: &HostReport, epoch: u64) -> bool {
-    spoken_of(report).all(|generation| generation.epoch <= epoch && counts(&generation))
+/// The newest generation that a report speaks of and that neither this controller, nor one that it was restored from,
+/// can have made. Of its own epoch, numbers near the end of their range would leave none for what follows.
+fn beyond(report: &HostReport, epoch: u64) -> Option<Generation> {
+    let is_ours = |it: &Generation| it.epoch < epoch || it.epoch == epoch && counts(it);
+    spoken_of(report).filter(|it| !is_ours(it)).max()
 }
 
 pub(super) fn counts(generation: &Generation) -> bool {

@@ -24,6 +24,7 @@ pub mod advance;
 mod approve;
 pub mod auto;
 pub mod back;
+mod beyond;
 pub mod closing;
 mod databases;
 pub mod deploy;

@@ -68,23 +68,33 @@ impl Fleet {
             operator @ Identity::Operator { .. } => operator,
         };
         self.shut_out(&joined.replaced, &before, "replaced", now);
-        self.note(
-            now,
-            &joined.identity.to_string(),
-            "join",
-            &joined.identity,
-            "",
-        );
+        let why = match joined.replaced.is_empty() {
+            true => "",
+            false => "in the place of a key of before",
+        };
+        let who = joined.identity.to_string();
+        self.note(now, &who, "join", &joined.identity, why);
         Ok(joined)
     }
 
-    /// Somebody with a certificate, perhaps expired, brings a new key.
+    /// Somebody with a certificate, perhaps expired, brings a new key. It is noted where it is a person's, or out of
+    /// time: ten thousand hosts that renew twice a day would bury all else.
     ///
     /// # Errors
     /// [`Denied`]; nothing has changed then.
     pub fn renew(&mut self, caller: &Caller, key: Digest, now: Moment) -> Result<Identity, Denied> {
         self.catch_up(caller);
         let identity = self.registry.renew(caller, key, now)?;
+        let why = match caller.peer() {
+            Some(peer) if peer.expired(now) => "after its certificate had expired",
+            Some(peer) if peer.early(now) => {
+                "before its certificate was valid: a clock was set back"
+            }
+            _ => "",
+        };
+        if !why.is_empty() || matches!(identity, Identity::Operator { .. }) {
+            self.note(now, &identity.to_string(), "renew", &identity, why);
+        }
         self.dirty.insert(match &identity {
             Identity::Host { name, .. } => Object::Host(name.clone()),
             Identity::Operator { name } => Object::Operator(name.clone()),

@@ -28,7 +28,7 @@ const STRANGERS: usize = 1000;
 const UNTOLD: u64 = 1000;
 /// How far above the clock an epoch may be that a host speaks of, in seconds: epochs are made from
 /// clocks, and clocks differ; but nobody may use up the numbers.
-const AHEAD: u64 = 366 * 24 * 3600;
+pub(super) const AHEAD: u64 = 366 * 24 * 3600;
 
 /// A host that shows a certificate of this controller's CA, and that its store does not know, or knows
 /// with an older key.
@@ -65,7 +65,7 @@ impl Fleet {
         // What the lost controller told people after the backup must not be told of something else.
         self.numbers.deployment += UNTOLD;
         self.numbers.rollout += UNTOLD;
-        self.note_epoch(now);
+        self.note_epoch("restored from a backup", now);
     }
 
     /// Takes in what was revoked, whatever the store says.
@@ -146,16 +146,17 @@ impl Fleet {
         }
         self.epoch = spoken + 1;
         tracing::warn!(host = %name, spoken, epoch = self.epoch, "a host has heard of an epoch that is not below ours: ours rises");
-        self.note_epoch(now);
+        self.note_epoch("restored from a backup", now);
     }
 
-    fn note_epoch(&mut self, now: Moment) {
+    /// Makes the epoch durable, and says why it is what it is.
+    pub(super) fn note_epoch(&mut self, why: &str, now: Moment) {
         self.numbers.epoch = self.epoch;
         // Makes the numbers durable as well.
         self.happened.push(HistoryEntry {
             at: now,
             target: "controller".to_owned(),
-            what: format!("restored from a backup; its epoch is {} now", self.epoch),
+            what: format!("{why}; its epoch is {} now", self.epoch),
         });
     }
 

@@ -159,6 +159,11 @@ impl Peer {
     pub fn expired(&self, now: Moment) -> bool {
         now > self.not_after
     }
+
+    /// Whether its validity has not begun: it was issued when the clock here stood later than it does now.
+    pub fn early(&self, now: Moment) -> bool {
+        now + Span(CLOCK_SKEW) < self.issued
+    }
 }
 
 impl Caller {

@@ -168,8 +168,14 @@ pub enum Denied {
     #[error("{0} has a newer key than the one used here")]
     OldKey(String),
     /// The certificate has run out.
-    #[error("the certificate of {0} has expired: renew it first")]
+    #[error("the certificate of {0} has expired by this controller's clock: renew it first")]
     Expired(String),
+    /// The certificate is not valid yet.
+    #[error(
+        "the certificate of {0} is not valid yet by this controller's clock: that is behind, or was ahead when it \
+         signed. Set it right; agents then renew by themselves"
+    )]
+    Early(String),
     /// It ran out too long ago for a renewal.
     #[error("the certificate of {0} expired more than 90 days ago: join with a new token")]
     TooLate(String),
@@ -314,6 +320,17 @@ impl Keys {
     }
 }
 
+/// A certificate outside of its validity serves to be renewed, and for nothing else.
+fn in_time(peer: &Peer, name: &str, now: Moment) -> Result<(), Denied> {
+    if peer.expired(now) {
+        return Err(Denied::Expired(name.to_owned()));
+    }
+    if peer.early(now) {
+        return Err(Denied::Early(name.to_owned()));
+    }
+    Ok(())
+}
+
 // === impl Registry ===
 
 impl Registry {
@@ -328,9 +345,7 @@ impl Registry {
     ) -> Result<(&'a HostName, &Host), Denied> {
         let peer = caller.peer().ok_or(Denied::Stranger)?;
         let (name, host) = self.host_of(peer)?;
-        if peer.expired(now) {
-            return Err(Denied::Expired(name.to_string()));
-        }
+        in_time(peer, name.as_str(), now)?;
         Ok((name, host))
     }
 
@@ -348,9 +363,7 @@ impl Registry {
     ) -> Result<(&'a OperatorName, &Operator), Denied> {
         let peer = caller.peer().ok_or(Denied::Stranger)?;
         let (name, operator) = self.operator_of(peer)?;
-        if peer.expired(now) {
-            return Err(Denied::Expired(name.to_string()));
-        }
+        in_time(peer, name.as_str(), now)?;
         if !operator.roles.may(environment, needed) {
             return Err(Denied::Role {
                 operator: name.clone(),
@@ -409,7 +422,8 @@ impl Registry {
     /// the old key and the signing request the new one, which may be the same.
     ///
     /// # Errors
-    /// [`Denied`]; a certificate that expired up to [`EXPIRED_ACCEPTED`] ago is good enough.
+    /// [`Denied`]; a certificate that expired up to [`EXPIRED_ACCEPTED`] ago, or is not valid yet, is
+    /// good enough.
     pub fn renew(
         &mut self,
         caller: &Caller,

@@ -225,12 +225,13 @@ fn a_host_that_speaks_of_what_nobody_told_it_is_shut_out() {
             id: SessionId(99),
             run_id: "one".into(),
             agent_version: "0.1.0".into(),
+            clock_ahead: 0,
         };
         let said = world
             .fleet
             .connected(&name, session, report, world.now)
             .unwrap_err();
-        assert!(said.contains("--replace web-0"), "{said}");
+        assert!(said.contains("take-back web-0"), "{said}");
         world.turn();
     }
     world.run(0).unwrap();
@@ -256,6 +257,7 @@ fn two_live_agents_with_one_identity_are_both_shut_out() {
             id: SessionId(line),
             run_id: run_id.into(),
             agent_version: "0.1.0".into(),
+            clock_ahead: 0,
         };
         world.now = world.now + Span::secs(after);
         let told = world.fleet.connected(&name, session, report, world.now);

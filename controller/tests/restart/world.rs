@@ -256,6 +256,7 @@ impl World {
             id: SessionId(self.sessions),
             run_id: "one".into(),
             agent_version: "0.1.0".into(),
+            clock_ahead: 0,
         };
         if let Some(desired) = self
             .fleet

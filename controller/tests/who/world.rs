@@ -63,7 +63,7 @@ impl World {
         let said = String::from_utf8_lossy(&init.stdout);
         let token = said
             .lines()
-            .find_map(|line| line.trim().strip_prefix("tamer login "));
+            .find_map(|line| line.trim().strip_prefix("tamer login <<< "));
         let first = token
             .unwrap_or_else(|| panic!("{said} {init:?}"))
             .parse()

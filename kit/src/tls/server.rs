@@ -13,8 +13,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// How long after its expiry a client's certificate still opens a connection, over which nothing
-/// but a renewal is allowed: a controller that was away for days must not lock its fleet out.
+/// How far outside of its validity a client's certificate still opens a connection, over which nothing
+/// but a renewal is allowed: a controller that was away for days must not lock its fleet out, nor one
+/// whose clock was a day ahead when it signed.
 pub const EXPIRED_ACCEPTED: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Mutual TLS for the controller's port; ALPN `h2` and `http/1.1`.
@@ -120,21 +121,24 @@ impl ClientCertVerifier for LenientOnExpiry {
         let verdict = self
             .strict
             .verify_client_cert(end_entity, intermediates, now);
-        let expired = match verdict {
+        let untimely = match verdict {
             Err(Error::InvalidCertificate(
-                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. },
             )) => verdict,
             other => return other,
         };
-        let Some(not_after) = not_after(end_entity) else {
-            return expired;
+        let Some((not_before, not_after)) = validity_of(end_entity) else {
+            return untimely;
         };
-        let late = now.as_secs().saturating_sub(not_after);
-        if late > EXPIRED_ACCEPTED.as_secs() {
-            return expired;
+        // All else must hold as in the nearest second of its validity: issuer, usage, signature.
+        let then = now.as_secs().clamp(not_before, not_after.max(not_before));
+        if then.abs_diff(now.as_secs()) > EXPIRED_ACCEPTED.as_secs() {
+            return untimely;
         }
-        // All else must hold as it did in the certificate's last second: issuer, usage, signature.
-        let then = UnixTime::since_unix_epoch(Duration::from_secs(not_after));
+        let then = UnixTime::since_unix_epoch(Duration::from_secs(then));
         self.strict
             .verify_client_cert(end_entity, intermediates, then)
     }
@@ -162,8 +166,11 @@ impl ClientCertVerifier for LenientOnExpiry {
     }
 }
 
-/// The end of a certificate's validity, in seconds since the epoch.
-fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
+/// The first and the last second of a certificate's validity, since the epoch.
+fn validity_of(certificate: &CertificateDer<'_>) -> Option<(u64, u64)> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    u64::try_from(certificate.validity().not_after.timestamp()).ok()
+    let validity = certificate.validity();
+    let from = u64::try_from(validity.not_before.timestamp()).ok()?;
+    let to = u64::try_from(validity.not_after.timestamp()).ok()?;
+    Some((from, to))
 }

@@ -63,6 +63,9 @@ pub struct Greeting {
     pub run_id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "8")]
     pub report: ::core::option::Option<HostReport>,
+    /// this host's clock, so that people hear of one that is wrong; 0: not said
+    #[prost(uint64, tag = "9")]
+    pub now_ms: u64,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1609,6 +1612,20 @@ pub struct RemoveHostRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveHostResponse {}
 #[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TakeBackHostRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TakeBackHostResponse {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+}
+#[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListOperatorsRequest {}
 #[derive(serde::Serialize)]
@@ -2796,6 +2813,30 @@ pub mod operators_client {
                 .insert(GrpcMethod::new("tamer.v1.Operators", "RemoveHost"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn take_back_host(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TakeBackHostRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TakeBackHostResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::SmallBuffers::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tamer.v1.Operators/TakeBackHost",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tamer.v1.Operators", "TakeBackHost"));
+            self.inner.unary(req, path, codec).await
+        }
         /// People and CI jobs.
         pub async fn list_operators(
             &mut self,
@@ -3366,6 +3407,13 @@ pub mod operators_server {
             request: tonic::Request<super::RemoveHostRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RemoveHostResponse>,
+            tonic::Status,
+        >;
+        async fn take_back_host(
+            &self,
+            request: tonic::Request<super::TakeBackHostRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TakeBackHostResponse>,
             tonic::Status,
         >;
         /// People and CI jobs.
@@ -4105,6 +4153,51 @@ pub mod operators_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RemoveHostSvc(inner);
+                        let codec = crate::codec::SmallBuffers::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tamer.v1.Operators/TakeBackHost" => {
+                    #[allow(non_camel_case_types)]
+                    struct TakeBackHostSvc<T: Operators>(pub Arc<T>);
+                    impl<
+                        T: Operators,
+                    > tonic::server::UnaryService<super::TakeBackHostRequest>
+                    for TakeBackHostSvc<T> {
+                        type Response = super::TakeBackHostResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TakeBackHostRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operators>::take_back_host(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TakeBackHostSvc(inner);
                         let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

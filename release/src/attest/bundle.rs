@@ -5,8 +5,11 @@ use super::key_hint;
 use super::statement::Statement;
 use crate::json;
 use crate::trust::{KeyError, PublicKey, Signer};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tamer_core::digest::Digest;
 use tamer_core::evidence::VerifyingKey;
 use tough::schema::key::Key;
 
@@ -107,6 +110,16 @@ impl Bundle {
         })
     }
 
+    /// The [`key_hint`] of the key that signed it, as it says itself: in hexadecimal as we write it, or in base64 as
+    /// tools of others do.
+    pub fn key(&self) -> Option<Digest> {
+        let encoded = || {
+            let bytes = STANDARD.decode(&self.hint).ok()?;
+            Some(Digest::new(bytes.try_into().ok()?))
+        };
+        self.hint.parse().ok().or_else(encoded)
+    }
+
     /// The bundle as JSON.
     pub fn to_json(&self) -> Vec<u8> {
         let written = WrittenBundle {
@@ -147,7 +160,7 @@ pub fn seal(statement: &Statement, key: &(impl Signer + ?Sized)) -> Result<Vec<u
         return Err(SealError::TooLarge(payload.len()));
     }
     let signature = key.sign(&pae(IN_TOTO, &payload))?;
-    let hint = key_hint(&public);
+    let hint = key_hint(&public).to_string();
     let envelope = Envelope::new(payload, signature, &hint);
     Ok(Bundle { hint, envelope }.to_json())
 }

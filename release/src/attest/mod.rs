@@ -29,12 +29,13 @@ pub use bundle::{MAX_BUNDLE, SealError, seal};
 pub use judge::{Judged, Proof, Refusal, SetAside, judge};
 pub use statement::{BadStatement, Claim, CommitId, Statement, Subject};
 
+use tamer_core::digest::Digest;
 use tamer_core::evidence::VerifyingKey;
 
 /// The most bundles that are looked at for one release: those beyond are set aside.
 pub const MAX_BUNDLES: usize = 256;
 
-/// The name of a public key in bundles: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal.
-pub fn key_hint(key: &VerifyingKey) -> String {
-    tamer_kit::hash::sha256(&key.der()).to_string()
+/// The name of a public key in bundles: SHA-256 of its SubjectPublicKeyInfo.
+pub fn key_hint(key: &VerifyingKey) -> Digest {
+    tamer_kit::hash::sha256(&key.der())
 }

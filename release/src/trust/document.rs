@@ -86,7 +86,7 @@ pub enum Refused {
     #[error("version {0} was accepted before with other bytes: sign the next version")]
     Changed(u64),
     /// No longer valid by the given clock.
-    #[error("it expired on {0}")]
+    #[error("it expired on {0} by the clock here")]
     Expired(String),
     /// Not the bytes whose length was signed.
     #[error("it has {found} bytes, and {expected} were signed")]

@@ -3,14 +3,14 @@
 
 use super::made::{
     HOUR, IN_TOTO, NOW, OTHER, RELEASE, Team, ago, build, by_hand, changed, commit, kinds, lacking,
-    release, review, run, tampered, why,
+    public, release, review, run, tampered, why,
 };
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
 use serde_json::{Value, json};
 use tamer_core::evidence::EvidenceKind::{self, Build, Lint, Test};
 use tamer_core::moment::Moment;
-use tamer_release::attest::{MAX_BUNDLE, MAX_BUNDLES, judge, seal};
+use tamer_release::attest::{MAX_BUNDLE, MAX_BUNDLES, judge, key_hint, seal};
 use tamer_release::trust::Signer;
 
 #[test]
@@ -89,6 +89,34 @@ fn evidence_by_an_unknown_key_proves_nothing() {
     let judged = team.judge(&team.with(2, forged));
     assert_eq!(lacking(&judged), ["test"]);
     assert!(why(&judged, 2).contains("not that of key `ci`"));
+}
+
+#[test]
+fn a_bundle_that_names_no_key_or_another_one_is_not_tried_with_every_key() {
+    let team = Team::new();
+    let good = seal(&run(Test, true, ago(1)), &team.ci).unwrap();
+    let hinted = |hint: &str| {
+        tampered(&good, |it| {
+            it["verificationMaterial"]["publicKey"]["hint"] = hint.into();
+        })
+    };
+    let ci = key_hint(&public(&team.ci));
+    // In base64, as tools of others write it, it is the same name.
+    for named in [ci.to_string(), STANDARD.encode(ci.as_bytes())] {
+        let judged = team.judge(&team.with(2, hinted(&named)));
+        assert!(judged.is_enough(), "{named}");
+    }
+    let anna = key_hint(&public(&team.anna)).to_string();
+    for (hint, said) in [
+        ("", "not listed here"),
+        ("ci", "not listed here"),
+        (&ci.to_string()[1..], "not listed here"),
+        (&anna, "not that of key `anna`"),
+    ] {
+        let judged = team.judge(&team.with(2, hinted(hint)));
+        assert_eq!(lacking(&judged), ["test"], "{hint}");
+        assert!(why(&judged, 2).contains(said), "{hint}");
+    }
 }
 
 #[test]

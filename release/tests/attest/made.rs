@@ -178,7 +178,7 @@ pub(crate) fn by_hand(payload_type: &str, payload: &[u8], key: &SigningKey) -> V
     let signature = key.sign(&encoded(payload_type, payload)).unwrap();
     json!({
         "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-        "verificationMaterial": {"publicKey": {"hint": key_hint(&public(key))}},
+        "verificationMaterial": {"publicKey": {"hint": key_hint(&public(key)).to_string()}},
         "dsseEnvelope": {
             "payload": STANDARD.encode(payload),
             "payloadType": payload_type,

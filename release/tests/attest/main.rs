@@ -10,3 +10,4 @@ mod attacks;
 mod laws;
 mod made;
 mod others;
+mod places;

@@ -4,6 +4,8 @@
     others.py make SHA256 BUNDLE           writes a bundle, and prints its public key
 """
 
+import base64
+import hashlib
 import json
 import sys
 
@@ -60,12 +62,19 @@ def make(sha256, bundle_file):
     envelope.sign(signer)
     bundle = {
         "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-        "verificationMaterial": {"publicKey": {"hint": signer.public_key.keyid}},
+        "verificationMaterial": {"publicKey": {"hint": hint(signer)}},
         "dsseEnvelope": envelope.to_dict(),
     }
     with open(bundle_file, "w", encoding="utf-8") as file:
         json.dump(bundle, file)
     print(signer.public_key.keyval["public"])
+
+
+def hint(signer):
+    """The name of a key in bundles: SHA-256 of its SubjectPublicKeyInfo, here in base64, as Sigstore has it."""
+    lines = signer.public_key.keyval["public"].strip().splitlines()[1:-1]
+    digest = hashlib.sha256(base64.b64decode("".join(lines))).digest()
+    return base64.b64encode(digest).decode()
 
 
 if __name__ == "__main__":

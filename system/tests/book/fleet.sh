@@ -7,7 +7,7 @@ export TAMER_CONTROLLER_CONFIG=$book/etc/tamer/controller.toml
 export TAMER_AGENT_CONFIG=$book/etc/tamer/agent.toml
 tamer-controller init --name 127.0.0.1 --listen "127.0.0.1:$port" --data "$book/var/lib/tamer/controller"
 start tamer-controller tamer-controller serve
-tamer login "$(last_token)"
+tamer login <<<"$(last_token)"
 tamer trust init
 mkdir environments
 cat >environments/production.toml <<'TOML'
@@ -31,8 +31,8 @@ join() {
         config=$TAMER_AGENT_CONFIG state=$book/var/lib/tamer/agent
     fi
     tamer host invite --environment production --label role=web
-    tamer-agent enroll --config "$config" --state "$state" --token "$(last_token)" --name "$name" \
-        --rootless --root-prefix "$root"
+    tamer-agent enroll --config "$config" --state "$state" --name "$name" \
+        --rootless --root-prefix "$root" <<<"$(last_token)"
     start "$unit" tamer-agent run --config "$config"
 }
 for name in web-1 web-2 web-3; do

@@ -303,6 +303,6 @@ fn what_is_printed_is_held_against_the_book() {
 fn only_whole_paths_are_moved() {
     let moved = here_and_now("ls /srv/shop x/srv '/etc/tamer'\n", "/B", 1);
     assert_eq!(moved, "ls /B/srv/shop x/srv '/B/etc/tamer'\n");
-    let moved = here_and_now("tamer login tamer-join-…\ntamer-agent run\n", "/B", 1);
-    assert!(moved.contains("login \"$(last_token)\"\nstart tamer-agent tamer-agent run\n"));
+    let moved = here_and_now("tamer login <<< tamer-join-…\ntamer-agent run\n", "/B", 1);
+    assert!(moved.contains("login <<< \"$(last_token)\"\nstart tamer-agent tamer-agent run\n"));
 }

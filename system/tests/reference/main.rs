@@ -89,13 +89,15 @@ fn configuration() {
     let file = desk.join("agent.toml");
     let state = desk.join("state");
     let (file, state) = (file.to_str().unwrap(), state.to_str().unwrap());
-    let token = fleet.invite(&[]);
+    let kept = desk.join("token");
+    fs::write(&kept, fleet.invite(&[])).unwrap();
+    let kept = kept.to_str().unwrap();
     let words = [
         "enroll", "--config", file, "--state", state, "--name", "web-1",
     ];
     types(
         "tamer-agent",
-        &[&words[..], &["--token", &token]].concat(),
+        &[&words[..], &["--token-file", kept]].concat(),
         &desk,
     );
     let agent = fs::read_to_string(file)

@@ -49,6 +49,8 @@ struct Liar {
     dir: TempDir,
     line: Line,
     metrics: Metrics,
+    /// In which epoch it speaks.
+    epoch: u64,
     said: u64,
     /// Whether it says that people have to approve it first.
     waits: bool,
@@ -116,6 +118,7 @@ impl Liar {
             desired,
             reports,
             clock,
+            refused: Arc::default(),
             metrics: metrics.clone(),
         };
         let ending = stop.clone();
@@ -133,6 +136,7 @@ impl Liar {
             dir,
             line,
             metrics,
+            epoch: 1,
             said: 0,
             waits: false,
             keep: Vec::new(),
@@ -217,7 +221,10 @@ impl Liar {
         Desired {
             inspect: None,
             routes: vec![],
-            generation: Generation { epoch: 1, counter },
+            generation: Generation {
+                epoch: self.epoch,
+                counter,
+            },
             environment: environment.parse().unwrap(),
             environment_version,
             components: vec![DesiredComponent {

@@ -113,6 +113,35 @@ async fn a_desired_state_for_another_environment_or_of_an_older_generation_is_no
 }
 
 #[tokio::test]
+async fn an_epoch_out_of_reach_is_not_taken_in_and_from_one_within_reach_there_is_a_way_back() {
+    let (mut liar, _, one) = Liar::new().await;
+    liar.staged(&one).await;
+    let (_, bytes) = liar.team.pack("2.0.0");
+    let two = liar.team.sign("web", "2.0.0", &bytes, 2);
+    let web = || slot("shop", "web");
+    liar.epoch = u64::MAX;
+    let far = liar.desired(1, "staging", web(), &two, 1);
+    liar.line.say(Kind::Desired((&far).into())).await;
+    // A day ahead of the clock it is believed, and the honest controller's is an older one then.
+    let ahead = tamer_kit::clock::now().0 / 1000 + 24 * 3600;
+    liar.epoch = ahead;
+    liar.staged(&two).await;
+    liar.epoch = 1;
+    let honest = liar.desired(1000, "staging", web(), &one, 1);
+    liar.line.say(Kind::Desired((&honest).into())).await;
+    // `tamer host take-back`: the next epoch.
+    liar.epoch = ahead + 1;
+    let (_, bytes) = liar.team.pack("3.0.0");
+    let three = liar.team.sign("web", "3.0.0", &bytes, 3);
+    liar.staged(&three).await;
+    let text = liar.metrics.text();
+    for reason in ["ahead", "older"] {
+        let series = format!("desired_states_refused_total{{result=\"{reason}\"}} 1");
+        assert!(text.contains(&series), "{reason}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_check_that_nobody_signed_is_refused_and_never_runs() {
     let (mut liar, _, one) = Liar::new().await;
     let ran = liar.dir.path().join("ran");

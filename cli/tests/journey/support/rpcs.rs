@@ -225,6 +225,13 @@ impl Operators for Controller {
         not_here()
     }
 
+    async fn take_back_host(
+        &self,
+        _: Request<TakeBackHostRequest>,
+    ) -> Answer<TakeBackHostResponse> {
+        not_here()
+    }
+
     async fn remove_host(&self, _: Request<RemoveHostRequest>) -> Answer<RemoveHostResponse> {
         not_here()
     }

@@ -1,6 +1,8 @@
 //! A fleet that was loaded from an older store.
 
 use super::*;
+use crate::fleet::beyond::NotTakenBack;
+use crate::fleet::deploy::By;
 use crate::fleet::hosts::{Session, SessionId};
 use crate::identity::peer::Peer;
 use crate::identity::registry::{Host, Keys};
@@ -203,6 +205,7 @@ fn greet(fleet: &mut Fleet, epoch: u64) -> bool {
         id: SessionId(1),
         run_id: "a".to_owned(),
         agent_version: "0.1.0".to_owned(),
+        clock_ahead: 0,
     };
     let report = HostReport {
         routes: vec![],
@@ -252,4 +255,73 @@ fn no_number_that_was_told_after_the_backup_is_told_of_something_else() {
     let before = fleet.numbers.deployment;
     fleet.begin_restored(BACKUP);
     assert_eq!(fleet.numbers.deployment, before, "once an epoch");
+}
+
+#[test]
+fn a_host_that_was_raised_out_of_reach_is_taken_back_by_a_person_alone() {
+    let mut fleet = restored();
+    fleet.held = None;
+    let by = By {
+        who: "anna".to_owned(),
+        reason: "the stolen controller is off".to_owned(),
+    };
+    let (name, now) = (web("web-1"), later(48));
+    let take_back = |fleet: &mut Fleet| fleet.take_back(&name, &by, now);
+    let nothing = take_back(&mut fleet);
+    assert!(matches!(nothing, Err(NotTakenBack::WithinReach(_))));
+    let stolen = now.0 / 1000 + 3600;
+    assert!(!greet(&mut fleet, stolen));
+    let noted = crate::notes::of_environment(&fleet, None).join("\n");
+    assert!(noted.contains("tamer host take-back web-1"), "{noted}");
+    // That it speaks of something lower then makes it no better.
+    assert!(!greet(&mut fleet, 4) && fleet.epoch == 9);
+    assert_eq!(take_back(&mut fleet), Ok(stolen + 1));
+    // Stored as an epoch is that comes from a restore, so the next start is no restore.
+    assert_eq!((fleet.epoch, fleet.numbers.epoch), (stolen + 1, stolen + 1));
+    assert!(greet(&mut fleet, stolen));
+    assert!(take_back(&mut fleet).is_err());
+    let told = Generation {
+        epoch: stolen,
+        counter: u64::MAX,
+    }
+    .next(fleet.epoch);
+    assert_eq!(told.epoch, stolen + 1);
+    // Nobody uses up the numbers.
+    for absurd in [fleet.epoch + 2 * AHEAD, u64::MAX] {
+        assert!(!greet(&mut fleet, absurd));
+        let said = take_back(&mut fleet).unwrap_err();
+        assert!(matches!(said, NotTakenBack::Absurd { .. }), "{said}");
+        assert_eq!(fleet.epoch, stolen + 1);
+    }
+}
+
+#[test]
+fn of_renewals_those_out_of_time_are_noted_and_not_the_thousands_in_time() {
+    let mut fleet = restored();
+    let renewed = |fleet: &mut Fleet, issued: Moment, ends: Moment, key: u8| {
+        let Caller::Peer(peer) = caller("web-1", 1, 1, issued) else {
+            panic!("a peer");
+        };
+        let caller = Caller::Peer(Arc::new(Peer {
+            not_after: ends,
+            ..(*peer).clone()
+        }));
+        fleet.renew(&caller, digest(key), later(48)).unwrap();
+        let noted = fleet.audit.drain(..).map(|it| (it.action, it.reason));
+        noted.collect::<Vec<_>>()
+    };
+    let (before, after) = (Moment(BACKUP.0 - DAY), later(72));
+    assert_eq!(renewed(&mut fleet, before, after, 1), []);
+    for (issued, ends, word) in [
+        (before, later(47), "expired"),
+        (later(60), after, "set back"),
+    ] {
+        let noted = renewed(&mut fleet, issued, ends, 1);
+        assert_eq!(noted.len(), 1, "{word}");
+        let (action, reason) = &noted[0];
+        assert!(
+            action == "renew" && reason.as_ref().unwrap().contains(word),
+            "{noted:?}"
+        );
+    }
 }

@@ -13,19 +13,25 @@ use std::time::Duration;
 /// Between two looks at whether it is over.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How much of what comes back on the first stream is kept.
+const KEPT: usize = 1 << 20;
+
 /// A TLS connection on which anything may be sent.
-pub(crate) struct Line {
+#[derive(Debug)]
+pub struct Line {
     child: Child,
     credit: Arc<Credit>,
+    heard: Arc<Mutex<Vec<u8>>>,
 }
 
 /// What may be sent on the first stream (RFC 9113, 5.2): who keeps to that is refused for something else.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Credit {
     left: Mutex<Left>,
     more: Condvar,
 }
 
+#[derive(Debug)]
 struct Left {
     connection: i64,
     stream: i64,
@@ -74,10 +80,10 @@ impl Credit {
 
 impl Line {
     /// Opens one, with this identity or as a stranger, and begins HTTP/2. What comes back is read.
-    pub(crate) fn open(address: SocketAddr, identity: Option<&Path>) -> Self {
+    pub fn open(address: SocketAddr, identity: Option<&Path>) -> Self {
         let mut line = Self::begin(address, identity);
         let mut back = line.child.stdout.take().unwrap();
-        let credit = Arc::clone(&line.credit);
+        let (credit, heard) = (Arc::clone(&line.credit), Arc::clone(&line.heard));
         thread::spawn(move || {
             let mut head = [0; 9];
             while back.read_exact(&mut head).is_ok() {
@@ -86,7 +92,13 @@ impl Line {
                 if back.read_exact(&mut payload).is_err() {
                     break;
                 }
-                credit.heard(kind, flags, u32::from_be_bytes([d, e, f, g]), &payload);
+                let stream = u32::from_be_bytes([d, e, f, g]);
+                if (kind, stream) == (0, 1) {
+                    let mut heard = heard.lock().unwrap();
+                    let room = KEPT.saturating_sub(heard.len()).min(payload.len());
+                    heard.extend(&payload[..room]);
+                }
+                credit.heard(kind, flags, stream, &payload);
             }
             credit.close();
         });
@@ -95,7 +107,7 @@ impl Line {
     }
 
     /// Sends data on the first stream, as soon as it may; `false` if the other side has ended that stream.
-    pub(crate) fn sends_data(&mut self, payload: &[u8], over: &AtomicBool) -> bool {
+    pub fn sends_data(&mut self, payload: &[u8], over: &AtomicBool) -> bool {
         let length = i64::try_from(payload.len()).unwrap();
         let credit = Arc::clone(&self.credit);
         let mut left = credit.left.lock().unwrap();
@@ -124,8 +136,29 @@ impl Line {
         self.sends(&frame(0, 0, 1, payload))
     }
 
+    /// Says that nothing more comes on the first stream.
+    pub fn ends_data(&mut self) {
+        self.sends(&frame(0, 1, 1, &[]));
+    }
+
+    /// The data that came back on the first stream so far.
+    ///
+    /// # Panics
+    /// Whoever reads has failed.
+    pub fn heard(&self) -> Vec<u8> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    /// Whether the other side has ended the first stream, or the connection.
+    ///
+    /// # Panics
+    /// Whoever reads has failed.
+    pub fn is_over(&self) -> bool {
+        self.credit.left.lock().unwrap().closed
+    }
+
     /// The same, but takes any amount of data, and reads nothing of it.
-    pub(crate) fn open_and_never_read(address: SocketAddr, identity: &Path) -> Self {
+    pub fn open_and_never_read(address: SocketAddr, identity: &Path) -> Self {
         let mut line = Self::begin(address, Some(identity));
         line.sends(&preface(i32::MAX as u32));
         line
@@ -141,17 +174,18 @@ impl Line {
         Self {
             child: command.spawn().unwrap(),
             credit: Arc::default(),
+            heard: Arc::default(),
         }
     }
 
     /// Sends these bytes; `false` if the other side has closed the connection.
-    pub(crate) fn sends(&mut self, bytes: &[u8]) -> bool {
+    pub fn sends(&mut self, bytes: &[u8]) -> bool {
         let pipe = self.child.stdin.as_mut().unwrap();
         pipe.write_all(bytes).is_ok()
     }
 
     /// Waits for the other side to close the connection, or for the end.
-    pub(crate) fn waits(&mut self, over: &AtomicBool) {
+    pub fn waits(&mut self, over: &AtomicBool) {
         while !over.load(Ordering::Relaxed) && self.child.try_wait().is_ok_and(|it| it.is_none()) {
             thread::sleep(LOOK);
         }
@@ -174,7 +208,7 @@ fn openssl(address: SocketAddr) -> Command {
 }
 
 /// Whether a handshake of this version of TLS comes to its end.
-pub(crate) fn shakes_hands(address: SocketAddr, version: &str) -> bool {
+pub fn shakes_hands(address: SocketAddr, version: &str) -> bool {
     let mut command = openssl(address);
     // Without this, OpenSSL does not speak the old ones itself.
     command.args([version, "-cipher", "DEFAULT@SECLEVEL=0"]);
@@ -193,7 +227,7 @@ fn preface(window: u32) -> Vec<u8> {
 }
 
 /// A frame: its length, type, flags and stream.
-pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut all = length[1..].to_vec();
     all.extend([kind, flags]);
@@ -203,7 +237,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// A header field, literal and not indexed.
-pub(crate) fn field(name: &str, value: &str) -> Vec<u8> {
+pub fn field(name: &str, value: &str) -> Vec<u8> {
     let mut all = vec![0];
     for text in [name, value] {
         // An integer with a prefix of 7 bits (RFC 7541, 5.1).
@@ -231,7 +265,7 @@ fn fields(all: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// The beginning of a call.
-pub(crate) fn request(stream: u32, path: &str) -> Vec<u8> {
+pub fn request(stream: u32, path: &str) -> Vec<u8> {
     let block = fields(&[
         (":method", "POST"),
         (":scheme", "https"),
@@ -244,7 +278,7 @@ pub(crate) fn request(stream: u32, path: &str) -> Vec<u8> {
 }
 
 /// A whole request for a page.
-pub(crate) fn get(stream: u32, path: &str) -> Vec<u8> {
+pub fn get(stream: u32, path: &str) -> Vec<u8> {
     let block = fields(&[
         (":method", "GET"),
         (":scheme", "https"),
@@ -255,37 +289,63 @@ pub(crate) fn get(stream: u32, path: &str) -> Vec<u8> {
 }
 
 /// A message as gRPC has it.
-pub(crate) fn message(bytes: &[u8]) -> Vec<u8> {
+pub fn message(bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
     [&[0][..], &length, bytes].concat()
 }
 
-/// A field of a protobuf message that is shorter than 128 bytes.
-fn within(number: u8, bytes: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(bytes.len()).unwrap();
-    [&[number << 3 | 2, length][..], bytes].concat()
+/// A number as protobuf writes it.
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut all = Vec::new();
+    while number >= 128 {
+        all.push((number % 128) as u8 | 128);
+        number /= 128;
+    }
+    all.push(number as u8);
+    all
+}
+
+/// A field of a protobuf message: bytes, text or a message; `number` is below 16.
+pub fn within(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = varint(bytes.len() as u64);
+    [&[number << 3 | 2][..], &length, bytes].concat()
+}
+
+/// A field of a protobuf message that is a number; `number` is below 16.
+pub fn count(number: u8, value: u64) -> Vec<u8> {
+    [&[number << 3][..], &varint(value)].concat()
+}
+
+/// A generation.
+pub fn generation(epoch: u64, counter: u64) -> Vec<u8> {
+    [count(1, epoch), count(2, counter)].concat()
 }
 
 /// An agent's greeting.
-pub(crate) fn greeting(environment: &str) -> Vec<u8> {
+pub fn greeting(environment: &str) -> Vec<u8> {
+    greeting_with(environment, "a-run-of-its-own", &within(1, &[]))
+}
+
+/// The same, of this start of the agent and with this report.
+pub fn greeting_with(environment: &str, run_id: &str, report: &[u8]) -> Vec<u8> {
     let mut all = vec![1 << 3, 1, 2 << 3, 100];
     all.extend(within(3, b"0.1.0"));
     all.extend(within(4, environment.as_bytes()));
-    all.extend(within(7, b"a-run-of-its-own"));
-    all.extend(within(8, &within(1, &[])));
+    all.extend(within(7, run_id.as_bytes()));
+    all.extend(within(8, report));
     within(1, &all)
 }
 
+/// A component's slot.
+pub fn slot(application: &str, component: &str) -> Vec<u8> {
+    let names = [application, component, "main"];
+    let fields = (1..).zip(names).map(|(n, name)| within(n, name.as_bytes()));
+    fields.flatten().collect()
+}
+
 /// A report about a component that the host does not have, and about one that nobody has.
-pub(crate) fn report() -> Vec<u8> {
-    let component = |application: &[u8]| {
-        let slot = [
-            within(1, application),
-            within(2, b"web"),
-            within(3, b"main"),
-        ];
-        within(2, &within(1, &slot.concat()))
-    };
-    let all = [within(1, &[]), component(b"shop"), component(b"bank")];
+pub fn report() -> Vec<u8> {
+    let component = |application: &str| within(2, &within(1, &slot(application, "web")));
+    let all = [within(1, &[]), component("shop"), component("bank")];
     within(2, &all.concat())
 }
