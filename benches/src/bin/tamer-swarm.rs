@@ -36,6 +36,9 @@ const IDLE: Duration = Duration::from_secs(60);
 /// How often a check of each host ends otherwise than before, where that is measured: at every run of it.
 const CHECKS: Duration = Duration::from_secs(30);
 
+/// A line that lasted so long was a good one, for an agent (`agent/src/link/mod.rs`), and some more.
+const STABLE: Duration = Duration::from_secs(22);
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -230,6 +233,8 @@ async fn restarts(
 ) -> anyhow::Result<()> {
     let (mut from_signal, mut from_start, mut costs, mut most) = (vec![], vec![], vec![], vec![]);
     for _ in 0..rounds {
+        // An agent whose line ends sooner waits as after a line that never was.
+        tokio::time::sleep(STABLE).await;
         calm(fleet).await?;
         let tries = Tries::count();
         let begun = Instant::now();
