@@ -30,6 +30,9 @@ const HOSTS_A_SECOND: u64 = 100;
 /// The shortest time between two looks at who has come over.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// When a step that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// The CAs at work; clones are the same ones.
 #[derive(Debug, Clone)]
 pub struct Authority(Arc<Inner>);
@@ -211,18 +214,34 @@ impl Authority {
         hosts: Option<usize>,
         step: impl FnOnce(&mut Authorities) -> Result<(), RotationError> + Send + 'static,
     ) -> anyhow::Result<()> {
-        let this = self.clone();
-        let taken = move || step(&mut this.all());
-        tokio::task::spawn_blocking(taken)
+        let (dir, before) = {
+            let all = self.all();
+            (all.dir().to_owned(), all.phase())
+        };
+        let taken = move || {
+            let mut all = Authorities::load(&dir)?;
+            let Err(error) = step(&mut all) else {
+                return Ok(all);
+            };
+            // What is on disk decides, also where only the answer to it failed.
+            let all = Authorities::load(&dir)?;
+            if all.phase() == before {
+                return Err(error);
+            }
+            Ok(all)
+        };
+        let all = tokio::task::spawn_blocking(taken)
             .await
             .context("a step of the rotation was cut off")??;
         self.0.mirror.authorities().await;
+        // The port trusts a CA before it issues, and it issues once no copy can lack it.
+        let certified = self.certify(&all);
+        let issuing = all.issuing().name();
+        *self.all() = all;
         // Before anybody hears of it: whoever has not come over to this CA is behind from now on.
-        let issuing = self.issuing();
         driver
             .change(move |fleet, _| fleet.registry.issuing = Some(issuing))
             .await?;
-        self.certify()?;
         self.0.told.send_modify(|told| {
             let within = told.within;
             *told = Told::new(&self.all(), hosts.unwrap_or(0));
@@ -230,12 +249,11 @@ impl Authority {
                 told.within = within;
             }
         });
-        Ok(())
+        certified
     }
 
     /// Shows a new certificate of the controller, and trusts who is to be trusted, from the next handshake on.
-    fn certify(&self) -> anyhow::Result<()> {
-        let all = self.all();
+    fn certify(&self, all: &Authorities) -> anyhow::Result<()> {
         let issued = all.shown().issue_server(&self.0.names, clock::now())?;
         let tls = &self.0.tls;
         Ok(tls.replace(&all.trusted(), &issued.certificate_pem, &issued.key_pem)?)
@@ -252,14 +270,25 @@ impl Authority {
                 && let Err(error) = self.show_when_all_are_over(&driver).await
             {
                 let error = format!("{error:#}");
-                tracing::error!(error, "the new CA cannot be shown: it is tried again");
+                tracing::error!(
+                    error,
+                    "the new CA cannot be shown: it is tried again in a minute"
+                );
+                if stop
+                    .run_until_cancelled(tokio::time::sleep(AGAIN))
+                    .await
+                    .is_none()
+                {
+                    return;
+                }
+                continue;
             }
             let begun = self.phase() == Phase::Begun;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = &mut renewal => {
                     renewal = Box::pin(tokio::time::sleep(SERVER_LIFE.0 / 2));
-                    if let Err(error) = self.certify() {
+                    if let Err(error) = self.certify(&self.all()) {
                         let error = format!("{error:#}");
                         tracing::error!(error, "cannot renew the controller's certificate");
                     }
@@ -283,9 +312,9 @@ impl Authority {
             return Ok(());
         }
         let fingerprint = self.all().issuing().fingerprint();
+        self.step(&turn, driver, None, Authorities::show).await?;
         let note = move |fleet: &mut Fleet, now| fleet.note_show(&fingerprint, now);
         driver.change(note).await?;
-        self.step(&turn, driver, None, Authorities::show).await?;
         tracing::info!(%fingerprint, "everybody trusts the new CA: it vouches for the controller from now on");
         Ok(())
     }

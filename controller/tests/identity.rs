@@ -459,6 +459,56 @@ proptest! {
 }
 
 #[test]
+fn an_invitation_never_takes_the_last_admin_whenever_it_is_redeemed() {
+    let mut controller = Controller::default();
+    let name = |given: &str| -> OperatorName { given.parse().unwrap() };
+    let grant = |given, role| Grant::Operator {
+        name: name(given),
+        roles: Roles::everywhere(role),
+    };
+    controller.invite(1, grant("anna", Role::Admin));
+    controller.invite(2, grant("ben", Role::Admin));
+    controller.invite(3, grant("anna", Role::Viewer));
+    for n in [1, 2] {
+        let Controller { registry, tokens } = &mut controller;
+        join_operator(registry, tokens, &digest(n), digest(10 + n), Moment(1)).unwrap();
+    }
+    controller.registry.revoke_operator(&name("ben")).unwrap();
+    let Controller { registry, tokens } = &mut controller;
+    let lowered = join_operator(registry, tokens, &digest(3), digest(13), Moment(1));
+    assert_eq!(lowered, Err(JoinError::LastAdmin(name("anna"))));
+}
+
+#[test]
+fn after_a_restore_a_host_is_believed_a_newer_key_of_this_ca_and_nobody_else_is() {
+    let mut controller = Controller::default();
+    controller.invite_host(1, "production", None);
+    let joined = controller.join(1, "web-1", 11).unwrap();
+    let roles = Roles::everywhere(Role::Admin);
+    let anna: OperatorName = "anna".parse().unwrap();
+    let name = anna.clone();
+    controller.invite(2, Grant::Operator { name, roles });
+    let Controller { registry, tokens } = &mut controller;
+    join_operator(registry, tokens, &digest(2), digest(12), Moment(1)).unwrap();
+    registry.issuing = Some(digest(0));
+    let newer = |identity: &Identity, key, issuer| {
+        let caller = caller(identity, digest(key), DAY);
+        let mut peer = caller.peer().unwrap().clone();
+        (peer.issued, peer.issuer) = (Moment(60_000), digest(issuer));
+        peer
+    };
+    let backup = Moment(30_000);
+    let operator = Identity::Operator { name: anna };
+    let mut takes = |peer| registry.catch_up(&peer, backup);
+    assert!(
+        !takes(newer(&operator, 21, 0)),
+        "whoever has the CA's key is no admin by it"
+    );
+    assert!(!takes(newer(&joined.identity, 22, 9)), "of an earlier CA");
+    assert!(takes(newer(&joined.identity, 23, 0)));
+}
+
+#[test]
 fn an_invitation_adds_a_role_and_one_is_taken_away_by_itself() {
     let mut controller = Controller::default();
     let anna: OperatorName = "anna".parse().unwrap();

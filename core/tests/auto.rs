@@ -396,6 +396,43 @@ fn what_was_taken_back_here_does_not_come_again_and_what_is_newer_does() {
 }
 
 #[test]
+fn a_version_that_changes_nothing_here_is_as_good_as_if_it_ran() {
+    let auto = follows("0s", Some(1));
+    let published = (0..4).map(version).collect();
+    let runs = version(0);
+    let mut followed = Standing::default();
+    for n in 1..3 {
+        let stands = Some((version(n), Moment(u64::from(n))));
+        followed.observe(
+            &Seen {
+                stands,
+                trouble: None,
+            },
+            Moment(10),
+        );
+    }
+    let mut here = Standing::default();
+    let answer = |here: &Standing| {
+        let question = Question {
+            auto: &auto,
+            published: &published,
+            followed: Some(&followed),
+            here,
+            runs: Some(&runs),
+        };
+        question.answer(Moment(20))
+    };
+    assert_eq!(answer(&here), Decision::Begin(version(1)));
+    here.changes_nothing(&version(1));
+    assert_eq!(answer(&here), Decision::Begin(version(2)));
+    here.changes_nothing(&version(2));
+    assert_eq!(answer(&here), Decision::Wait(Waiting::Nothing));
+    // Whoever goes back begins anew from what runs.
+    here.taken_back(Some(&version(0)));
+    assert_eq!(answer(&here), Decision::Begin(version(1)));
+}
+
+#[test]
 fn where_nothing_runs_the_newest_comes_at_once() {
     let mut world = World::new(Auto {
         from: None,

@@ -171,8 +171,26 @@ fn the_ca_is_rotated_while_a_rollout_runs_and_both_sides_start_anew() {
 fn who_does_not_come_over_is_locked_out_and_comes_back_with_an_invitation() {
     let mut fleet = Fleet::with_hosts(2);
     let ben = operator(&fleet, "ben");
+    let admin = fleet.tamer(&["operator", "invite", "ruth", "--role", "admin"]);
+    let ruth = fleet.desk("ruth");
+    let token = admin
+        .ends(0)
+        .out
+        .trim()
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .to_owned();
+    let home = ["--home", ruth.to_str().unwrap()];
+    fleet.login(&token, &home).ends(0);
     fleet.host_mut(2).daemon.stop();
     fleet.tamer(&["ca", "rotate"]).ends(0);
+    // Not even herself: nobody would be left to let her in again.
+    let ends = ["ca", "finish", "--lock-out", "--reason", "at once"];
+    at(&fleet, &ruth, &ends)
+        .ends(2)
+        .says(&["lock yourself out"]);
+    at(&fleet, &ruth, &["whoami"]).ends(0);
     until("web-1 and anna to come over", || {
         (behind(&fleet) == "host web-2, operator ben").then_some(())
     });

@@ -118,6 +118,15 @@ fn who_is_removed_is_out_at_once_and_the_last_admin_stays() {
     let home = fleet.desk("ben");
     let home = home.to_str().unwrap();
     fleet.login(token, &["--home", home]).ends(0);
+    let again = fleet.tamer(&["operator", "invite", "ben", "--role", "deployer"]);
+    let again = again
+        .ends(0)
+        .out
+        .trim()
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .to_owned();
     let held = "[ -e \"$TAMER_SHARED/run/go\" ] || exit 75";
     fleet.publish(&App::version("1.1.0").and_then(held));
     let watches = fleet.begins(&["deploy", "production", "1.1.0", "--home", home]);
@@ -129,6 +138,9 @@ fn who_is_removed_is_out_at_once_and_the_last_admin_stays() {
         .tamer(&["abort", "1", "--home", home])
         .ends(3)
         .says(&["ben has been revoked"]);
+    // Nor by an invitation of before.
+    let refused = fleet.login(&again, &["--home", home]);
+    refused.ends(3).says(&["this token is not known here"]);
     let listed = fleet.tamer(&["operator", "list"]).ends(0);
     listed.says(&["nothing: removed", "admin"]);
     fleet

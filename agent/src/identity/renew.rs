@@ -100,13 +100,16 @@ pub async fn keep(
     // Of those that the controller's clock asks for: each waits longer than the one before, until an hour is quiet.
     let mut asked_for = Backoff::new(Duration::from_secs(5), Duration::from_secs(600));
     let mut early: Option<Instant> = None;
+    // What asks for a renewal asks again and again: one that failed is not tried again before this.
+    let mut not_before = Instant::now();
     loop {
-        let due = keys.validity().map_or(true, |life| is_due(life, now()))
-            || early.is_some_and(|at| at <= Instant::now());
-        let mut wait = early.map_or(INTERVAL, |at| {
+        let half = keys.validity().map_or(true, |life| is_due(life, now()));
+        let next = if half { Some(not_before) } else { early };
+        let mut wait = next.map_or(INTERVAL, |at| {
+            let at = at.max(not_before);
             INTERVAL.min(at.saturating_duration_since(Instant::now()))
         });
-        if due {
+        if wait.is_zero() {
             let renewed = renew(&home, &address, &keys).await;
             let renewed = renewed.and_then(|keys| Ok((keys.shown()?, keys)));
             wait = INTERVAL;
@@ -120,6 +123,7 @@ pub async fn keep(
                 }
                 Err(error) => {
                     wait = backoff.next(rand::random());
+                    not_before = Instant::now() + wait;
                     let over = keys.validity().is_ok_and(|(_, to)| to <= now());
                     let error = crate::host::chain(&error);
                     if over {

@@ -71,6 +71,13 @@ impl OperatorApi {
                 named(&behind)
             )));
         }
+        let own = Identity::Operator { name: by.clone() };
+        if behind.iter().any(|it| it.identity == own) {
+            return Err(Status::failed_precondition(
+                "you would lock yourself out, without a certificate of the new CA: type `tamer whoami`, which gets \
+                 one, and then this again",
+            ));
+        }
         if !behind.is_empty() && reason.trim().is_empty() {
             return Err(Status::invalid_argument(
                 "whoever locks somebody out says why: add --reason TEXT",

@@ -72,8 +72,7 @@ async fn operator_anywhere(
 async fn ask_registry(
     driver: &Driver,
     caller: &Caller,
-    ask: impl Fn(&Registry, &Caller) -> (Result<OperatorName, Denied>, Option<Role>)
-    + Clone
+    ask: impl FnOnce(&Registry, &Caller) -> (Result<OperatorName, Denied>, Option<Role>)
     + Send
     + 'static,
 ) -> Result<OperatorName, Status> {
@@ -83,25 +82,13 @@ async fn ask_registry(
         let news = asked.peer().is_some_and(|peer| registry.is_news(peer));
         (ask(registry, &asked), news)
     };
-    let ((answer, role), news) = driver.read(look.clone()).await.map_err(stopped)?;
+    let ((answer, role), news) = driver.read(look).await.map_err(stopped)?;
     in_role(role);
     if news {
         let asked = caller.clone();
         let change = driver.change(move |fleet, _| fleet.see_operator(&asked));
         change.await.map_err(stopped)?;
     }
-    let answer = match answer {
-        Err(Denied::OldKey(_)) => {
-            // Renewed after the backup that this controller was restored from, perhaps.
-            let asked = caller.clone();
-            let change = driver.change(move |fleet, _| fleet.catch_up(&asked));
-            change.await.map_err(stopped)?;
-            let ((answer, role), _) = driver.read(look).await.map_err(stopped)?;
-            in_role(role);
-            answer
-        }
-        answer => answer,
-    };
     answer.map_err(denied)
 }
 

@@ -8,7 +8,7 @@
 mod standing;
 
 use super::Fleet;
-use super::deploy::{Asked, By, Refused, Wanted};
+use super::deploy::{Asked, By, Wanted};
 use super::persist::Object;
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_core::auto::{Auto, Decision, Question, Standing, Waiting, circle};
@@ -72,11 +72,15 @@ impl Fleet {
         let (mut due, mut wake) = (Vec::new(), None);
         for ((environment, application), following) in self.following(None, now) {
             match following {
-                Following::Due(version) => due.push(Due {
-                    environment,
-                    application,
-                    version,
-                }),
+                Following::Due(version) => {
+                    due.push(Due {
+                        environment,
+                        application,
+                        version,
+                    });
+                    // Whatever comes of it, it is looked at again.
+                    wake = [wake, Some(now + AGAIN)].into_iter().flatten().min();
+                }
                 Following::Waits { until, .. } => {
                     wake = [wake, until].into_iter().flatten().min();
                 }
@@ -253,13 +257,11 @@ impl Fleet {
                 self.put_off.remove(&place);
                 if asked == Asked::NothingToDo {
                     let standing = self.standings.entry(place.clone()).or_default();
-                    standing.never_again(&due.version);
+                    standing.changes_nothing(&due.version);
                     self.dirty.insert(Object::Standing(place.0, place.1));
                 }
                 Ok(Some(asked))
             }
-            // Whatever is in the way ends, and then it is decided anew.
-            Err(Refused::Locked { .. }) => Ok(None),
             Err(refused) => {
                 let why = refused.to_string();
                 self.put_off(&due, why.clone(), now);

@@ -211,11 +211,13 @@ impl Fleet {
         }
         seat.generation = report.generation;
         seat.checks = report.checks;
-        let drifts = |all: &[ComponentReport]| {
-            let drifting = all.iter().filter(|it| it.drift.is_some());
-            drifting.map(|it| it.slot.clone()).collect::<Vec<_>>()
+        let differs = |all: &[ComponentReport]| {
+            let differing = all.iter().filter(|it| it.drift.is_some() || !it.compared);
+            let said = differing.map(|it| (it.slot.clone(), it.drift.is_some()));
+            said.collect::<Vec<_>>()
         };
-        let turned = drifts(&seat.components) != drifts(&report.components);
+        let turned = seat.components.len() != report.components.len()
+            || differs(&seat.components) != differs(&report.components);
         seat.components = report.components;
         seat.routes = report.routes;
         for key in self.targets_of(name) {

@@ -208,9 +208,16 @@ impl Fleet {
         let keys = self.registry.revoke_operator(name)?;
         let whose = Identity::Operator { name: name.clone() };
         self.shut_out(&keys, &whose, "removed", now);
+        // What they invited somebody to, they did as who they were; and nobody comes back by an older invitation.
+        self.take_back_tokens(|it| is_for(it, name) || it.created_by.as_ref() == Some(name));
         self.dirty.insert(Object::Operator(name.clone()));
         self.note(now, by.as_str(), "operator.remove", name, reason);
         Ok(())
+    }
+
+    fn take_back_tokens(&mut self, which: impl Fn(&Token) -> bool) {
+        let gone = self.tokens.take_back(which);
+        self.dirty.extend(gone.into_iter().map(Object::Token));
     }
 
     /// Takes one role from an operator: the one of this environment, or the one that holds everywhere. It holds at
@@ -227,6 +234,7 @@ impl Fleet {
         now: Moment,
     ) -> Result<(), NotTaken> {
         let role = self.registry.take_role(name, place)?;
+        self.take_back_tokens(|it| is_for(it, name));
         self.dirty.insert(Object::Operator(name.clone()));
         let object = format!("{name}: {role} {}", Place(place));
         self.note(now, by.as_str(), "operator.role.remove", object, reason);
@@ -245,4 +253,9 @@ impl Fleet {
             seat.forget();
         }
     }
+}
+
+/// Whether it lets somebody of this name in.
+fn is_for(token: &Token, who: &OperatorName) -> bool {
+    matches!(&token.grant, Grant::Operator { name, .. } if name == who)
 }

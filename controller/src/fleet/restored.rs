@@ -101,10 +101,9 @@ impl Fleet {
         };
         if self.registry.catch_up(peer, backup) {
             tracing::info!(who = %peer.identity, "it has a newer key than the restored store knew of");
-            self.dirty.insert(match &peer.identity {
-                Identity::Host { name, .. } => Object::Host(name.clone()),
-                Identity::Operator { name } => Object::Operator(name.clone()),
-            });
+            if let Identity::Host { name, .. } = &peer.identity {
+                self.dirty.insert(Object::Host(name.clone()));
+            }
         }
     }
 

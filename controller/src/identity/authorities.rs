@@ -142,6 +142,11 @@ impl Authorities {
         })
     }
 
+    /// Where they lie.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// How far a rotation has come.
     pub fn phase(&self) -> Phase {
         match (&self.next, &self.old) {

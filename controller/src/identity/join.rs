@@ -1,7 +1,7 @@
 //! A newcomer redeems a token: the token is used up and the name registered, or nothing changes.
 
 use super::peer::Identity;
-use super::registry::{Host, Keys, Operator, Registry};
+use super::registry::{Host, Keys, Operator, Registry, Role};
 use super::tokens::{Grant, TokenError, Tokens};
 use tamer_core::digest::Digest;
 use tamer_core::id::{HostName, OperatorName};
@@ -36,6 +36,9 @@ pub enum JoinError {
         "there is an operator {0} already, and only an admin of the whole fleet gives that name to somebody else"
     )]
     NotTheirs(OperatorName),
+    /// It would leave the fleet without an admin.
+    #[error("{0} is the last admin of the whole fleet: invite another one first")]
+    LastAdmin(OperatorName),
     /// One key, two names.
     #[error("the key belongs to {0} already: make a new one")]
     KeyTaken(String),
@@ -154,6 +157,9 @@ pub fn join_operator(
         .map(|old| old.roles.clone());
     let mut all = before.unwrap_or_default();
     all.add(&roles);
+    if registry.is_last_admin(&name) && all.everywhere < Some(Role::Admin) {
+        return Err(JoinError::LastAdmin(name));
+    }
     tokens.redeem(secret, TokenKind::Operator, None, key, now)?;
     let operator = Operator {
         roles: all,

@@ -509,28 +509,25 @@ impl Registry {
         self.operators.iter().filter(move |(_, it)| is_behind(it))
     }
 
-    /// After a restore this registry is older than certificates that the lost controller gave out: a host
-    /// or an operator may have renewed its key since the `backup`. Takes in the newer key, and says
-    /// whether it did; what was revoked, joined anew or retired gets nowhere by this.
+    /// After a restore this registry is older than certificates that the lost controller gave out: a host may have
+    /// renewed its key since the `backup`. Takes in the newer key, and says whether it did; what was revoked, joined
+    /// anew or retired gets nowhere by this. Operators keep their key when they renew, and whoever has only the key of
+    /// an earlier CA gets nowhere, either.
     pub fn catch_up(&mut self, peer: &Peer, backup: Moment) -> bool {
-        let known = match &peer.identity {
-            Identity::Host { .. } => self.host_of(peer).map(|_| ()),
-            Identity::Operator { .. } => self.operator_of(peer).map(|_| ()),
+        let Identity::Host {
+            name, incarnation, ..
+        } = &peer.identity
+        else {
+            return false;
         };
-        let other = matches!(known, Err(Denied::OldKey(_)));
+        let other = matches!(self.host_of(peer), Err(Denied::OldKey(_)))
+            && self.issuing.is_none_or(|issuing| issuing == peer.issuer);
         if !other || self.shut_out.contains(&peer.key) || self.owner(peer.key).is_some() {
             return false;
         }
-        let joined = match &peer.identity {
-            Identity::Host {
-                name, incarnation, ..
-            } => {
-                let host = self.hosts.get(name);
-                let same = host.filter(|host| host.incarnation == *incarnation);
-                same.map(|host| host.joined_at)
-            }
-            Identity::Operator { name } => self.operators.get(name).map(|o| o.joined_at),
-        };
+        let host = self.hosts.get(name);
+        let same = host.filter(|host| host.incarnation == *incarnation);
+        let joined = same.map(|host| host.joined_at);
         let shut_out = self.shut_out.clone();
         let (Some(joined), Some(keys)) = (joined, self.keys_mut(&peer.identity)) else {
             return false;

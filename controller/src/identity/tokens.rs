@@ -88,6 +88,21 @@ impl Tokens {
         self.0.insert(secret, token);
     }
 
+    /// Takes back those that nobody has redeemed and that this is said of; gives the digests of their secrets.
+    pub fn take_back(&mut self, which: impl Fn(&Token) -> bool) -> Vec<Digest> {
+        let gone = |token: &Token| token.used.is_none() && which(token);
+        let gone: Vec<Digest> = self
+            .0
+            .iter()
+            .filter(|(_, token)| gone(token))
+            .map(|(secret, _)| *secret)
+            .collect();
+        for secret in &gone {
+            self.0.remove(secret);
+        }
+        gone
+    }
+
     /// What the token would grant to a newcomer of this kind, name and key; changes nothing.
     ///
     /// Who redeemed it already gets the same answer again, under the same name and key and before it

@@ -84,7 +84,8 @@ impl SledStore {
             );
             // A disk without room for the copy is no reason to serve nobody.
             if let Err(error) = maintain::rewrite(&layout) {
-                tracing::warn!(%error, "cannot compact the store: it stays as it is");
+                let _ = files::remove(&layout.fresh);
+                tracing::warn!(%error, "cannot compact the store");
             }
         }
         Self::start(&layout, lock)

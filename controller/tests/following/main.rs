@@ -82,6 +82,33 @@ fn what_drifts_in_staging_bakes_anew_once_that_is_settled() {
 }
 
 #[test]
+fn a_controller_that_starts_anew_counts_nothing_as_well_before_it_has_heard() {
+    let mut world = staged(FOLLOWS);
+    world.drifts(0, true);
+    let (drifting, waits) = (world.fleet.standings.clone(), world.waits());
+    world.crash();
+    assert_eq!(world.fleet.standings, drifting);
+    assert_eq!(world.waits(), waits);
+    world.later(BAKE);
+    assert_eq!(world.follow(), 0);
+}
+
+#[test]
+fn what_stands_stands_also_when_its_deployment_is_forgotten() {
+    let mut world = staged(FOLLOWS);
+    let staging = name("staging");
+    world
+        .fleet
+        .deployments
+        .retain(|_, it| it.environment != staging);
+    world.drifts(0, true);
+    world.drifts(0, false);
+    world.later(BAKE);
+    assert_eq!(world.follow(), 1);
+    assert_eq!(world.runs("production"), Some(1));
+}
+
+#[test]
 fn what_was_taken_back_in_staging_never_comes() {
     let mut world = staged(FOLLOWS);
     world.later(BAKE);
@@ -176,9 +203,11 @@ fn nothing_is_skipped_for_what_comes_by_itself() {
         "{}",
         world.waits()
     );
-    // It is said once, however often it is tried.
+    // It is said once, however often it is tried, and it is tried for as long as it is due.
     for _ in 0..3 {
+        assert_eq!(world.fleet.due(world.now).1, Some(world.now + AGAIN));
         world.later(AGAIN);
+        assert_eq!(world.fleet.due(world.now).1, Some(world.now + AGAIN));
         assert_eq!(world.follow(), 0);
     }
     let refused = world

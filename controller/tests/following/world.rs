@@ -160,6 +160,8 @@ impl World {
         self.fleet = Fleet::load(&stored, 1, None, self.now).unwrap();
         self.apply_files();
         self.take_in_published();
+        // As it is: there is a turn before the first agent is back.
+        self.turn();
         self.connect_all();
     }
 
@@ -255,7 +257,9 @@ impl World {
             };
             let fails = |n: &u8| component.run.as_ref() == Some(&release(*n));
             let bad = server.environment == "production" && self.bad.iter().any(fails);
-            let status = if bad && grant.purpose == Purpose::Forward {
+            let status = if self.now > grant.start_by {
+                ActivationStatus::Expired
+            } else if bad && grant.purpose == Purpose::Forward {
                 ActivationStatus::Undone(Failure {
                     kind: FailureKind::Check,
                     message: "500".into(),

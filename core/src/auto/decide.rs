@@ -119,14 +119,19 @@ impl Question<'_> {
         Some(Waiting::Bakes { version, until })
     }
 
+    /// Up to which version this is done here.
+    fn level(&self) -> Option<&Version> {
+        self.runs.max(self.here.level.as_ref())
+    }
+
     /// Whether a version is live, and newer than what runs here.
     fn is_news(&self, version: &Version) -> bool {
-        self.published.contains(version) && self.runs.is_none_or(|runs| version > runs)
+        self.published.contains(version) && Some(version) > self.level()
     }
 
     /// How many published versions' changes it brings.
     fn releases_to(&self, version: &Version) -> usize {
-        let between = |it: &&Version| *it <= version && self.runs.is_none_or(|runs| *it > runs);
+        let between = |it: &&Version| *it <= version && Some(*it) > self.level();
         self.published.iter().filter(between).count()
     }
 

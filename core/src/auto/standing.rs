@@ -23,9 +23,12 @@ pub struct Standing {
     /// Set after something was taken back: nothing comes by itself but what is newer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
-    /// Versions that were begun and came to nothing, or change nothing: none of them comes by itself again.
+    /// Versions that were begun and came to nothing: none of them comes by itself again.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tried: BTreeSet<Version>,
+    /// What was begun last and changed nothing: as good as if it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<Version>,
 }
 
 /// How long a version stood.
@@ -93,6 +96,7 @@ impl Standing {
         self.stood
             .retain(|version, _| to.is_none_or(|to| version <= to));
         self.trouble = None;
+        self.level = None;
     }
 
     /// A version was taken back here, or came to nothing.
@@ -108,15 +112,19 @@ impl Standing {
         }
     }
 
-    /// A version does not come by itself again.
-    pub fn never_again(&mut self, version: &Version) {
+    /// A version was begun here, and there was nothing to do.
+    pub fn changes_nothing(&mut self, version: &Version) {
+        self.level = self.level.take().max(Some(version.clone()));
+    }
+
+    fn never_again(&mut self, version: &Version) {
         self.tried.insert(version.clone());
         while self.tried.len() > MOST {
             self.tried.pop_first();
         }
     }
 
-    /// A person has decided what comes next: what was given up before is not waited for any more.
+    /// Something newer, or what a person chose, begins: what was given up before is not waited for any more.
     pub fn let_go(&mut self) {
         self.hold = None;
     }

@@ -72,15 +72,20 @@ impl Fleet {
                 return None;
             }
         }
-        None
+        // The deployment that brought it is so old that it was forgotten.
+        let known = self.standings.get(place)?;
+        Some((known.stands.clone()?, known.since().unwrap_or(touched)))
     }
 
-    /// Why what runs there is not what was deployed, or is not well.
+    /// Why what runs there is not what was deployed, or is not well. Until every host has been heard of and has looked,
+    /// what was known before counts.
     fn trouble(&self, place: &Place) -> Option<String> {
+        let mut known = true;
         for target in self.sited((&place.0, &place.1)) {
             let component = &target.key.component;
             for (name, host) in &target.hosts {
                 let said = self.heard(name, &target.key);
+                known &= said.is_some_and(|said| said.compared);
                 if said.is_some_and(|said| said.drift.is_some()) {
                     return Some(format!("{component} was changed by hand on {name}"));
                 }
@@ -92,7 +97,8 @@ impl Fleet {
                 }
             }
         }
-        None
+        let before = self.standings.get(place).filter(|_| !known)?;
+        before.trouble.clone()
     }
 
     /// The newest version of which something is to run there, in pools that are used.
@@ -141,6 +147,8 @@ impl Fleet {
                 Ending::PreChecksFailed => "stopped by a check before its switch",
                 Ending::Drifted => "stopped by what was changed by hand",
                 Ending::Aborted => "aborted",
+                Ending::NotRolledBack => "not wholly taken back",
+                Ending::HostsAway => "stopped, for its hosts were away,",
                 _ => "taken back",
             };
             let why = format!("deployment {id} of it was {why} here");
