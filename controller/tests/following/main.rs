@@ -86,10 +86,10 @@ fn a_controller_that_starts_anew_counts_nothing_as_well_before_it_has_heard() {
     let mut world = staged(FOLLOWS);
     world.drifts(0, true);
     let (drifting, waits) = (world.fleet.standings.clone(), world.waits());
-    world.crash();
+    world.starts_anew();
+    world.later(BAKE);
     assert_eq!(world.fleet.standings, drifting);
     assert_eq!(world.waits(), waits);
-    world.later(BAKE);
     assert_eq!(world.follow(), 0);
 }
 

@@ -156,13 +156,17 @@ impl World {
 
     /// The controller is killed with everything that was not committed, and starts again.
     pub(crate) fn crash(&mut self) {
+        self.starts_anew();
+        self.connect_all();
+    }
+
+    /// The same, and nobody is back yet.
+    pub(crate) fn starts_anew(&mut self) {
         let stored = self.store.load("").unwrap();
         self.fleet = Fleet::load(&stored, 1, None, self.now).unwrap();
         self.apply_files();
         self.take_in_published();
-        // As it is: there is a turn before the first agent is back.
         self.turn();
-        self.connect_all();
     }
 
     pub(crate) fn publish(&mut self, until: u8) {
