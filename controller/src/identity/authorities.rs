@@ -18,8 +18,11 @@
 //! every beginning of it is one of the phases, or is brought to its end when they are loaded. Whether somebody still
 //! needs a CA is not asked here: the registry knows.
 
+mod copy;
+
+pub use copy::copy;
+
 use super::ca::{CLOCK_SKEW, CURRENT, Ca, CaError, Files, read};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tamer_core::digest::Digest;
 use tamer_core::moment::{Moment, Span};
@@ -38,20 +41,6 @@ const TAKING_OVER: Files = Files {
 const OLD: &str = "old.pem";
 const RETIRED: &str = "retired.pem";
 const EVERYBODYS: u32 = 0o644;
-
-/// All files, in the order in which they are copied: however few of them have come over when the lights go out, the
-/// copy is in one of the phases, or on its way between two as a directory of a controller may be.
-const ALL: [&str; 6] = [
-    NEXT.key,
-    NEXT.certificate,
-    OLD,
-    RETIRED,
-    CURRENT.key,
-    CURRENT.certificate,
-];
-
-/// How often the files are read in search of a moment in which nobody changes them.
-const READINGS: usize = 10;
 
 /// How far a rotation has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -310,64 +299,6 @@ fn remove(path: &Path) -> Result<(), CaError> {
     }
 }
 
-/// Copies the CAs as they are at one moment; removes nothing from `to`. Blocks, and is durable when it returns.
-///
-/// # Errors
-/// A file cannot be read or written.
-pub fn copy(from: &Path, to: &Path) -> Result<(), CaError> {
-    let mut files = snapshot(from)?;
-    for _ in 1..READINGS {
-        let again = snapshot(from)?;
-        if again == files {
-            break;
-        }
-        files = again;
-    }
-    durable::create_dir_all(to, 0o700)?;
-    for (name, text) in to_copy(files, &snapshot(to)?) {
-        durable::replace(&to.join(name), text.as_bytes(), 0o600)?;
-    }
-    Ok(())
-}
-
-type Snapshot = BTreeMap<&'static str, String>;
-
-/// What is to be written to have these files where others are now, in this order.
-fn to_copy(mut files: Snapshot, there: &Snapshot) -> Vec<(&'static str, String)> {
-    let (next, current) = (NEXT.certificate, CURRENT.certificate);
-    let other = there
-        .get(current)
-        .is_some_and(|it| Some(it) != files.get(current));
-    if other && !files.contains_key(next) {
-        // A certificate and its key are two files: the new ones come first where they say nothing once all are there.
-        for (as_next, name) in [(NEXT.key, CURRENT.key), (next, current)] {
-            let copied = files.get(name).cloned();
-            files.extend(copied.map(|it| (as_next, it)));
-        }
-    }
-    let all = ALL.iter().filter_map(|name| files.remove_entry(name));
-    all.filter(|(name, text)| there.get(name) != Some(text))
-        .collect()
-}
-
-fn snapshot(dir: &Path) -> Result<Snapshot, CaError> {
-    let mut files = Snapshot::new();
-    for name in ALL {
-        if let Some(text) = snapshot_of(dir, name)? {
-            files.insert(name, text);
-        }
-    }
-    Ok(files)
-}
-
-fn snapshot_of(dir: &Path, name: &str) -> Result<Option<String>, CaError> {
-    match read(&dir.join(name)) {
-        Ok(text) => Ok(Some(text)),
-        Err(CaError::Missing(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// The fingerprints of all CAs that the controller in `dir` ever had.
 ///
 /// # Errors
@@ -384,184 +315,4 @@ pub fn ever(dir: &Path) -> Result<Vec<Digest>, CaError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-
-    const NOW: Moment = Moment(1_800_000_000_000);
-
-    type Tree = BTreeMap<String, Vec<u8>>;
-
-    fn new() -> (tempfile::TempDir, Authorities) {
-        let dir = tempfile::tempdir().unwrap();
-        Ca::create(dir.path(), NOW).unwrap();
-        let all = Authorities::load(dir.path()).unwrap();
-        (dir, all)
-    }
-
-    fn shape(all: &Authorities) -> (Phase, Digest, Digest, String) {
-        let (issuing, shown) = (all.issuing().fingerprint(), all.shown().fingerprint());
-        (all.phase(), issuing, shown, all.trusted())
-    }
-
-    fn files(dir: &Path) -> Tree {
-        let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
-        let name = |it: &fs::DirEntry| it.file_name().into_string().unwrap();
-        entries
-            .map(|it| (name(&it), fs::read(it.path()).unwrap()))
-            .collect()
-    }
-
-    fn write(tree: &Tree) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, bytes) in tree {
-            durable::replace(&dir.path().join(name), bytes, 0o600).unwrap();
-        }
-        dir
-    }
-
-    #[test]
-    fn a_new_ca_takes_the_place_of_the_old_one_in_three_steps() {
-        let (dir, mut all) = new();
-        let first = all.shown().fingerprint();
-        assert!(matches!(all.show(), Err(RotationError::NoneUnderWay)));
-        assert!(matches!(all.finish(), Err(RotationError::NoneUnderWay)));
-        all.begin(NOW).unwrap();
-        let second = all.issuing().fingerprint();
-        assert!(second != first && all.shown().fingerprint() == first);
-        assert_ne!(all.issuing().name(), all.shown().name());
-        assert!(matches!(all.begin(NOW), Err(RotationError::UnderWay(_))));
-        assert_eq!(tls::fingerprints(&all.trusted()).unwrap(), [second, first]);
-        all.show().unwrap();
-        assert_eq!(
-            (all.issuing().fingerprint(), all.shown().fingerprint()),
-            (second, second)
-        );
-        assert_eq!(tls::fingerprints(&all.trusted()).unwrap(), [second, first]);
-        // From here on nobody signs with the old key.
-        let keys = files(dir.path())
-            .into_keys()
-            .filter(|it| it.contains("key"));
-        assert_eq!(keys.collect::<Vec<_>>(), [CURRENT.key]);
-        all.finish().unwrap();
-        assert_eq!(tls::fingerprints(&all.trusted()).unwrap(), [second]);
-        assert_eq!(all.phase(), Phase::Steady);
-        // And once more; all of them are remembered.
-        all.begin(NOW).unwrap();
-        all.finish().unwrap();
-        let ever = ever(dir.path()).unwrap();
-        assert!(ever.contains(&first) && ever.contains(&second) && ever.len() == 3);
-        assert_eq!(tls::fingerprints(&all.trusted()).unwrap().len(), 1);
-    }
-
-    /// Every state of the files between two steps is read as the phase before or after it, and goes on from there; so
-    /// is what a mirror has, which removes nothing.
-    #[test]
-    fn a_rotation_that_is_cut_off_anywhere_goes_on_where_it_was() {
-        let (dir, mut all) = new();
-        let first = all.shown().fingerprint();
-        let steady = files(dir.path());
-        all.begin(NOW).unwrap();
-        let (begun, begun_shape) = (files(dir.path()), shape(&all));
-        let second = all.issuing().fingerprint();
-        all.show().unwrap();
-        let (shown, shown_shape) = (files(dir.path()), shape(&all));
-        all.finish().unwrap();
-        let (done, done_shape) = (files(dir.path()), shape(&all));
-        let old = || (OLD.to_owned(), begun[CURRENT.certificate].clone());
-        let (key, cert) = (
-            || (NEXT.key.to_owned(), begun[NEXT.key].clone()),
-            || (NEXT.certificate.to_owned(), begun[NEXT.certificate].clone()),
-        );
-        let moved = || (CURRENT.key.to_owned(), begun[NEXT.key].clone());
-        let with = |base: &Tree, more: Vec<(String, Vec<u8>)>, less: &[&str]| {
-            let mut tree = base.clone();
-            tree.extend(more);
-            tree.retain(|name, _| !less.contains(&name.as_str()));
-            tree
-        };
-        for (tree, expected) in [
-            // `begin` has only written the key.
-            (with(&steady, vec![key()], &[]), None),
-            // `show`, after its first and its second step.
-            (with(&begun, vec![old()], &[]), Some(&begun_shape)),
-            (
-                with(&begun, vec![old(), moved()], &[NEXT.key]),
-                Some(&shown_shape),
-            ),
-            // `finish`, after its first step.
-            (with(&done, vec![old()], &[]), Some(&done_shape)),
-            // The same in a mirror.
-            (with(&begun, vec![old(), moved()], &[]), Some(&shown_shape)),
-            (with(&shown, vec![key(), cert()], &[]), Some(&shown_shape)),
-            (
-                with(&done, vec![old(), key(), cert()], &[]),
-                Some(&done_shape),
-            ),
-        ] {
-            let names: Vec<_> = tree.keys().collect();
-            let dir = write(&tree);
-            let mut all = Authorities::load(dir.path()).unwrap();
-            match expected {
-                Some(expected) => assert_eq!(&shape(&all), expected, "{names:?}"),
-                None => assert_eq!(
-                    (all.phase(), shape(&all).1),
-                    (Phase::Steady, first),
-                    "{names:?}"
-                ),
-            }
-            let again = Authorities::load(dir.path()).unwrap();
-            assert_eq!(shape(&again), shape(&all), "{names:?}");
-            // It goes on to its end from there.
-            if shape(&all).1 == first {
-                all.begin(NOW).unwrap();
-            }
-            if all.phase() != Phase::Steady {
-                all.finish().unwrap();
-            }
-            assert_eq!(all.phase(), Phase::Steady, "{names:?}");
-            assert!(expected.is_none() || all.issuing().fingerprint() == second);
-        }
-    }
-
-    /// A copy that is cut off after any of its files has a CA that issues, and a rotation of it goes on to the end.
-    #[test]
-    fn a_copy_that_is_cut_off_anywhere_is_of_use() {
-        let (dir, mut all) = new();
-        let mut moments = vec![(snapshot(dir.path()).unwrap(), shape(&all))];
-        for step in [
-            |all: &mut Authorities| all.begin(NOW),
-            Authorities::show,
-            Authorities::finish,
-        ] {
-            step(&mut all).unwrap();
-            moments.push((snapshot(dir.path()).unwrap(), shape(&all)));
-        }
-        for (n, (before, _)) in moments.iter().enumerate() {
-            for (m, (after, whole)) in moments.iter().enumerate().skip(n) {
-                let writes = to_copy(after.clone(), before);
-                for cut in 0..=writes.len() {
-                    let mut there = before.clone();
-                    there.extend(writes[..cut].iter().cloned());
-                    let case = format!("{n} to {m}, {cut}: {:?}", there.keys());
-                    let bytes = |(name, text): (&str, String)| (name.to_owned(), text.into());
-                    let dir = write(&there.into_iter().map(bytes).collect());
-                    let mut all = Authorities::load(dir.path()).expect(&case);
-                    if cut == writes.len() {
-                        assert_eq!(&shape(&all), whole, "{case}");
-                    }
-                    if all.phase() == Phase::Steady {
-                        all.begin(NOW).expect(&case);
-                    }
-                    all.finish().expect(&case);
-                    let trusted = tls::fingerprints(&all.trusted()).unwrap();
-                    assert_eq!(trusted, [all.issuing().fingerprint()], "{case}");
-                }
-            }
-        }
-        // The whole of it, file by file.
-        let mirror = tempfile::tempdir().unwrap();
-        copy(dir.path(), mirror.path()).unwrap();
-        assert_eq!(files(mirror.path()), files(dir.path()));
-    }
-}
+mod tests;

@@ -1,53 +1,19 @@
 //! Whom the controller knows, and what they may do: looked up for every request, so that a
 //! revocation or another role holds at once.
 
+mod keys;
+mod roles;
+
+pub use keys::{Behind, Keys};
+pub use roles::{Place, Role, Roles};
+
 use super::peer::{Caller, Identity, Peer};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use tamer_core::digest::Digest;
 use tamer_core::id::{EnvironmentName, HostName, OperatorName};
-use tamer_core::moment::{Moment, Span};
+use tamer_core::moment::Moment;
 use tamer_core::selector::Labels;
-use tamer_kit::tls::EXPIRED_ACCEPTED;
-
-/// What an operator may do; each role includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// See everything, but not what hooks and services printed.
-    Viewer,
-    /// Deploy, roll back, pause, resume, abort.
-    Deployer,
-    /// Invite and revoke hosts and operators, apply environment files.
-    Admin,
-}
-
-/// An operator's roles.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Roles {
-    /// In every environment, and for what belongs to none.
-    pub everywhere: Option<Role>,
-    /// In single environments; the higher one counts.
-    pub environments: BTreeMap<EnvironmentName, Role>,
-}
-
-/// The keys that a name goes with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Keys {
-    /// SHA-256 of the public key (SubjectPublicKeyInfo).
-    pub current: Digest,
-    /// A key that a renewal brought and that has not been seen in use. Until then both are good,
-    /// since the answer to the renewal may have been lost.
-    pub next: Option<Digest>,
-    /// When the newest of them was taken in; 0: not since this is noted.
-    #[serde(default)]
-    pub since: Moment,
-    /// The newest CA of which a certificate of this name was seen in use: whoever shows one trusts that CA, for it came
-    /// with it, and was kept first.
-    #[serde(default)]
-    pub ca: Option<Digest>,
-}
 
 /// A host that joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,15 +60,6 @@ pub struct Registry {
     pub issuing: Option<Digest>,
 }
 
-/// Somebody who has not shown a certificate of the CA that issues them now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Behind {
-    /// `tamer://host/…` or `tamer://operator/…`.
-    pub identity: Identity,
-    /// Their keys, to close their connections.
-    pub keys: Vec<Digest>,
-}
-
 /// Why a role cannot be taken from somebody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotTaken {
@@ -128,10 +85,6 @@ pub enum NotTaken {
     #[error(transparent)]
     LastAdmin(Denied),
 }
-
-/// Where a role holds, in words: `that holds everywhere`, `in staging`.
-#[derive(Debug, Clone, Copy)]
-pub struct Place<'a>(pub Option<&'a EnvironmentName>);
 
 /// Why somebody may not do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -199,125 +152,6 @@ pub enum Denied {
         /// The role that it takes.
         needed: Role,
     },
-}
-
-// === impl Roles ===
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Viewer => "viewer",
-            Self::Deployer => "deployer",
-            Self::Admin => "admin",
-        })
-    }
-}
-
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            None => f.write_str("that holds everywhere"),
-            Some(environment) => write!(f, "in {environment}"),
-        }
-    }
-}
-
-/// `viewer everywhere, deployer in staging`.
-impl fmt::Display for Roles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let everywhere = self.everywhere.map(|role| format!("{role} everywhere"));
-        let places = self.environments.iter();
-        let places = places.map(|(environment, role)| format!("{role} in {environment}"));
-        let all: Vec<String> = everywhere.into_iter().chain(places).collect();
-        if all.is_empty() {
-            return f.write_str("nothing");
-        }
-        f.write_str(&all.join(", "))
-    }
-}
-
-impl Roles {
-    /// This role in every environment.
-    pub fn everywhere(role: Role) -> Self {
-        Self {
-            everywhere: Some(role),
-            environments: BTreeMap::new(),
-        }
-    }
-
-    /// The role in an environment, or with `None` for what concerns the whole fleet.
-    pub fn in_environment(&self, environment: Option<&EnvironmentName>) -> Option<Role> {
-        let here = environment.and_then(|environment| self.environments.get(environment));
-        self.everywhere.max(here.copied())
-    }
-
-    /// Whether this is enough. Whoever has a role anywhere may look at everything, for what one environment does
-    /// concerns the others; what was printed there is hidden by who reads it.
-    pub fn may(&self, environment: Option<&EnvironmentName>, needed: Role) -> bool {
-        let anywhere = self.everywhere.is_some() || !self.environments.is_empty();
-        anywhere && (needed == Role::Viewer || self.in_environment(environment) >= Some(needed))
-    }
-
-    /// The highest role that they have anywhere.
-    pub fn highest(&self) -> Option<Role> {
-        self.everywhere
-            .max(self.environments.values().max().copied())
-    }
-
-    /// Adds these: where both name a place, the new role counts there, be it a lower one.
-    pub fn add(&mut self, more: &Self) {
-        self.everywhere = more.everywhere.or(self.everywhere);
-        let environments = more.environments.iter();
-        let environments = environments.map(|(name, role)| (name.clone(), *role));
-        self.environments.extend(environments);
-    }
-
-    /// In one word where one says it: `deployer`; otherwise `viewer everywhere, deployer in staging`.
-    pub fn shortly(&self) -> String {
-        match self.everywhere {
-            Some(role) if self.environments.is_empty() => role.to_string(),
-            _ => self.to_string(),
-        }
-    }
-}
-
-// === impl Keys ===
-
-impl Keys {
-    /// One key.
-    pub fn new(key: Digest) -> Self {
-        Self {
-            current: key,
-            next: None,
-            since: Moment(0),
-            ca: None,
-        }
-    }
-
-    /// Whether this key is good.
-    pub fn hold(&self, key: Digest) -> bool {
-        self.current == key || self.next == Some(key)
-    }
-
-    /// All of them, to close their connections.
-    pub fn all(&self) -> impl Iterator<Item = Digest> + '_ {
-        std::iter::once(self.current).chain(self.next)
-    }
-
-    fn renewed(&mut self, key: Digest, now: Moment) {
-        self.next = (key != self.current).then_some(key);
-        self.since = now;
-    }
-
-    /// Retires the old key once the next one is in use; says whether that changed anything.
-    fn seen(&mut self, key: Digest) -> bool {
-        let promote = self.next == Some(key);
-        if promote {
-            self.current = key;
-            self.next = None;
-        }
-        promote
-    }
 }
 
 /// A certificate outside of its validity serves to be renewed, and for nothing else.
@@ -416,134 +250,6 @@ impl Registry {
             operator.is_some_and(|it| it.roles.in_environment(None) >= Some(Role::Admin))
         };
         !self.operators.contains_key(name) || by.is_none_or(everything)
-    }
-
-    /// Notes the key of a renewed certificate and says for whom to sign it. The connection proves
-    /// the old key and the signing request the new one, which may be the same.
-    ///
-    /// # Errors
-    /// [`Denied`]; a certificate that expired up to [`EXPIRED_ACCEPTED`] ago, or is not valid yet, is
-    /// good enough.
-    pub fn renew(
-        &mut self,
-        caller: &Caller,
-        new_key: Digest,
-        now: Moment,
-    ) -> Result<Identity, Denied> {
-        let peer = caller.peer().ok_or(Denied::Stranger)?;
-        let (name, keys) = match &peer.identity {
-            Identity::Host { .. } => {
-                let (name, host) = self.host_of(peer)?;
-                (name.to_string(), &host.keys)
-            }
-            Identity::Operator { .. } => {
-                let (name, operator) = self.operator_of(peer)?;
-                (name.to_string(), &operator.keys)
-            }
-        };
-        if let Some(owner) = self.owner(new_key).filter(|_| !keys.hold(new_key)) {
-            return Err(Denied::KeyTaken(owner.to_owned()));
-        }
-        if now > peer.not_after + Span(EXPIRED_ACCEPTED) {
-            return Err(Denied::TooLate(name));
-        }
-        // The key that came is in use, so it is the one that a lost answer must not shut out.
-        self.seen(peer);
-        if let Some(keys) = self.keys_mut(&peer.identity) {
-            keys.renewed(new_key, now);
-        }
-        Ok(peer.identity.clone())
-    }
-
-    /// To be called with every new connection's peer: retires the key from before a renewal, and notes that the peer
-    /// has come over to the CA that issues certificates now. Says whether anything changed that must be stored.
-    pub fn seen(&mut self, peer: &Peer) -> bool {
-        let is_news = self.is_news(peer);
-        let over = self.issuing.filter(|_| Some(peer.issuer) == self.issuing);
-        if let Some(keys) = self.keys_mut(&peer.identity).filter(|_| is_news) {
-            keys.seen(peer.key);
-            keys.ca = over.or(keys.ca);
-        }
-        is_news
-    }
-
-    /// Whether [`Self::seen`] would change anything.
-    pub fn is_news(&self, peer: &Peer) -> bool {
-        let keys = match &peer.identity {
-            Identity::Host { .. } => self.host_of(peer).map(|(_, host)| &host.keys),
-            Identity::Operator { .. } => self.operator_of(peer).map(|(_, it)| &it.keys),
-        };
-        let over = self.issuing.filter(|_| Some(peer.issuer) == self.issuing);
-        keys.is_ok_and(|keys| keys.next == Some(peer.key) || over.is_some() && keys.ca != over)
-    }
-
-    /// Everybody who is known, not shut out, and has not yet shown a certificate of the CA that issues them now:
-    /// hosts first, by name.
-    pub fn behind(&self) -> impl Iterator<Item = Behind> + '_ {
-        let hosts = self.hosts_behind().map(|(name, it)| Behind {
-            identity: Identity::Host {
-                environment: it.environment.clone(),
-                name: name.clone(),
-                incarnation: it.incarnation,
-            },
-            keys: it.keys.all().collect(),
-        });
-        hosts.chain(self.operators_behind().map(|(name, it)| Behind {
-            identity: Identity::Operator { name: name.clone() },
-            keys: it.keys.all().collect(),
-        }))
-    }
-
-    /// How many hosts and how many operators [`Self::behind`] has.
-    pub fn number_behind(&self) -> (usize, usize) {
-        (self.hosts_behind().count(), self.operators_behind().count())
-    }
-
-    fn hosts_behind(&self) -> impl Iterator<Item = (&HostName, &Host)> {
-        let is_behind = |it: &Host| !it.revoked && it.keys.ca != self.issuing;
-        self.hosts.iter().filter(move |(_, it)| is_behind(it))
-    }
-
-    fn operators_behind(&self) -> impl Iterator<Item = (&OperatorName, &Operator)> {
-        let is_behind = |it: &Operator| !it.revoked && it.keys.ca != self.issuing;
-        self.operators.iter().filter(move |(_, it)| is_behind(it))
-    }
-
-    /// After a restore this registry is older than certificates that the lost controller gave out: a host may have
-    /// renewed its key since the `backup`. Takes in the newer key, and says whether it did; what was revoked, joined
-    /// anew or retired gets nowhere by this. Operators keep their key when they renew, and whoever has only the key of
-    /// an earlier CA gets nowhere, either.
-    pub fn catch_up(&mut self, peer: &Peer, backup: Moment) -> bool {
-        let Identity::Host {
-            name, incarnation, ..
-        } = &peer.identity
-        else {
-            return false;
-        };
-        let other = matches!(self.host_of(peer), Err(Denied::OldKey(_)))
-            && self.issuing.is_none_or(|issuing| issuing == peer.issuer);
-        if !other || self.shut_out.contains(&peer.key) || self.owner(peer.key).is_some() {
-            return false;
-        }
-        let host = self.hosts.get(name);
-        let same = host.filter(|host| host.incarnation == *incarnation);
-        let joined = same.map(|host| host.joined_at);
-        let shut_out = self.shut_out.clone();
-        let (Some(joined), Some(keys)) = (joined, self.keys_mut(&peer.identity)) else {
-            return false;
-        };
-        // A key that was replaced by joining anew stands among those that were revoked.
-        let by_renewal = !keys.all().any(|key| shut_out.contains(&key));
-        // Certificates are dated to the second.
-        let newer = peer.issued.0 / 1000 >= backup.0 / 1000 && peer.issued > joined.max(keys.since);
-        if by_renewal && newer {
-            *keys = Keys {
-                since: peer.issued,
-                ca: keys.ca,
-                ..Keys::new(peer.key)
-            };
-        }
-        by_renewal && newer
     }
 
     /// Takes in that this key was revoked, at that moment, whatever is said of its bearer here; says
@@ -649,16 +355,6 @@ impl Registry {
         Ok(role)
     }
 
-    /// Whose key this is.
-    pub(super) fn owner(&self, key: Digest) -> Option<&str> {
-        let mut hosts = self.hosts.iter().map(|(n, host)| (n.as_str(), &host.keys));
-        let mut operators = self.operators.iter().map(|(n, o)| (n.as_str(), &o.keys));
-        hosts
-            .find(|(_, keys)| keys.hold(key))
-            .or_else(|| operators.find(|(_, keys)| keys.hold(key)))
-            .map(|(name, _)| name)
-    }
-
     fn host_of<'a>(&self, peer: &'a Peer) -> Result<(&'a HostName, &Host), Denied> {
         let Identity::Host {
             environment,
@@ -699,12 +395,5 @@ impl Registry {
             return Err(Denied::Revoked(name.to_string()));
         }
         Ok((name, operator))
-    }
-
-    fn keys_mut(&mut self, identity: &Identity) -> Option<&mut Keys> {
-        match identity {
-            Identity::Host { name, .. } => self.hosts.get_mut(name).map(|host| &mut host.keys),
-            Identity::Operator { name } => self.operators.get_mut(name).map(|o| &mut o.keys),
-        }
     }
 }

@@ -26,6 +26,15 @@ fn staged(auto: &str) -> World {
     world
 }
 
+/// This one is published, stands in staging, and comes.
+fn comes(world: &mut World, n: u8) {
+    world.publish(n);
+    world.deploys("staging", n);
+    world.later(BAKE);
+    assert_eq!(world.follow(), 1);
+    assert_eq!(world.runs("production"), Some(n));
+}
+
 #[test]
 fn what_has_stood_in_staging_comes_by_itself_when_its_bake_is_over() {
     let mut world = staged(FOLLOWS);
@@ -117,11 +126,7 @@ fn what_was_taken_back_in_staging_never_comes() {
     assert_eq!(world.follow(), 0);
     assert_eq!(world.waits(), "there is nothing newer");
     // What failed there and went back by itself leaves what stood there, and that bakes anew.
-    world.publish(2);
-    world.deploys("staging", 2);
-    world.later(BAKE);
-    assert_eq!(world.follow(), 1);
-    assert_eq!(world.runs("production"), Some(2));
+    comes(&mut world, 2);
 }
 
 #[test]
@@ -140,11 +145,7 @@ fn what_failed_here_is_not_tried_again_by_itself_and_what_is_newer_is() {
          tamer deploy production 1.1.0"
     );
     assert_eq!(world.waits(), why);
-    world.publish(2);
-    world.deploys("staging", 2);
-    world.later(BAKE);
-    assert_eq!(world.follow(), 1);
-    assert_eq!(world.runs("production"), Some(2));
+    comes(&mut world, 2);
 }
 
 #[test]
@@ -162,10 +163,7 @@ fn a_person_who_goes_back_is_not_overruled_until_something_newer_comes() {
         "{}",
         world.waits()
     );
-    world.publish(2);
-    world.deploys("staging", 2);
-    world.later(BAKE);
-    assert_eq!(world.follow(), 1);
+    comes(&mut world, 2);
     // The same for one that is turned around while it runs, and for an older version that is deployed.
     world.deploys("production", 0);
     assert_eq!(world.follow(), 0);
