@@ -304,6 +304,32 @@ fn a_canary_that_fails_takes_back_only_itself() {
     );
 }
 
+/// What is closed is closed for going forward; a host that does not answer has no more time to go back for it.
+#[test]
+fn a_calendar_that_closes_gives_no_more_time_to_go_back() {
+    for (open, lasts) in [(false, None), (false, Some(900)), (true, None)] {
+        let mut world = calm(careful());
+        world.start(0);
+        world.turn_friendly();
+        world.start(1);
+        let canary = |world: &fleet::World| {
+            let mut hosts = world.target.hosts.values();
+            hosts.position(|host| host.running == Some(fleet::release(1)))
+        };
+        let mut turns = (0..6).cycle();
+        while canary(&world).is_none() {
+            world.obey(turns.next().unwrap(), &fleet::Act::Finish);
+            world.tick(1);
+        }
+        world.disconnect(canary(&world).unwrap());
+        world.ask_rollback();
+        world.tick(500);
+        world.opens(open, lasts);
+        world.tick(200);
+        assert!(world.target.active().is_none(), "{:?}", world.target);
+    }
+}
+
 #[test]
 fn going_back_is_one_wave_and_goes_further_back_each_time() {
     let mut world = calm(careful());

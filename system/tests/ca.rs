@@ -188,7 +188,7 @@ fn who_does_not_come_over_is_locked_out_and_comes_back_with_an_invitation() {
     // Not even herself: nobody would be left to let her in again.
     let ends = ["ca", "finish", "--lock-out", "--reason", "at once"];
     at(&fleet, &ruth, &ends)
-        .ends(2)
+        .ends(3)
         .says(&["lock yourself out"]);
     at(&fleet, &ruth, &["whoami"]).ends(0);
     until("web-1 and anna to come over", || {

@@ -179,7 +179,10 @@ impl Witness {
                     Opening::Open { until } => Some(*until),
                     Opening::Closed { .. } => None,
                 });
-                self.books(|books| books.note_grant(now));
+                // Hosts' time does not run while it is closed; that it closes gives them no more.
+                if *opening != before.opening && opening.lets(now) {
+                    self.books(|books| books.note_grant(now));
+                }
             }
             Event::Approval(awaits) => self.unapproved = awaits.is_some(),
             Event::Line(line) => self.line = line.is_some(),
