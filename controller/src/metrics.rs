@@ -1,6 +1,7 @@
 //! What the controller counts, for Prometheus.
 
 mod fleet;
+mod routers;
 
 use crate::identity::registry::Denied;
 use crate::publications::Glance;
@@ -22,7 +23,7 @@ use tokio::net::TcpListener;
 /// The prefix of every name.
 const PREFIX: &str = "tamer_controller";
 
-/// A state of rollouts: `rolling`, `baking`, `paused` …
+/// A state of rollouts: `rolling`, `baking`, `paused` …; or of switches: `preparing`, `turning` …
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StateLabel {
     /// The state.
@@ -84,6 +85,10 @@ pub struct Metrics {
     pub grants_open: Gauge,
     /// Rollouts under way, by state.
     pub rollouts: Family<StateLabel, Gauge>,
+    /// Switches of routers under way, by state.
+    pub switches: Family<StateLabel, Gauge>,
+    /// Routers that do not do what they were told.
+    pub routers_astray: Gauge,
     /// Deployments that ended since the start, by how.
     pub deployments: Family<EndingLabel, Counter>,
     /// Which deployments were counted.
@@ -150,6 +155,12 @@ impl Metrics {
             events: add(r, "events", "Events applied to the state of the fleet"),
             grants_open: add(r, "grants_open", "Activations granted and not yet reported"),
             rollouts: add(r, "rollouts", "Rollouts by state"),
+            switches: add(r, "switches", "Switches of routers by state"),
+            routers_astray: add(
+                r,
+                "routers_astray",
+                "Routers that do not do what they were told",
+            ),
             deployments: add(r, "deployments", "Deployments that ended, by how"),
             migrations: add(
                 r,

@@ -121,7 +121,10 @@ impl Environment {
         environment.approval.validate().map_err(named("approval"))?;
         router::validate(&environment).map_err(|reason| BadText::new(file, reason))?;
         let approval = &environment.approval;
-        if approval.four_eyes && approval.needed == 0 && environment.policy.approval.is_empty() {
+        let people = approval.needed > 0
+            || !environment.policy.approval.is_empty()
+            || environment.router.values().any(|router| router.approval);
+        if approval.four_eyes && !people {
             let reason = "approval: `four_eyes` is said and nobody must approve: say `needed = 1`, or name points of \
                           approval in [policy]";
             return Err(BadText::about(

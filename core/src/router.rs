@@ -44,6 +44,9 @@ pub struct RouterSpec {
     /// How long the idle pool may take to be fit and to pass its acceptance checks.
     #[serde(default = "five_minutes")]
     pub acceptance_deadline: Span,
+    /// Whether a person must let routers be switched once the pool is accepted (`tamer promote`).
+    #[serde(default)]
+    pub approval: bool,
     /// How long the pool is watched once all routers send to it, before the switch counts as done.
     #[serde(default)]
     pub bake: Span,

@@ -32,6 +32,7 @@ enum Op {
     Back(usize),
     AskBack,
     Abort,
+    Promote,
     Restart,
     Keep,
     Restore,
@@ -61,6 +62,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => n.clone().prop_map(Op::Back),
         2 => Just(Op::AskBack),
         1 => Just(Op::Abort),
+        4 => Just(Op::Promote),
         1 => Just(Op::Restart),
         1 => Just(Op::Keep),
         1 => Just(Op::Restore),
@@ -89,6 +91,7 @@ fn play(world: &mut World, op: &Op) {
         Op::Back(pool) => world.back(*pool),
         Op::AskBack => world.ask_back(),
         Op::Abort => world.abort(),
+        Op::Promote => world.promote(),
         Op::Restart => world.restart(),
         Op::Keep => world.keep(),
         Op::Restore => world.restore(),
@@ -106,9 +109,11 @@ proptest! {
         routers in 1..5usize,
         bake in 0..90u64,
         accepts in any::<bool>(),
+        approval in any::<bool>(),
         ops in prop::collection::vec(op(), 0..120),
     ) {
         let mut world = World::new(routers, bake, accepts);
+        world.ask(approval);
         for op in &ops {
             play(&mut world, op);
         }

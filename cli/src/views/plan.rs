@@ -23,7 +23,14 @@ pub fn render(plan: &PlanResponse, environment: &str) -> Vec<String> {
         if !rollout.leaves.is_empty() {
             let (from, to) = (&rollout.leaves, &rollout.pool);
             let routers = names(&rollout.routers);
-            lines.push(format!("    {:<10} {routers}: from {from} to {to}", "then"));
+            let when = match rollout.promoted {
+                true => ", when somebody promotes it",
+                false => "",
+            };
+            lines.push(format!(
+                "    {:<10} {routers}: from {from} to {to}{when}",
+                "then"
+            ));
         }
         if !rollout.left_out.is_empty() {
             let hosts = names(&rollout.left_out);

@@ -124,6 +124,7 @@ fn plan(outlook: Outlook, application: &ApplicationName, version: &Version) -> v
             .as_ref()
             .map_or_else(String::new, ToString::to_string),
         routers: names(&ahead.routers),
+        promoted: ahead.promoted,
     });
     let unread = outlook.databases.iter().filter(|it| it.from.is_none());
     let notes = unread.map(|it| {

@@ -173,6 +173,11 @@ impl Fleet {
                 .file
                 .admits(&path, &release.version, &release.manifest)?;
             let key = self.key(environment, &wanted.application, component);
+            let router = self.router_of(&key);
+            if router.is_some_and(|router| router.running().is_some()) {
+                // No pool is idle then: it matters who is in the way, and that may be waited for.
+                self.refuse_locked(&[key.clone()].into(), now)?;
+            }
             steps.push((self.goes_to(key, release)?, release.clone()));
         }
         if steps.is_empty() {

@@ -50,6 +50,8 @@ pub struct Ahead {
     pub leaves: Option<PoolName>,
     /// The routers that are then switched.
     pub routers: Vec<HostName>,
+    /// Whether a person lets that happen.
+    pub promoted: bool,
 }
 
 /// A database in a deployment.
@@ -102,6 +104,7 @@ impl Fleet {
                 left_out: Vec::new(),
                 leaves: router.and_then(|it| it.active.clone()),
                 routers: routers.unwrap_or_default(),
+                promoted: router.is_some_and(|it| it.settings.approval),
                 target: key,
             };
             if !unchanged

@@ -202,6 +202,8 @@ impl HistoryEntry {
             ),
             SwitchEvent::RollbackAsked { by, .. } => format!("switch back asked for by {by}"),
             SwitchEvent::Aborted { by, .. } => format!("switch aborted by {by}"),
+            SwitchEvent::Accepted => "the pool is accepted, and waits for a person".to_owned(),
+            SwitchEvent::Promoted { by, .. } => format!("switch promoted by {by}"),
             SwitchEvent::Turned(order) => format!("routers are switched, order {order}"),
             SwitchEvent::Arrived => "all routers are switched".to_owned(),
             SwitchEvent::TurnedBack(order, cause) => {

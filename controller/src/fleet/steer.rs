@@ -52,6 +52,19 @@ impl Fleet {
             .steps
             .iter()
             .find(|step| matches!(step.status, StepStatus::Running(_)));
+        let environment = deployment.environment.clone();
+        let place = self.environments.get(&environment);
+        let four_eyes = place.is_some_and(|place| place.file.approval.four_eyes);
+        if what == Control::Promote
+            && running.is_some()
+            && four_eyes
+            && same_person(&by.who, &deployment.by)
+        {
+            return Err(Refused::Approval(format!(
+                "{} asked for deployment {id}, and `{environment}` wants somebody else to let it go on (`four_eyes`)",
+                deployment.by
+            )));
+        }
         if let Some(step) = running.filter(|step| step.is_switch()) {
             let router = RouterKey::from(&step.target);
             return self.control_switch(id, &router, what, by, now);
@@ -69,15 +82,6 @@ impl Fleet {
                 "deployment {id} is over: `tamer status {id}` says how it ended"
             )));
         };
-        let environment = deployment.environment.clone();
-        let place = self.environments.get(&environment);
-        let four_eyes = place.is_some_and(|place| place.file.approval.four_eyes);
-        if what == Control::Promote && four_eyes && same_person(&by.who, &deployment.by) {
-            return Err(Refused::Approval(format!(
-                "{} asked for deployment {id}, and `{environment}` wants somebody else to let it go on (`four_eyes`)",
-                deployment.by
-            )));
-        }
         let (by_text, reason_text) = (by.who.clone(), by.reason.clone());
         let (event, action) = match what {
             Control::Pause => (
@@ -132,7 +136,8 @@ impl Fleet {
     ) -> Result<(), Refused> {
         let (who, reason) = (by.who.clone(), by.reason.clone());
         let (event, action) = match what {
-            Control::Pause | Control::Resume | Control::Promote => {
+            Control::Promote => (SwitchEvent::Promoted { by: who, reason }, "promote"),
+            Control::Pause | Control::Resume => {
                 return Err(Refused::Router(format!(
                     "deployment {id} is switching routers, which is not held up: `tamer watch {id}` follows it, `tamer rollback {}` takes it back",
                     router.environment

@@ -35,6 +35,7 @@ impl Metrics {
             grants += i64::try_from(open.count()).unwrap_or(i64::MAX);
         }
         self.grants_open.set(grants);
+        self.observe_routers(fleet);
         self.held.set(i64::from(fleet.held.is_some()));
         let unsettled = fleet.targets.values().filter(|target| target.unsettled);
         self.unsettled

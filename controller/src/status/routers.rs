@@ -1,7 +1,7 @@
 //! Pools and routers as people see them. What routers' commands printed is in failures of hosts alone, which are
 //! hidden like all other output.
 
-use super::{cause, failure, outcome};
+use super::{POINT, cause, failure, outcome};
 use crate::fleet::Fleet;
 use tamer_core::id::{EnvironmentName, HostName};
 use tamer_core::moment::Moment;
@@ -29,6 +29,7 @@ pub(super) fn switch(
             status.cause = cause.to_string();
             "rolling back"
         }
+        SwitchStage::Accepted { .. } => POINT,
         _ => "running",
     };
     state.clone_into(&mut status.state);
@@ -49,11 +50,11 @@ pub(super) fn switch(
 fn row(name: &HostName, host: &RouterHost, switch: &Switch) -> v1::RolloutHost {
     let to = host.sends_to.as_ref();
     let refused = host.acceptance.as_ref().and_then(|(_, it)| it.as_ref());
-    let preparing = matches!(switch.stage, SwitchStage::Preparing { .. });
-    let problem = host.failure.as_ref().or(refused.filter(|_| preparing));
+    let problem = host.failure.as_ref();
+    let problem = problem.or(refused.filter(|_| switch.is_untouched()));
     let state = match (&switch.stage, problem) {
         (_, Some(_)) => "failed",
-        (SwitchStage::Preparing { .. }, None) => "waiting",
+        (_, None) if switch.is_untouched() => "waiting",
         (_, None) if to == Some(&switch.to) => "done",
         (SwitchStage::TurningBack { .. } | SwitchStage::Ended { .. }, None)
             if to == Some(&switch.from) =>

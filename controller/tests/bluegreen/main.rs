@@ -7,10 +7,11 @@ mod world;
 
 use proptest::prelude::*;
 use tamer_controller::fleet::back::How;
-use tamer_controller::fleet::deploy::{Asked, Control, Refused};
+use tamer_controller::fleet::deploy::{Asked, By, Control, Refused};
+use tamer_controller::metrics::Metrics;
 use tamer_core::rollout::deployment::{DeploymentId, Ending};
 use tamer_core::rollout::switching::SwitchEvent;
-use world::{World, anna, release, wanted};
+use world::{ENVIRONMENT, World, anna, release, wanted};
 
 fn deployed(n: u8) -> World {
     let mut world = World::new();
@@ -92,6 +93,54 @@ fn going_back_is_one_switch_to_a_pool_that_is_warm() {
         (world.runs("green"), world.runs("blue")),
         (Some(1), Some(3))
     );
+}
+
+#[test]
+fn a_switch_waits_for_somebody_else_than_who_deployed_and_a_crash_changes_nothing() {
+    let mut world = deployed(1);
+    let asks = ENVIRONMENT.replace("switch =", "approval = true\nswitch =");
+    world.publish(&format!("{asks}[approval]\nfour_eyes = true\n"));
+    let id = world.deploy(2);
+    world.settle();
+    world.crash();
+    world.settle();
+    assert_eq!(world.ending(id), None);
+    assert_eq!(world.sends(), ["green", "green"]);
+    assert_eq!(world.runs("blue"), Some(2), "it can be looked at");
+    let metrics = Metrics::new();
+    metrics.observe_fleet(&world.fleet);
+    let told = metrics.text();
+    let said = |state| format!("tamer_controller_switches{{state=\"{state}\"}}");
+    assert!(
+        told.contains(&format!("{} 1\n", said("accepted"))),
+        "{told}"
+    );
+    assert!(told.contains(&format!("{} 0\n", said("turning"))), "{told}");
+
+    // Whoever wants to deploy meanwhile hears who is in the way.
+    let said = refused(world.fleet.deploy(&wanted(2), &anna(), world.now));
+    assert!(said.contains("shop 1.2.0 to production"), "{said}");
+
+    let herself = world
+        .fleet
+        .control(id, Control::Promote, &anna(), world.now);
+    let said = herself.unwrap_err().to_string();
+    assert!(said.contains("anna asked for deployment 2"), "{said}");
+    let ben = By {
+        who: "ben".into(),
+        reason: "looks right".into(),
+    };
+    let promote = |world: &mut World| world.fleet.control(id, Control::Promote, &ben, world.now);
+    promote(&mut world).unwrap();
+    assert!(promote(&mut world).is_err(), "it goes on already");
+    world.settle();
+    assert_eq!(world.ending(id), Some(Ending::Succeeded));
+    assert_eq!(world.sends(), ["blue", "blue"]);
+    // Going back asks nobody.
+    let back = world.go_back(&How::default()).unwrap();
+    world.settle();
+    assert_eq!(world.ending(back), Some(Ending::Succeeded));
+    assert_eq!(world.sends(), ["green", "green"]);
 }
 
 #[test]

@@ -6,9 +6,10 @@
 //!
 //! ```text
 //! preparing ─▶ turning ─▶ watching ─▶ over: the new pool is the active one
-//!     │           │           │
-//!     │           └───────────┴─▶ turning back ─▶ over: the old pool stays the active one
-//!     └─▶ over, nothing was touched
+//!   │   ▲         │           │
+//!   │   │         └───────────┴─▶ turning back ─▶ over: the old pool stays the active one
+//!   │ accepted: a person looks at it, and then it is prepared once more
+//!   └─▶ over, nothing was touched
 //! ```
 //!
 //! Routers are told which pool to send to under an *order*, a number that rises with each change; a router carries
@@ -84,6 +85,8 @@ pub struct Settings {
     pub bake: Span,
     /// Whether the routers try checks on the pool first.
     pub accepts: bool,
+    /// Whether a person must let the switch happen once it is accepted.
+    pub approval: bool,
 }
 
 /// What is known of one host that routes.
@@ -129,6 +132,8 @@ pub struct Switch {
     pub purpose: Purpose,
     /// What the environment file said when it started.
     pub settings: Settings,
+    /// Whether a person has let it happen.
+    pub promoted: bool,
     /// The routers that have a vote: those that were connected when it turned.
     pub taking_part: BTreeSet<HostName>,
     /// Where it stands.
@@ -145,6 +150,11 @@ pub enum SwitchStage {
     Preparing {
         /// The number under which they try them; `None`: there are none.
         acceptance: Option<Generation>,
+        /// Since when.
+        since: Moment,
+    },
+    /// The pool is accepted, and a person has to let the switch happen; nothing was touched.
+    Accepted {
         /// Since when.
         since: Moment,
     },
@@ -200,6 +210,16 @@ pub enum SwitchEvent {
     Started(Box<Switch>),
     /// It goes back.
     RollbackAsked {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// The pool is accepted, and a person has to let the switch happen.
+    Accepted,
+    /// A person lets it happen: the pool is looked at once more, for people take their time, and then routers are
+    /// switched.
+    Promoted {
         /// Who.
         by: String,
         /// Why.
@@ -298,6 +318,7 @@ impl Settings {
                 .acceptance
                 .get(component)
                 .is_some_and(|it| !it.is_empty()),
+            approval: router.approval,
         })
     }
 }
@@ -329,6 +350,14 @@ impl Switch {
     /// Whether it is over.
     pub fn has_ended(&self) -> bool {
         matches!(self.stage, SwitchStage::Ended { .. })
+    }
+
+    /// Whether no router has been told anything yet.
+    pub fn is_untouched(&self) -> bool {
+        matches!(
+            self.stage,
+            SwitchStage::Preparing { .. } | SwitchStage::Accepted { .. }
+        )
     }
 }
 

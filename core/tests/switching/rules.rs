@@ -89,6 +89,64 @@ fn one_router_that_does_not_accept_it_is_enough_and_nothing_was_touched() {
 }
 
 #[test]
+fn where_a_person_is_asked_nothing_is_touched_before_and_acceptance_is_tried_once_more() {
+    let mut world = World::new(2, 0, true);
+    world.ask(true);
+    world.deploy();
+    all(&mut world);
+    let waits = world.router.decide(world.now, 1).waiting_on;
+    assert_eq!(
+        waits.unwrap().to_string(),
+        "somebody to promote it: pool green is accepted"
+    );
+    // A night goes by, and a host with it, which is back in the morning.
+    world.tick(40_000);
+    world.weigh(1, false);
+    world.weigh(1, true);
+    assert!(world.router.told.is_none());
+    world.promote();
+    world.round(0);
+    assert!(world.router.told.is_none(), "lb-1 has not tried it again");
+    world.round(1);
+    assert_eq!(world.router.told.as_ref().unwrap().0, pool(1));
+    all(&mut world);
+    assert_eq!(outcome(&world), Outcome::Succeeded);
+    // Going back asks nobody.
+    world.back(0);
+    all(&mut world);
+    assert_eq!(active(&world), "blue");
+}
+
+#[test]
+fn what_a_person_let_happen_and_is_not_accepted_any_more_does_not_happen() {
+    let mut world = World::new(2, 0, true);
+    world.ask(true);
+    world.deploy();
+    all(&mut world);
+    world.with(1, |it| it.refuses = true);
+    world.promote();
+    all(&mut world);
+    assert!(matches!(outcome(&world), Outcome::RolledBack(_)));
+    assert!(world.router.told.is_none());
+}
+
+#[test]
+fn what_waits_for_a_person_is_given_up_without_a_trace() {
+    for abort in [true, false] {
+        let mut world = World::new(2, 0, false);
+        world.ask(true);
+        world.deploy();
+        match abort {
+            true => world.abort(),
+            false => world.ask_back(),
+        }
+        assert!(world.router.running().is_none());
+        assert!(world.router.told.is_none());
+        assert_eq!(active(&world), "blue");
+    }
+}
+
+#[test]
 fn a_router_that_fails_half_way_takes_all_of_them_back_at_once() {
     let mut world = World::new(3, 0, false);
     world.with(2, |it| it.broken = true);

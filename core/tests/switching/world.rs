@@ -6,7 +6,7 @@ use tamer_core::generation::Generation;
 use tamer_core::id::{HostName, PoolName};
 use tamer_core::moment::{Moment, Span};
 use tamer_core::rollout::switching::{
-    RouteSeen, Router, RouterKey, Settings, SwitchEvent, SwitchStage, Unfit,
+    RouteSeen, Router, RouterKey, Settings, SwitchEvent, SwitchStage, SwitchWaiting, Unfit,
 };
 use tamer_core::rollout::{Outcome, RolloutId};
 
@@ -41,6 +41,8 @@ pub(crate) struct World {
     /// Which pools can serve.
     fit: BTreeMap<PoolName, bool>,
     kept: Option<Router>,
+    /// Under which number nobody had tried acceptance yet when a person let the switch happen.
+    promoted_at: Option<Generation>,
     switches: u64,
     hosts: usize,
 }
@@ -66,6 +68,7 @@ impl World {
             acceptance_deadline: Span::secs(300),
             bake: Span::secs(bake),
             accepts,
+            approval: false,
         };
         let mut world = Self {
             router: Router::new(key, settings),
@@ -75,6 +78,7 @@ impl World {
             mail: Vec::new(),
             fit: [(pool(0), true), (pool(1), true)].into(),
             kept: None,
+            promoted_at: None,
             switches: 0,
             hosts: 0,
         };
@@ -112,7 +116,12 @@ impl World {
             assert!(round < 50, "it never comes to rest");
             let decision = self.router.decide(self.now, self.epoch);
             if decision.events.is_empty() {
-                let waits = decision.waiting_on.is_some() && decision.wake_at.is_some();
+                // Only people are waited for without an end.
+                let waits = match &decision.waiting_on {
+                    Some(SwitchWaiting::Promotion(_)) => decision.wake_at.is_none(),
+                    Some(_) => decision.wake_at.is_some(),
+                    None => false,
+                };
                 assert!(
                     waits || self.router.running().is_none(),
                     "it neither goes on nor waits"
@@ -167,11 +176,15 @@ impl World {
             SwitchEvent::Turned(_) if purpose == Some(Purpose::Forward) => {
                 let (to, _) = self.router.told.clone().unwrap();
                 assert!(self.fit[&to], "routers are told a pool that cannot serve");
+                let switch = self.router.running().unwrap();
+                let asks = switch.settings.approval;
+                assert!(!asks || self.promoted_at.is_some(), "nobody let it happen");
+                let since = self.promoted_at.unwrap_or_default();
                 let accepted = |name: &HostName| {
                     let tried = self.router.hosts[name].acceptance.clone();
-                    !before.settings.accepts || tried.is_some_and(|(_, failure)| failure.is_none())
+                    let well = tried.is_some_and(|(number, it)| it.is_none() && number > since);
+                    !switch.settings.accepts || well
                 };
-                let switch = self.router.running().unwrap();
                 assert!(
                     switch.taking_part.iter().all(accepted),
                     "turned before it was accepted"
@@ -181,7 +194,7 @@ impl World {
                 assert_eq!(self.router.active, before.active, "taken back, and active");
                 // Of those that have a vote nobody is left behind, but whom somebody changed by hand.
                 let switch = before.running().unwrap();
-                let turned = !matches!(switch.stage, SwitchStage::Preparing { .. });
+                let turned = !switch.is_untouched();
                 for name in switch.taking_part.iter().filter(|_| turned) {
                     let agent = &self.agents[name];
                     assert!(
@@ -251,6 +264,9 @@ impl World {
         self.switches += 1;
         let id = RolloutId(self.switches);
         if let Ok(switch) = self.router.plan(id, to, purpose, (self.now, self.epoch)) {
+            if self.router.running().is_none() {
+                self.promoted_at = None;
+            }
             self.happen(&SwitchEvent::Started(Box::new(switch)));
         }
     }
@@ -263,6 +279,29 @@ impl World {
     pub(crate) fn abort(&mut self) {
         let (by, reason) = ("anna".to_owned(), String::new());
         self.happen(&SwitchEvent::Aborted { by, reason });
+    }
+
+    /// From now on a person has to let switches happen, or nobody has to.
+    pub(crate) fn ask(&mut self, approval: bool) {
+        let settings = Settings {
+            approval,
+            ..self.router.settings.clone()
+        };
+        self.happen(&SwitchEvent::Configured(settings));
+    }
+
+    pub(crate) fn promote(&mut self) {
+        let before = self.router.newest;
+        let (by, reason) = ("ben".to_owned(), String::new());
+        let waits = self
+            .router
+            .running()
+            .is_some_and(|it| matches!(it.stage, SwitchStage::Accepted { .. }));
+        if waits {
+            self.promoted_at = Some(before);
+        }
+        let legal = self.happen(&SwitchEvent::Promoted { by, reason });
+        assert_eq!(legal, waits, "promoted out of turn");
     }
 
     pub(crate) fn weigh(&mut self, n: usize, fit: bool) {
@@ -516,6 +555,7 @@ impl World {
             for n in 0..self.agents.len() {
                 self.round(n);
             }
+            self.promote();
             self.tick(20);
         }
     }

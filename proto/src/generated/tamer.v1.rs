@@ -1828,6 +1828,9 @@ pub struct PlannedRollout {
     /// which are then switched
     #[prost(string, repeated, tag = "9")]
     pub routers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// by a person, once the pool is accepted
+    #[prost(bool, tag = "10")]
+    pub promoted: bool,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -210,8 +210,23 @@ fn no_request_fails(kind: Kind) {
     street.routers[0].refuses(false);
     street.all_send_to("blue");
 
-    // And on.
-    street.fleet.deploy("1.4.0").ends(0);
+    // And on, once somebody has looked at it and lets it happen.
+    let environment = format!("{POLICY}{}", kind.environment());
+    let asks = environment.replace("\nswitch ", "\napproval = true\nswitch ");
+    street.fleet.environment("production", &asks);
+    street.fleet.deploy("1.4.0").ends(8).says(&[
+        "somebody to promote it: pool green is accepted",
+        "tamer promote 7",
+    ]);
+    street.all_send_to("blue");
+    street
+        .fleet
+        .tamer(&["promote", "7", "--reason", "it looks right"])
+        .ends(0);
+    street
+        .fleet
+        .tamer(&["deploy", "production", "1.4.0", "--wait"])
+        .ends(0);
     street.all_send_to("green");
     street.is_met("1.4.0");
 

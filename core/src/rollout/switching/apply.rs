@@ -51,6 +51,8 @@ impl Router {
             SwitchEvent::Started(switch) => self.start(switch),
             SwitchEvent::RollbackAsked { by, reason } => self.ask_back(by, reason, at),
             SwitchEvent::Aborted { by, reason } => self.abort(by, reason, at),
+            SwitchEvent::Accepted => self.accept(at),
+            SwitchEvent::Promoted { .. } => self.promote(at),
             SwitchEvent::Turned(order) => self.turn(*order, at),
             SwitchEvent::Arrived => match &mut self.in_progress()?.stage {
                 stage @ SwitchStage::Turning { .. } => {
@@ -154,6 +156,32 @@ impl Router {
         Ok(Touched::head())
     }
 
+    fn accept(&mut self, at: Moment) -> Result<Touched, Illegal> {
+        let switch = self.in_progress()?;
+        let asks = switch.settings.approval && switch.purpose == Purpose::Forward;
+        if !matches!(switch.stage, SwitchStage::Preparing { .. }) || !asks || switch.promoted {
+            return Err(Illegal::OutOfOrder);
+        }
+        switch.stage = SwitchStage::Accepted { since: at };
+        Ok(Touched::head())
+    }
+
+    fn promote(&mut self, at: Moment) -> Result<Touched, Illegal> {
+        let number = self.newest.next(self.newest.epoch);
+        let switch = self.in_progress()?;
+        if !matches!(switch.stage, SwitchStage::Accepted { .. }) {
+            return Err(Illegal::NoPoint("routers are being switched"));
+        }
+        switch.promoted = true;
+        let acceptance = switch.settings.accepts.then_some(number);
+        switch.stage = SwitchStage::Preparing {
+            acceptance,
+            since: at,
+        };
+        self.newest = acceptance.unwrap_or(self.newest);
+        Ok(Touched::head())
+    }
+
     fn turn(&mut self, order: Generation, at: Moment) -> Result<Touched, Illegal> {
         if order <= self.newest {
             return Err(Illegal::OutOfOrder);
@@ -207,7 +235,7 @@ impl Router {
             return Err(Illegal::AlreadyGoingBack);
         }
         match switch.stage {
-            SwitchStage::Preparing { .. } => {
+            SwitchStage::Preparing { .. } | SwitchStage::Accepted { .. } => {
                 let outcome = Outcome::RolledBack(cause);
                 switch.stage = SwitchStage::Ended { outcome, at };
                 Ok(Touched::head())
@@ -222,7 +250,7 @@ impl Router {
 
     fn abort(&mut self, by: &str, reason: &str, at: Moment) -> Result<Touched, Illegal> {
         let switch = self.in_progress()?;
-        if !matches!(switch.stage, SwitchStage::Preparing { .. }) {
+        if !switch.is_untouched() {
             return Err(Illegal::Mixed);
         }
         let outcome = Outcome::Aborted {

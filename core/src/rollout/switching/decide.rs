@@ -27,6 +27,8 @@ pub enum SwitchWaiting {
     Pool(PoolName, String),
     /// Routers try the acceptance checks.
     Acceptance(Vec<HostName>),
+    /// A person has to let routers be switched to this pool.
+    Promotion(PoolName),
     /// Routers are being switched, to this pool.
     Routers(Vec<HostName>, PoolName),
     /// The pool is being watched.
@@ -42,6 +44,9 @@ impl fmt::Display for SwitchWaiting {
         match self {
             Self::Pool(pool, why) => write!(f, "pool {pool} to be fit: {why}"),
             Self::Acceptance(hosts) => write!(f, "acceptance checks on {}", list(hosts)),
+            Self::Promotion(pool) => {
+                write!(f, "somebody to promote it: pool {pool} is accepted")
+            }
             Self::Routers(hosts, pool) => write!(f, "{} to send to {pool}", list(hosts)),
             Self::Bake { .. } => f.write_str("the bake to end"),
         }
@@ -72,6 +77,10 @@ impl Router {
         match &switch.stage {
             SwitchStage::Preparing { acceptance, since } => {
                 self.prepare(switch, *acceptance, *since, (now, epoch), &mut decision);
+            }
+            // People have the time that they need.
+            SwitchStage::Accepted { .. } => {
+                decision.waiting_on = Some(SwitchWaiting::Promotion(switch.to.clone()));
             }
             SwitchStage::Turning { since } => {
                 self.turning(switch, *since, (now, epoch), &mut decision);
@@ -123,7 +132,11 @@ impl Router {
         let waiting = match self.unfit.get(&switch.to) {
             Some(unfit) => SwitchWaiting::Pool(switch.to.clone(), unfit.to_string()),
             None if open.is_empty() && connected().next().is_some() => {
-                decision.events.push(turn);
+                let asks = switch.settings.approval && !switch.promoted;
+                decision.events.push(match asks {
+                    true => SwitchEvent::Accepted,
+                    false => turn,
+                });
                 return;
             }
             None => SwitchWaiting::Acceptance(open.clone()),

@@ -138,6 +138,7 @@ impl Router {
             to: to.clone(),
             purpose,
             settings: self.settings.clone(),
+            promoted: false,
             taking_part: BTreeSet::new(),
             stage: SwitchStage::Preparing {
                 acceptance: accepts.then(|| self.newest.next(epoch)),
