@@ -169,8 +169,15 @@ impl Router {
     fn promote(&mut self, at: Moment) -> Result<Touched, Illegal> {
         let number = self.newest.next(self.newest.epoch);
         let switch = self.in_progress()?;
-        if !matches!(switch.stage, SwitchStage::Accepted { .. }) {
-            return Err(Illegal::NoPoint("routers are being switched"));
+        match switch.stage {
+            SwitchStage::Accepted { .. } => {}
+            SwitchStage::Preparing { .. } if switch.promoted => {
+                return Err(Illegal::NoPoint("it goes on by itself"));
+            }
+            SwitchStage::Preparing { .. } => {
+                return Err(Illegal::NoPoint("the pool is not accepted yet"));
+            }
+            _ => return Err(Illegal::NoPoint("routers are being switched")),
         }
         switch.promoted = true;
         let acceptance = switch.settings.accepts.then_some(number);
