@@ -1,10 +1,11 @@
 //! Who joins, who invites, who is shut out.
 
 use super::Fleet;
+use super::deploy::Refused;
 use super::persist::Object;
 use crate::identity::join::{self, JoinError, Joined};
 use crate::identity::peer::{Caller, Identity};
-use crate::identity::registry::{Denied, NotTaken, Place};
+use crate::identity::registry::{Denied, NotGiven, NotTaken, Place};
 use crate::identity::tokens::{Grant, Token};
 use tamer_core::digest::Digest;
 use tamer_core::id::{EnvironmentName, HostName, OperatorName};
@@ -14,6 +15,17 @@ use tamer_core::rollout::switching::SwitchEvent;
 
 /// Used and expired tokens are remembered this long, so that who comes late hears why.
 const TOKENS_REMEMBERED: Span = Span::secs(7 * 24 * 3600);
+
+/// Why nobody is invited.
+#[derive(Debug, thiserror::Error)]
+pub enum NotInvited {
+    /// It is not theirs to give.
+    #[error(transparent)]
+    NotGiven(#[from] NotGiven),
+    /// There is no such environment.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
 
 impl Fleet {
     /// A newcomer offers a token: a host under the name it gives, or an operator.
@@ -135,7 +147,10 @@ impl Fleet {
         );
     }
 
-    /// Gives out a token.
+    /// Gives out a token: the last moment at which it can be redeemed.
+    ///
+    /// # Errors
+    /// [`NotInvited`]; nothing has changed then.
     pub fn invite(
         &mut self,
         secret: Digest,
@@ -143,9 +158,13 @@ impl Fleet {
         valid: Span,
         by: &OperatorName,
         now: Moment,
-    ) -> Moment {
+    ) -> Result<Moment, NotInvited> {
+        self.registry.may_invite(by, &grant)?;
         let expires = now + valid;
         let object = match &grant {
+            Grant::Host { environment, .. } if !self.environments.contains_key(environment) => {
+                return Err(Refused::NoEnvironment(environment.clone()).into());
+            }
             Grant::Host { environment, .. } => format!("a host of {environment}"),
             Grant::Operator { name, .. } => format!("operator {name}"),
         };
@@ -165,7 +184,7 @@ impl Fleet {
             self.dirty.insert(Object::Token(gone));
         }
         self.note(now, by.as_str(), "invite", object, "");
-        expires
+        Ok(expires)
     }
 
     /// Revokes a host and takes it out of every target. Its name may be taken again only by `--replace`.

@@ -1,11 +1,11 @@
 //! Six hosts in two pools, two routers in front of them, and one controller.
 
+use super::common::joins;
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_controller::fleet::Fleet;
 use tamer_controller::fleet::back::How;
 use tamer_controller::fleet::deploy::{Asked, By, Refused, Wanted};
 use tamer_controller::fleet::hosts::{Session, SessionId};
-use tamer_controller::identity::tokens::Grant;
 use tamer_controller::store::memory::MemoryStore;
 use tamer_controller::store::{Loaded, Store};
 use tamer_core::check::{CheckResult, Results};
@@ -150,22 +150,14 @@ impl World {
                 ),
                 _ => (format!("lb-{}", n - 6), vec![("role", "lb")]),
             };
-            let secret = Digest::new([n + 200; 32]);
-            let labels = labels
-                .into_iter()
-                .map(|(k, v)| (k.to_owned(), v.to_owned()));
-            let grant = Grant::Host {
-                environment: "production".parse().unwrap(),
-                labels: labels.collect(),
-                replaces: None,
-            };
-            let (anna, now) = ("anna".parse().unwrap(), world.now);
-            world
-                .fleet
-                .invite(secret, grant, Span::secs(60), &anna, now);
-            let name: HostName = name.parse().unwrap();
-            let key = Digest::new([n + 50; 32]);
-            world.fleet.join(secret, Some(&name), key, now).unwrap();
+            let now = world.now;
+            let name = joins(
+                &mut world.fleet,
+                (&name, n + 50),
+                "production",
+                &labels,
+                now,
+            );
             let server = Server {
                 sends_to: "blue".to_owned(),
                 ..Server::default()

@@ -1,6 +1,7 @@
 //! Two environments around one controller, of which one follows the other: servers that do what they are told, virtual
 //! time, and a store that survives.
 
+use super::common::joins;
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_controller::audit::Entry;
 use tamer_controller::fleet::Fleet;
@@ -8,7 +9,6 @@ use tamer_controller::fleet::auto::{Due, Following};
 use tamer_controller::fleet::back::How;
 use tamer_controller::fleet::deploy::{Asked, By, Evidence, Wanted};
 use tamer_controller::fleet::hosts::{Session, SessionId};
-use tamer_controller::identity::tokens::Grant;
 use tamer_controller::store::Store;
 use tamer_controller::store::memory::MemoryStore;
 use tamer_core::check::Results;
@@ -97,22 +97,8 @@ impl World {
         };
         world.production(auto);
         for (n, environment) in ["staging", "production", "production"].iter().enumerate() {
-            let secret = Digest::new([n as u8 + 200; 32]);
-            let grant = Grant::Host {
-                environment: name(environment),
-                labels: BTreeMap::new(),
-                replaces: None,
-            };
-            let anna = "anna".parse().unwrap();
-            world
-                .fleet
-                .invite(secret, grant, Span::secs(60), &anna, world.now);
-            let host: HostName = format!("web-{n}").parse().unwrap();
-            let key = Digest::new([n as u8; 32]);
-            world
-                .fleet
-                .join(secret, Some(&host), key, world.now)
-                .unwrap();
+            let (name, now) = (format!("web-{n}"), world.now);
+            let host = joins(&mut world.fleet, (&name, n as u8), environment, &[], now);
             let server = Server {
                 environment: (*environment).to_owned(),
                 ..Server::default()

@@ -1,10 +1,10 @@
 //! A small fleet around one controller: servers that do what they are told, and a store that survives.
 
+use super::common::joins;
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_controller::fleet::Fleet;
 use tamer_controller::fleet::deploy::{Asked, By, Wanted};
 use tamer_controller::fleet::hosts::{Session, SessionId};
-use tamer_controller::identity::tokens::Grant;
 use tamer_controller::store::Store;
 use tamer_controller::store::memory::MemoryStore;
 use tamer_core::check::{CheckResult, Results};
@@ -173,25 +173,9 @@ impl World {
         };
         world.publish();
         for n in 0..hosts {
-            let secret = Digest::new([n as u8 + 200; 32]);
-            let labels = BTreeMap::from([("role".to_owned(), "web".to_owned())]);
-            let grant = Grant::Host {
-                environment: "production".parse().unwrap(),
-                labels,
-                replaces: None,
-            };
-            world.fleet.invite(
-                secret,
-                grant,
-                Span::secs(60),
-                &"anna".parse().unwrap(),
-                world.now,
-            );
-            let name: HostName = format!("web-{n}").parse().unwrap();
-            world
-                .fleet
-                .join(secret, Some(&name), Digest::new([n as u8; 32]), world.now)
-                .unwrap();
+            let (name, now) = (format!("web-{n}"), world.now);
+            let (joining, role) = ((name.as_str(), n as u8), [("role", "web")]);
+            let name = joins(&mut world.fleet, joining, "production", &role, now);
             world.servers.insert(name, Server::default());
         }
         world.turn();
