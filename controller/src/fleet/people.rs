@@ -51,21 +51,17 @@ impl Fleet {
             None => join::join_operator(&mut self.registry, &mut self.tokens, &secret, key, now)?,
         };
         self.dirty.insert(Object::Token(secret));
-        match &joined.identity {
-            Identity::Host {
-                name, incarnation, ..
-            } => {
-                self.dirty.insert(Object::Host(name.clone()));
-                self.strangers.remove(name);
-                self.seats.entry(name.clone()).or_default();
-                if *incarnation > 1 && !joined.replaced.is_empty() {
-                    self.reset_host(name, now);
-                }
-                self.place_host(name, now);
+        self.dirty.insert(Object::from(&joined.identity));
+        if let Identity::Host {
+            name, incarnation, ..
+        } = &joined.identity
+        {
+            self.strangers.remove(name);
+            self.seats.entry(name.clone()).or_default();
+            if *incarnation > 1 && !joined.replaced.is_empty() {
+                self.reset_host(name, now);
             }
-            Identity::Operator { name } => {
-                self.dirty.insert(Object::Operator(name.clone()));
-            }
+            self.place_host(name, now);
         }
         let before = match joined.identity.clone() {
             Identity::Host {
@@ -107,20 +103,15 @@ impl Fleet {
         if !why.is_empty() || matches!(identity, Identity::Operator { .. }) {
             self.note(now, &identity.to_string(), "renew", &identity, why);
         }
-        self.dirty.insert(match &identity {
-            Identity::Host { name, .. } => Object::Host(name.clone()),
-            Identity::Operator { name } => Object::Operator(name.clone()),
-        });
+        self.dirty.insert(Object::from(&identity));
         Ok(identity)
     }
 
     /// An operator calls: their newest key is in use, or they have come over to the CA that issues now.
     pub(crate) fn see_operator(&mut self, caller: &Caller) {
         let Some(peer) = caller.peer() else { return };
-        if let Identity::Operator { name } = &peer.identity
-            && self.registry.seen(peer)
-        {
-            self.dirty.insert(Object::Operator(name.clone()));
+        if matches!(peer.identity, Identity::Operator { .. }) && self.registry.seen(peer) {
+            self.dirty.insert(Object::from(&peer.identity));
         }
     }
 
@@ -206,7 +197,7 @@ impl Fleet {
             incarnation: host.incarnation,
         };
         self.shut_out(&keys, &whose, "removed", now);
-        self.dirty.insert(Object::Host(name.clone()));
+        self.dirty.insert(Object::from(&whose));
         self.place_host(name, now);
         self.forget_words(name, now);
         self.note(now, by.as_str(), "host.remove", name, reason);
@@ -229,7 +220,7 @@ impl Fleet {
         self.shut_out(&keys, &whose, "removed", now);
         // What they invited somebody to, they did as who they were; and nobody comes back by an older invitation.
         self.take_back_tokens(|it| is_for(it, name) || it.created_by.as_ref() == Some(name));
-        self.dirty.insert(Object::Operator(name.clone()));
+        self.dirty.insert(Object::from(&whose));
         self.note(now, by.as_str(), "operator.remove", name, reason);
         Ok(())
     }

@@ -21,6 +21,7 @@
 use super::closing::Closed;
 use super::hosts::Seat;
 use super::{Fleet, GRACE};
+use crate::identity::peer::Identity;
 use crate::identity::registry::{Host, Operator, Roles};
 use crate::identity::tokens::{Grant, Token};
 use crate::store::{BadEntry, Batch, Key, Loaded, MAX_BATCH};
@@ -72,6 +73,16 @@ pub(super) enum Object {
     Target(TargetKey),
     Router(RouterKey),
     Deployment(DeploymentId),
+}
+
+/// What is known of a host or an operator.
+impl From<&Identity> for Object {
+    fn from(identity: &Identity) -> Self {
+        match identity {
+            Identity::Host { name, .. } => Self::Host(name.clone()),
+            Identity::Operator { name } => Self::Operator(name.clone()),
+        }
+    }
 }
 
 /// What happened, for people.
