@@ -77,13 +77,12 @@ pub struct Turn(
 );
 
 impl Told {
-    fn new(all: &Authorities, hosts: usize) -> Self {
+    fn new(all: &Authorities, within: Span) -> Self {
         let trusted = all.trusted();
-        let hosts = u64::try_from(hosts).unwrap_or(u64::MAX);
         Self {
             mark: sha256(trusted.as_bytes()).to_string().into(),
             trusted: trusted.into(),
-            within: Span::secs(hosts / HOSTS_A_SECOND),
+            within,
         }
     }
 }
@@ -106,7 +105,7 @@ impl Authority {
             .context("cannot make the controller's certificate")?;
         let trusted = all.trusted();
         let tls = ServerTls::new(&trusted, &issued.certificate_pem, &issued.key_pem)?;
-        let (told, _) = watch::channel(Told::new(&all, hosts));
+        let (told, _) = watch::channel(Told::new(&all, within(hosts)));
         Ok(Self(Arc::new(Inner {
             names: names.to_vec(),
             all: Mutex::new(all),
@@ -144,11 +143,24 @@ impl Authority {
     }
 
     /// All CAs that are trusted, the issuing one first.
+    pub fn outline(&self) -> Vec<Outline> {
+        self.all().outline()
+    }
+
+    /// Whether a rotation can begin.
     ///
     /// # Errors
-    /// [`CaError`], in practice never.
-    pub fn outline(&self) -> Result<Vec<Outline>, CaError> {
-        self.all().outline()
+    /// [`RotationError::UnderWay`].
+    pub fn may_begin(&self) -> Result<(), RotationError> {
+        self.all().may_begin()
+    }
+
+    /// Whether there is a rotation to finish.
+    ///
+    /// # Errors
+    /// [`RotationError::NoneUnderWay`].
+    pub fn may_finish(&self) -> Result<(), RotationError> {
+        self.all().may_finish()
     }
 
     /// A certificate for the bearer of a key, and the CAs that they are to trust, both PEM.
@@ -179,7 +191,7 @@ impl Authority {
         let (this, driver) = (self.clone(), driver.clone());
         whole(async move {
             let begin = |all: &mut Authorities| all.begin(clock::now());
-            this.step(&turn, &driver, Some(hosts), begin).await
+            this.step(&turn, &driver, Some(within(hosts)), begin).await
         })
         .await
     }
@@ -206,12 +218,13 @@ impl Authority {
         .await
     }
 
-    /// Takes a step: on disk first, then in the mirror, in the registry and at the port, and then peers are told.
+    /// Takes a step: on disk first, then in the mirror, in the registry and at the port, and then peers are told, with
+    /// the same time to renew as before where none is given.
     async fn step(
         &self,
         _turn: &Turn,
         driver: &Driver,
-        hosts: Option<usize>,
+        within: Option<Span>,
         step: impl FnOnce(&mut Authorities) -> Result<(), RotationError> + Send + 'static,
     ) -> anyhow::Result<()> {
         let (dir, before) = {
@@ -243,11 +256,7 @@ impl Authority {
             .change(move |fleet, _| fleet.registry.issuing = Some(issuing))
             .await?;
         self.0.told.send_modify(|told| {
-            let within = told.within;
-            *told = Told::new(&self.all(), hosts.unwrap_or(0));
-            if hosts.is_none() {
-                told.within = within;
-            }
+            *told = Told::new(&self.all(), within.unwrap_or(told.within));
         });
         certified
     }
@@ -322,6 +331,11 @@ impl Authority {
     fn all(&self) -> MutexGuard<'_, Authorities> {
         self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Within what time so many hosts are to renew.
+fn within(hosts: usize) -> Span {
+    Span::secs(u64::try_from(hosts).unwrap_or(u64::MAX) / HOSTS_A_SECOND)
 }
 
 /// Does all of it, also if whoever asked for it goes away meanwhile: half a step, of which the registry does not know,

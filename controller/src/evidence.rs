@@ -1,11 +1,12 @@
 //! Evidence of releases, as this controller keeps it: one file a release, by the digest of its manifest, beside the
-//! signed metadata and copied with it. Bundles are added and never removed.
+//! signed metadata and copied with it. Bundles are added; only what decides nothing any more makes room for others.
 //!
 //! Whose bundles have a place is decided in [`proofs`]; what they prove, every agent judges for itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tamer_core::digest::Digest;
+use tamer_kit::clock;
 use tamer_kit::durable::{self, FileError};
 use tamer_release::proofs::{self, Kept, Listed, NotAdded};
 
@@ -69,8 +70,8 @@ impl EvidenceFiles {
         work(move || this.read(&manifest)).await
     }
 
-    /// Adds bundles to a release, of which environments list these keys: all of them, or none where one is refused. They are there for good, and durable,
-    /// when it returns.
+    /// Adds bundles to a release, of which environments list these keys: all of them, or none where one is refused. They
+    /// are durable when it returns.
     ///
     /// # Errors
     /// [`EvidenceError`].
@@ -91,7 +92,7 @@ impl EvidenceFiles {
         listed: &Listed,
     ) -> Result<Added, EvidenceError> {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut kept = Kept::read(&self.read(manifest)?, manifest, listed);
+        let mut kept = Kept::read(&self.read(manifest)?, manifest, listed, clock::now());
         let mut added = 0;
         for bundle in bundles {
             added += usize::from(kept.add(bundle)?);

@@ -47,7 +47,7 @@ async fn begin(driver: &Driver, catalog: &Catalog, due: Due) {
                 .await
         }
         Err(error) => {
-            let (due, why) = (due.clone(), crate::api::chain(&error));
+            let (due, why) = (due.clone(), tamer_kit::cause::chain(&error));
             let put_off = driver.change(move |fleet, now| fleet.put_off(&due, why.clone(), now));
             put_off.await.map(|()| Ok(None))
         }

@@ -170,7 +170,7 @@ impl Mirror {
 impl Inner {
     fn lacks(&self, error: &MirrorError) {
         let directory = self.plan.paths.mirror.display();
-        let why = crate::api::chain(error);
+        let why = tamer_kit::cause::chain(error);
         tracing::error!(%directory, error = why, "the mirror lacks something: were this machine lost now, it would be lost with it");
         self.metrics.mirror_failures.inc();
         self.metrics.mirror_behind.set(1);

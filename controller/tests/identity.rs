@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tamer_controller::identity::join::{JoinError, Joined, join_host, join_operator};
 use tamer_controller::identity::peer::{Caller, Identity, Peer};
-use tamer_controller::identity::registry::{Denied, Keys, NotTaken, Registry, Role, Roles};
+use tamer_controller::identity::registry::{
+    Denied, Keys, NotGiven, NotTaken, Registry, Role, Roles,
+};
 use tamer_controller::identity::tokens::{Grant, Token, TokenError, Tokens};
 use tamer_core::digest::Digest;
 use tamer_core::id::{EnvironmentName, HostName, OperatorName};
@@ -319,7 +321,7 @@ fn a_name_that_somebody_has_is_given_away_only_by_who_may_do_everything() {
     let before = controller.registry.clone();
     assert_eq!(
         join(&mut controller, 3, 12),
-        Err(JoinError::NotTheirs("root".parse().unwrap()))
+        Err(NotGiven::NotTheirs("root".parse().unwrap()).into())
     );
     assert_eq!(controller.registry, before);
     // A name that nobody has is hers to give, but not once somebody has it.
@@ -476,7 +478,7 @@ fn an_invitation_never_takes_the_last_admin_whenever_it_is_redeemed() {
     controller.registry.revoke_operator(&name("ben")).unwrap();
     let Controller { registry, tokens } = &mut controller;
     let lowered = join_operator(registry, tokens, &digest(3), digest(13), Moment(1));
-    assert_eq!(lowered, Err(JoinError::LastAdmin(name("anna"))));
+    assert_eq!(lowered, Err(NotGiven::LastAdmin(name("anna")).into()));
 }
 
 #[test]

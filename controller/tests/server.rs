@@ -71,6 +71,21 @@ async fn another_fleets_certificate_is_refused_in_the_handshake() {
     assert_eq!(server.connections.count(), 0);
 }
 
+/// A certificate says by its issuer's name which CA has signed it. Whoever has the key of one CA could sign another one
+/// that is called like the CA which took the first one's place.
+#[tokio::test]
+async fn a_certificate_is_signed_by_a_ca_of_the_controller_itself_and_by_none_below() {
+    let fleet = Fleet::new();
+    let server = Server::start(&fleet).await;
+    let refused = server.who(Some(&fleet.through_another_ca(HOST))).await;
+    assert!(refused.unwrap_err().contains("alert"));
+    // That more is shown than is needed does no harm.
+    let (certificate, key) = fleet.identity(HOST, now());
+    let with_its_ca = (certificate + fleet.ca.certificate_pem(), key);
+    let known = server.who(Some(&with_its_ca)).await;
+    assert_eq!(known.unwrap(), format!("{HOST} h2"));
+}
+
 #[tokio::test]
 async fn a_server_certificate_is_no_clients() {
     let fleet = Fleet::new();

@@ -4,6 +4,7 @@
 //! every 15 s, also while idle, answered within 10 s.
 
 use crate::address::Address;
+use crate::cause::cause;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -78,25 +79,15 @@ impl ChannelError {
         let Self::Connect { source, .. } = self else {
             return false;
         };
-        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(source);
-        while let Some(error) = next {
-            // What is in an I/O error is not among its sources.
-            let within = error
-                .downcast_ref::<io::Error>()
-                .and_then(io::Error::get_ref);
-            let tls = within.and_then(|it| it.downcast_ref::<rustls::Error>());
-            if let Some(rustls::Error::InvalidCertificate(bad)) = tls {
-                return matches!(
-                    bad,
-                    Bad::Expired
-                        | Bad::ExpiredContext { .. }
-                        | Bad::NotValidYet
-                        | Bad::NotValidYetContext { .. }
-                );
-            }
-            next = error.source();
-        }
-        false
+        matches!(
+            cause(source),
+            Some(rustls::Error::InvalidCertificate(
+                Bad::Expired
+                    | Bad::ExpiredContext { .. }
+                    | Bad::NotValidYet
+                    | Bad::NotValidYetContext { .. }
+            ))
+        )
     }
 }
 
@@ -124,19 +115,13 @@ pub async fn connect(address: &Address, tls: ClientConfig) -> Result<Channel, Ch
 
 /// Whether this is, at its root, a server's certificate that no trusted CA has issued.
 pub fn is_other_ca(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut layer = Some(error);
-    while let Some(error) = layer {
-        let inner = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
-            use rustls::CertificateError::{BadSignature, UnknownIssuer};
-            return matches!(why, UnknownIssuer | BadSignature);
-        }
-        layer = error.source();
-    }
-    false
+    use rustls::CertificateError::{BadSignature, UnknownIssuer};
+    matches!(
+        cause(error),
+        Some(rustls::Error::InvalidCertificate(
+            UnknownIssuer | BadSignature
+        ))
+    )
 }
 
 /// Whether this is, somewhere below, the word of the other side that it does not know the CA of the certificate shown

@@ -1,12 +1,13 @@
 //! Small things that more than one binary needs, and that belong to no room of the house:
 //! durable files, hashing, chained logs, configuration files, TLS set-up, HTTP, backoff, telemetry, metrics,
-//! what a service tells systemd, asking a person, manual pages and completions.
+//! what a service tells systemd, asking a person, what lies below an error, manual pages and completions.
 //!
 //! Nothing here decides anything about deploying.
 
 pub mod address;
 pub mod audit;
 pub mod backoff;
+pub mod cause;
 pub mod chain;
 pub mod channel;
 pub mod clock;

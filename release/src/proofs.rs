@@ -4,11 +4,15 @@
 //! What a bundle proves is for [`crate::attest::judge()`], and for each agent; here is only who has a place.
 
 use crate::attest::bundle::{BadBundle, Bundle};
-use crate::attest::statement::Claim;
+use crate::attest::judge::SKEW;
+use crate::attest::statement::{Approved, Claim, Run};
 use crate::attest::{CommitId, Statement, Subject, key_hint};
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use tamer_core::digest::Digest;
-use tamer_core::evidence::VerifyingKey;
+use tamer_core::evidence::{EvidenceKind, VerifyingKey};
+use tamer_core::id::EnvironmentName;
+use tamer_core::moment::Moment;
 use tamer_kit::hash::sha256;
 
 /// The largest bundle that is kept, in bytes.
@@ -100,11 +104,15 @@ impl Listed {
 /// place among all, and once: the same words of the same key are not kept again, however they are wrapped. All others
 /// are strangers', and have [`MAX_STRANGERS`] of the places. That is judged whenever more comes, so a key may
 /// be listed after it has signed.
+///
+/// Only the newest of what a key says of one thing decides anything. Once all places are taken, what a listed key has
+/// said anew since makes room, the oldest of it first: no number of runs stands in the way of the next one.
 #[derive(Debug)]
 pub struct Kept<'a> {
     manifest: &'a Digest,
     listed: &'a Listed,
     lines: Vec<Line>,
+    now: Moment,
 }
 
 #[derive(Debug)]
@@ -121,7 +129,38 @@ struct Stated {
     statement: Statement,
 }
 
+/// Who says something, and of what: the newest of what is said of it counts.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Topic<'a> {
+    by: Digest,
+    /// `None` for an approval.
+    kind: Option<EvidenceKind>,
+    /// Where something is approved.
+    environment: Option<&'a EnvironmentName>,
+    /// Whether it is about the release; a review is about commits.
+    release: bool,
+    commits: BTreeSet<&'a CommitId>,
+}
+
 impl Stated {
+    fn topic<'a>(&'a self, manifest: &Digest, built: &BTreeSet<&CommitId>) -> Topic<'a> {
+        let is_review = matches!(self.statement.claim, Claim::Review(_));
+        let commits = self.statement.subjects.iter().filter_map(|it| match it {
+            Subject::Commit(commit) if is_review && built.contains(commit) => Some(commit),
+            _ => None,
+        });
+        Topic {
+            by: self.by,
+            kind: self.statement.kind(),
+            environment: match &self.statement.claim {
+                Claim::Approval(Approved { plan, .. }) => Some(&plan.environment),
+                _ => None,
+            },
+            release: !is_review && self.statement.is_about(manifest),
+            commits: commits.collect(),
+        }
+    }
+
     /// The commit that the release was built from, as this says.
     fn commit(&self, manifest: &Digest) -> Option<&CommitId> {
         match &self.statement.claim {
@@ -132,8 +171,8 @@ impl Stated {
 }
 
 impl<'a> Kept<'a> {
-    /// What this file has, of the release with this manifest.
-    pub fn read(file: &[u8], manifest: &'a Digest, listed: &'a Listed) -> Self {
+    /// What this file has at this time, of the release with this manifest.
+    pub fn read(file: &[u8], manifest: &'a Digest, listed: &'a Listed, now: Moment) -> Self {
         let line = |bytes: &[u8]| Line {
             bytes: bytes.to_vec(),
             stated: Bundle::parse(bytes).ok().and_then(|it| listed.read(&it)),
@@ -142,6 +181,7 @@ impl<'a> Kept<'a> {
             manifest,
             listed,
             lines: bundles(file).into_iter().map(line).collect(),
+            now,
         }
     }
 
@@ -168,20 +208,24 @@ impl<'a> Kept<'a> {
             return Ok(false);
         }
         let line = Line { bytes, stated };
-        self.has_room(&line)?;
+        if self.is_strangers(&line) {
+            self.has_room_for_strangers(&line)?;
+        }
+        let (lines, bytes) = (self.len(), self.bytes());
         self.lines.push(line);
-        Ok(true)
+        match self.without_outdated() {
+            Some(rest) => {
+                self.lines = rest;
+                Ok(true)
+            }
+            None => {
+                self.lines.truncate(lines);
+                Err(NotAdded::Full { lines, bytes })
+            }
+        }
     }
 
-    fn has_room(&self, line: &Line) -> Result<(), NotAdded> {
-        let (lines, bytes) = (self.len(), self.bytes());
-        let after = u64::try_from(bytes + line.bytes.len() + 1);
-        if lines >= MAX_LINES || after.map_or(true, |after| after > MAX_FILE) {
-            return Err(NotAdded::Full { lines, bytes });
-        }
-        if !self.is_strangers(line) {
-            return Ok(());
-        }
+    fn has_room_for_strangers(&self, line: &Line) -> Result<(), NotAdded> {
         let strangers = || self.lines.iter().filter(|it| self.is_strangers(it));
         let (lines, bytes) = (
             strangers().count(),
@@ -197,11 +241,62 @@ impl<'a> Kept<'a> {
         let Some(stated) = &line.stated else {
             return true;
         };
-        let said = self.lines.iter().filter_map(|it| it.stated.as_ref());
-        let commits: Vec<&CommitId> = said.filter_map(|it| it.commit(self.manifest)).collect();
+        let commits = self.commits();
         let is_built =
-            |subject: &Subject| matches!(subject, Subject::Commit(of) if commits.contains(&of));
+            |subject: &Subject| matches!(subject, Subject::Commit(of) if commits.contains(of));
         !stated.statement.is_about(self.manifest) && !stated.statement.subjects.iter().any(is_built)
+    }
+
+    /// The commits that the release was built from, as listed keys say.
+    fn commits(&self) -> BTreeSet<&CommitId> {
+        let said = self.lines.iter().filter_map(|it| it.stated.as_ref());
+        said.filter_map(|it| it.commit(self.manifest)).collect()
+    }
+
+    /// The lines that have room, without as many of the outdated ones as need be; `None` where that is not enough, or
+    /// the last line would be one of them.
+    fn without_outdated(&mut self) -> Option<Vec<Line>> {
+        let (mut lines, mut bytes) = (self.len(), self.bytes() as u64);
+        let mut outdated = self.outdated().into_iter();
+        let mut gone = BTreeSet::new();
+        while lines > MAX_LINES || bytes > MAX_FILE {
+            let number = outdated.next().filter(|it| it + 1 < self.len())?;
+            gone.insert(number);
+            lines -= 1;
+            bytes -= self.lines[number].bytes.len() as u64 + 1;
+        }
+        let all = std::mem::take(&mut self.lines).into_iter().zip(0..);
+        let rest = all.filter(|(_, number)| !gone.contains(number));
+        Some(rest.map(|(line, _)| line).collect())
+    }
+
+    /// The numbers of the lines that decide nothing any more, because the same key has said the same kind of thing
+    /// anew, of the same: the oldest first. What is dated in the future does not count yet.
+    fn outdated(&self) -> Vec<usize> {
+        let commits = self.commits();
+        let mut newest = BTreeMap::new();
+        let mut outdated = Vec::new();
+        for (number, line) in self.lines.iter().enumerate() {
+            let Some(stated) = line.stated.as_ref().filter(|_| !self.is_strangers(line)) else {
+                continue;
+            };
+            let at = stated.statement.claim.at();
+            let failed = matches!(
+                &stated.statement.claim,
+                Claim::Run(Run { passed: false, .. })
+            );
+            // As `judge` has it: of two at the same time the one that failed, and then the first.
+            let rank = (at.since(self.now) <= SKEW, at, failed, Reverse(number));
+            let before = newest
+                .entry(stated.topic(self.manifest, &commits))
+                .or_insert(rank);
+            if *before != rank {
+                outdated.push(rank.min(*before));
+                *before = rank.max(*before);
+            }
+        }
+        outdated.sort_unstable();
+        outdated.into_iter().map(|it| it.3.0).collect()
     }
 
     /// How many bundles there are.
@@ -231,6 +326,7 @@ mod tests {
     use crate::attest::dsse::Envelope;
 
     const RELEASE: Digest = Digest::new([7; 32]);
+    const NOW: Moment = Moment(1_800_000_000_000);
 
     fn bundle(n: usize) -> Vec<u8> {
         let payload = format!("{{\"n\":{n}}}").into_bytes();
@@ -246,7 +342,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_slice(&bundle(0)).unwrap();
         let pretty = serde_json::to_vec_pretty(&value).unwrap();
         let listed = Listed::default();
-        let mut kept = Kept::read(b"", &RELEASE, &listed);
+        let mut kept = Kept::read(b"", &RELEASE, &listed, NOW);
         assert!(kept.add(&pretty).unwrap());
         assert_eq!(bundles(&kept.to_file()), [bundle(0)]);
         assert!(!kept.add(&bundle(0)).unwrap());
@@ -254,7 +350,7 @@ mod tests {
             assert!(kept.add(&bundle(n)).unwrap());
         }
         let file = kept.to_file();
-        let mut kept = Kept::read(&file, &RELEASE, &listed);
+        let mut kept = Kept::read(&file, &RELEASE, &listed, NOW);
         assert_eq!(kept.len(), MAX_STRANGERS);
         let more = kept.add(&bundle(MAX_STRANGERS));
         assert!(matches!(more, Err(NotAdded::Strangers { .. })));
@@ -265,7 +361,7 @@ mod tests {
     #[test]
     fn what_is_no_bundle_is_not_kept() {
         let listed = Listed::default();
-        let mut kept = Kept::read(b"", &RELEASE, &listed);
+        let mut kept = Kept::read(b"", &RELEASE, &listed, NOW);
         assert!(matches!(kept.add(b"{}"), Err(NotAdded::Shape(_))));
         let large = vec![b' '; MAX_LINE + 1];
         assert!(matches!(kept.add(&large), Err(NotAdded::TooLarge(_))));

@@ -13,11 +13,11 @@ use crate::witness::Witness;
 use std::collections::BTreeMap;
 use tamer_controller::fleet::Fleet;
 use tamer_controller::fleet::deploy::Control;
-use tamer_controller::identity::tokens::Grant;
+use tamer_controller::identity::tokens::{Grant, Token};
 use tamer_core::desired::Desired;
 use tamer_core::digest::Digest;
 use tamer_core::id::HostName;
-use tamer_core::moment::{Moment, Span};
+use tamer_core::moment::Moment;
 
 /// When every run begins.
 const BEGIN: u64 = 1_000_000_000;
@@ -102,8 +102,13 @@ impl World {
                 labels: BTreeMap::from([("role".to_owned(), "web".to_owned())]),
                 replaces: None,
             };
-            let by = "anna".parse().expect("a name");
-            fleet.invite(secret, grant, Span::secs(60), &by, Moment(BEGIN));
+            let token = Token {
+                grant,
+                expires: Moment(BEGIN),
+                created_by: None,
+                used: None,
+            };
+            fleet.tokens.issue(secret, token);
             let key = Digest::new([host.number as u8; 32]);
             let joined = fleet.join(secret, Some(&host.name), key, Moment(BEGIN));
             joined.expect("a host that joins");

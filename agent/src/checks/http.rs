@@ -1,9 +1,10 @@
 //! `http`: a request is answered with the expected status, and text.
 
-use super::{Doing, Tried, cause, reason, tls_reason};
+use super::{Doing, Tried, reason, tls_reason};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Response, Url};
 use rustls::ClientConfig;
+use tamer_kit::cause::cause;
 
 /// How much of a body is looked at, in bytes.
 const MAX_BODY: usize = 64 << 10;

@@ -233,26 +233,6 @@ fn reason(error: &std::io::Error) -> String {
     }
 }
 
-/// The first error in the chain (through what `io::Error` wraps, too) that is a `T`.
-fn cause<'a, T: std::error::Error + 'static>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        next = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
-}
-
 /// What a rustls error says about `host`.
 fn tls_reason(error: &rustls::Error, host: &str) -> String {
     use rustls::CertificateError as Bad;

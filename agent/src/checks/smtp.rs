@@ -1,7 +1,7 @@
 //! `smtp`: a mail server accepts a message. The conversation is a real one, up to the server's word
 //! that it has taken the message over; every stage has its own sentence for its failure.
 
-use super::{Doing, Surroundings, Tried, cause, reason, tcp, tls_reason};
+use super::{Doing, Surroundings, Tried, reason, tcp, tls_reason};
 use lettre::Address;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
@@ -16,6 +16,7 @@ use std::error::Error as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tamer_core::check::SmtpTls;
+use tamer_kit::cause::cause;
 use tokio::net::TcpStream;
 
 /// The port of a server that names none: mail between servers (RFC 5321).

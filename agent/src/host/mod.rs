@@ -11,6 +11,7 @@ use crate::allowed::failure;
 use std::io;
 use std::path::Path;
 use tamer_core::desired::{Failure, FailureKind};
+pub(crate) use tamer_kit::cause::chain;
 use tamer_kit::durable::FileError;
 
 /// An error of the file system as a report shows it, with its whole chain.
@@ -20,18 +21,6 @@ pub(crate) fn file_failure(error: &FileError) -> Failure {
         _ => FailureKind::Host,
     };
     failure(kind, chain(error))
-}
-
-/// Any error as a report shows it, with its whole chain.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut said = error.to_string();
-    let mut source = error.source();
-    while let Some(next) = source {
-        said.push_str(": ");
-        said.push_str(&next.to_string());
-        source = next.source();
-    }
-    said
 }
 
 /// Does blocking work where it does not hold up anything else.

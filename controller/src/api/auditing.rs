@@ -133,7 +133,9 @@ fn begin(read: &ReadAt<'_>, to: u64, since: Moment, limit: u32) -> io::Result<u6
         if entry.at >= since {
             first = place;
         }
-        entry.at + SET_BACK >= since
+        // Whatever there is further back, no more than the last `limit` are sent.
+        let enough = limit > 0 && seen >= u64::from(limit) && first <= last;
+        !enough && entry.at + SET_BACK >= since
     })?;
     Ok(first.max(last))
 }
@@ -268,6 +270,7 @@ mod tests {
             (0, 700, 19_301),
             (19_500 * DAY, 0, 19_500),
             (19_500 * DAY, 7, 19_994),
+            (DAY, 7, 19_994),
         ] {
             let (objects, read) = said(&log, since, limit);
             assert_eq!(objects.len() as u64, 20_001 - first);
@@ -286,5 +289,11 @@ mod tests {
         );
         assert_eq!(said(&log, 103 * HOUR, 0).0.concat(), "345");
         assert_eq!(said(&log, 105 * HOUR, 0).0.concat(), "5");
+        // Also where only some of it is asked for, and where the last one seems to be older than what is asked for.
+        assert_eq!(said(&log, 103 * HOUR, 2).0.concat(), "45");
+        assert_eq!(said(&log, 103 * HOUR, 4).0.concat(), "345");
+        let dir = tempfile::tempdir().unwrap();
+        let log = self::log(dir.path(), [100, 102, 104, 80].map(|hours| hours * HOUR));
+        assert_eq!(said(&log, 103 * HOUR, 1).0.concat(), "4");
     }
 }

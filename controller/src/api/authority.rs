@@ -4,7 +4,7 @@ use super::deploying::by_whom;
 use super::operator::{Answer, OperatorApi};
 use super::{caller, operator, stopped};
 use crate::fleet::Fleet;
-use crate::identity::authorities::{Phase, RotationError};
+use crate::identity::authorities::RotationError;
 use crate::identity::peer::Identity;
 use crate::identity::registry::{Behind, Role};
 use tamer_core::digest::Digest;
@@ -31,14 +31,8 @@ impl OperatorApi {
         self.not_held().await?;
         let hosts = |fleet: &Fleet| fleet.registry.hosts.len();
         let hosts = self.driver.read(hosts).await.map_err(stopped)?;
-        if self.authority.phase() != Phase::Steady {
-            let shown = self.outline()?;
-            let since = shown
-                .first()
-                .map_or(String::new(), |it| crate::utc::utc(it.valid.0));
-            let error = RotationError::UnderWay(since);
-            return Err(Status::failed_precondition(error.to_string()));
-        }
+        let may = self.authority.may_begin();
+        may.map_err(|error| broken(error.into()))?;
         // Noted first: a CA that nobody knows of must not exist.
         let old = self.authority.pinned();
         self.note_ca("ca.rotate", format!("in place of {old}"), by, reason)
@@ -57,10 +51,8 @@ impl OperatorApi {
         let reason = by_whom(&by, &request.reason)?.reason;
         let turn = self.authority.turn().await;
         self.not_held().await?;
-        if self.authority.phase() == Phase::Steady {
-            let error = RotationError::NoneUnderWay;
-            return Err(Status::failed_precondition(error.to_string()));
-        }
+        let may = self.authority.may_finish();
+        may.map_err(|error| broken(error.into()))?;
         let behind = self.behind().await?;
         if !behind.is_empty() && !request.lock_out {
             return Err(Status::failed_precondition(format!(
@@ -116,12 +108,6 @@ impl OperatorApi {
         self.driver.change(note).await.map_err(stopped)
     }
 
-    fn outline(&self) -> Result<Vec<crate::identity::authorities::Outline>, Status> {
-        self.authority
-            .outline()
-            .map_err(|error| super::internal(&error))
-    }
-
     async fn behind(&self) -> Result<Vec<Behind>, Status> {
         let behind = |fleet: &Fleet| fleet.registry.behind().collect();
         self.driver.read(behind).await.map_err(stopped)
@@ -164,10 +150,11 @@ impl OperatorApi {
             (all, hosts + people)
         };
         let (behind, peers) = self.driver.read(behind).await.map_err(stopped)?;
-        let authorities = self.outline()?;
         Ok(v1::CaStatus {
             phase: self.authority.phase().word().to_owned(),
-            authorities: authorities
+            authorities: self
+                .authority
+                .outline()
                 .into_iter()
                 .map(|it| v1::AuthorityRow {
                     fingerprint: it.fingerprint.to_string(),

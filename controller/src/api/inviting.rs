@@ -2,9 +2,8 @@
 
 use super::operator::{Answer, OperatorApi};
 use super::{caller, denied, operator, parse, refused, stopped};
-use crate::fleet::deploy::Refused;
-use crate::identity::join::JoinError;
-use crate::identity::registry::{Denied, Role, Roles};
+use crate::fleet::people::NotInvited;
+use crate::identity::registry::{NotGiven, Role, Roles};
 use crate::identity::tokens::Grant;
 use std::collections::BTreeSet;
 use tamer_core::id::{EnvironmentName, HostName, OperatorName};
@@ -34,55 +33,10 @@ impl OperatorApi {
         let caller = caller(&request);
         let request = request.into_inner();
         let environments = environments(&request.environments)?;
-        let mut places: Vec<_> = environments.iter().cloned().map(Some).collect();
-        let first = places.pop().unwrap_or_default();
+        // Whoever invites into several is an admin in each of them: that is asked when the token is given out.
+        let first = environments.first().cloned();
         let by = operator(&self.driver, &caller, first, Role::Admin).await?;
-        // Whoever invites into several is an admin in each of them.
-        for place in places {
-            operator(&self.driver, &caller, place, Role::Admin).await?;
-        }
-        let (kind, mut grant) = grant(&request, environments)?;
-        if let Grant::Operator { name, .. } = &grant {
-            let (asked, name) = (by.clone(), name.clone());
-            let allowed = self.driver.read({
-                let name = name.clone();
-                move |fleet| {
-                    let registry = &fleet.registry;
-                    let known = registry.operators.get(&name);
-                    let known = known.is_some_and(|it| !it.revoked);
-                    let last = registry.is_last_admin(&name);
-                    (registry.may_name(Some(&asked), &name), known, last)
-                }
-            });
-            let (allowed, known, last) = allowed.await.map_err(stopped)?;
-            if !allowed {
-                return Err(Status::permission_denied(
-                    JoinError::NotTheirs(name).to_string(),
-                ));
-            }
-            if let Grant::Operator { name, roles } = &grant
-                && last
-                && roles.everywhere.is_some_and(|it| it < Role::Admin)
-            {
-                return Err(denied(Denied::LastAdmin(name.to_string())));
-            }
-            if let Grant::Operator { roles, .. } = &mut grant
-                && *roles == Roles::default()
-                && !known
-            {
-                *roles = Roles::everywhere(Role::Viewer);
-            }
-        }
-        if let Grant::Host { environment, .. } = &grant {
-            let environment = environment.clone();
-            let known = self.driver.read({
-                let environment = environment.clone();
-                move |fleet| fleet.environments.contains_key(&environment)
-            });
-            if !known.await.map_err(stopped)? {
-                return Err(refused(&Refused::NoEnvironment(environment)));
-            }
-        }
+        let (kind, grant) = grant(&request, environments)?;
         let root = self
             .publications
             .first_team_root()
@@ -103,7 +57,7 @@ impl OperatorApi {
         let change = self
             .driver
             .change(move |fleet, now| fleet.invite(digest, grant, valid, &by, now));
-        let expires = change.await.map_err(stopped)?;
+        let expires = change.await.map_err(stopped)?.map_err(not_invited)?;
         let token = JoinToken {
             kind,
             controller: self.public.clone(),
@@ -115,6 +69,14 @@ impl OperatorApi {
             token: token.to_string(),
             expires_ms: expires.0,
         }))
+    }
+}
+
+fn not_invited(error: NotInvited) -> Status {
+    match error {
+        NotInvited::NotGiven(NotGiven::Denied(error)) => denied(error),
+        NotInvited::NotGiven(error) => Status::permission_denied(error.to_string()),
+        NotInvited::Refused(error) => refused(&error),
     }
 }
 

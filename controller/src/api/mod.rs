@@ -26,6 +26,7 @@ use crate::fleet::deploy::Refused;
 use crate::identity::peer::Caller;
 use crate::identity::registry::{Denied, Registry, Role};
 use tamer_core::id::{EnvironmentName, OperatorName};
+use tamer_kit::cause::chain;
 use tamer_kit::clock;
 use tonic::Status;
 
@@ -175,12 +176,4 @@ fn internal(error: &(dyn std::error::Error + 'static)) -> Status {
     let message = chain(error);
     tracing::error!(error = message, "a request failed");
     Status::internal(message)
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

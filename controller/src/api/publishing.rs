@@ -284,7 +284,7 @@ impl OperatorApi {
 /// Why something was not published, as the exit codes want it: what is not to be trusted is refused,
 /// what somebody else did first is a conflict.
 fn publication(error: PublicationError) -> Status {
-    let message = super::chain(&error);
+    let message = tamer_kit::cause::chain(&error);
     match error {
         PublicationError::Conflict { .. } => Status::aborted(message),
         PublicationError::Refused { .. }

@@ -18,7 +18,7 @@ use tamer_core::moment::{Moment, Span};
 use tamer_core::version::Version;
 
 /// An application in an environment.
-pub(super) type Place = (EnvironmentName, ApplicationName);
+pub(super) type Site = (EnvironmentName, ApplicationName);
 
 /// When something that was refused is tried again.
 pub const AGAIN: Span = Span::secs(60);
@@ -59,7 +59,7 @@ pub(super) struct PutOff {
 // === impl Due ===
 
 impl Due {
-    fn place(&self) -> Place {
+    fn site(&self) -> Site {
         (self.environment.clone(), self.application.clone())
     }
 }
@@ -104,15 +104,15 @@ impl Fleet {
                 continue;
             }
             for path in environment.file.place.keys() {
-                let place = (name.clone(), path.application.clone());
-                all.entry(place)
-                    .or_insert_with_key(|place| self.how_far(auto, place, now));
+                let site = (name.clone(), path.application.clone());
+                all.entry(site)
+                    .or_insert_with_key(|site| self.how_far(auto, site, now));
             }
         }
         all
     }
 
-    fn how_far(&self, auto: &Auto, place: &Place, now: Moment) -> Following {
+    fn how_far(&self, auto: &Auto, site: &Site, now: Moment) -> Following {
         let waits = |why: String, until| Following::Waits { why, until };
         if self.held.is_some() {
             return waits("the controller is held".to_owned(), None);
@@ -120,8 +120,8 @@ impl Fleet {
         let followed = auto
             .from
             .as_ref()
-            .map(|from| (from.clone(), place.1.clone()));
-        let unsettled = std::iter::once(place)
+            .map(|from| (from.clone(), site.1.clone()));
+        let unsettled = std::iter::once(site)
             .chain(&followed)
             .find(|it| self.sited((&it.0, &it.1)).any(|target| target.unsettled));
         if let Some((environment, _)) = unsettled {
@@ -139,40 +139,40 @@ impl Fleet {
             let why = "it waits for hosts to come back after the controller's start".to_owned();
             return waits(why, Some(self.patient_until));
         }
-        if let Some(id) = self.running_in(&place.0, &place.1) {
+        if let Some(id) = self.running_in(&site.0, &site.1) {
             return waits(format!("deployment {id} runs here"), None);
         }
         let (nothing, none) = (Standing::default(), BTreeSet::new());
-        let published = self.published.get(&place.1).unwrap_or(&none);
+        let published = self.published.get(&site.1).unwrap_or(&none);
         let question = Question {
             auto,
             published,
             followed: followed.as_ref().and_then(|it| self.standings.get(it)),
-            here: self.standings.get(place).unwrap_or(&nothing),
-            runs: self.runs(place),
+            here: self.standings.get(site).unwrap_or(&nothing),
+            runs: self.runs(site),
         };
         let version = match question.answer(now) {
             Decision::Begin(version) => version,
-            Decision::Wait(waiting) => return self.says(auto, place, waiting),
+            Decision::Wait(waiting) => return self.says(auto, site, waiting),
         };
         let put_off = self
             .put_off
-            .get(place)
+            .get(site)
             .filter(|it| it.version == version && now < it.again);
         if let Some(put_off) = put_off {
             let why = format!("{version} cannot be deployed: {}", put_off.why);
             return waits(why, Some(put_off.again));
         }
-        match self.calendar(&place.0, &place.1, false).at(now) {
+        match self.calendar(&site.0, &site.1, false).at(now) {
             Opening::Closed { why, until } => waits(
-                format!("{version} waits for {} to open: {why}", place.0),
+                format!("{version} waits for {} to open: {why}", site.0),
                 until,
             ),
             Opening::Open { .. } => Following::Due(version),
         }
     }
 
-    fn says(&self, auto: &Auto, (environment, application): &Place, waiting: Waiting) -> Following {
+    fn says(&self, auto: &Auto, (environment, application): &Site, waiting: Waiting) -> Following {
         let from = auto
             .from
             .as_ref()
@@ -238,12 +238,12 @@ impl Fleet {
             application: wanted.application.clone(),
             version: wanted.version.clone(),
         };
-        let place = due.place();
-        let environment = self.environments.get(&place.0);
+        let site = due.site();
+        let environment = self.environments.get(&site.0);
         let Some(auto) = environment.and_then(|it| it.file.auto.clone()) else {
             return Ok(None);
         };
-        if self.how_far(&auto, &place, now) != Following::Due(due.version.clone()) {
+        if self.how_far(&auto, &site, now) != Following::Due(due.version.clone()) {
             return Ok(None);
         }
         let by = by(&auto, &due.version);
@@ -254,11 +254,11 @@ impl Fleet {
         };
         match self.deploy(&wanted, &by, now) {
             Ok(asked) => {
-                self.put_off.remove(&place);
+                self.put_off.remove(&site);
                 if asked == Asked::NothingToDo {
-                    let standing = self.standings.entry(place.clone()).or_default();
+                    let standing = self.standings.entry(site.clone()).or_default();
                     standing.changes_nothing(&due.version);
-                    self.dirty.insert(Object::Standing(place.0, place.1));
+                    self.dirty.insert(Object::Standing(site.0, site.1));
                 }
                 Ok(Some(asked))
             }
@@ -277,7 +277,7 @@ impl Fleet {
             why,
             again: now + AGAIN,
         };
-        let known = self.put_off.get(&due.place());
+        let known = self.put_off.get(&due.site());
         let told = known.is_some_and(|it| it.version == put_off.version && it.why == put_off.why);
         let environment = self.environments.get(&due.environment);
         if let Some(auto) = environment
@@ -288,7 +288,7 @@ impl Fleet {
             let by = by(&auto, &due.version);
             self.note_refused(now, &by.who, "deploy", object, (put_off.why.clone(), false));
         }
-        self.put_off.insert(due.place(), put_off);
+        self.put_off.insert(due.site(), put_off);
     }
 
     /// The circle that an environment would close if it followed that one.

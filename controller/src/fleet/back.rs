@@ -291,8 +291,7 @@ impl Fleet {
             })
         };
         for deployment in self.deployments.values().rev() {
-            let ours = deployment.environment == *environment
-                && deployment.application == *application
+            let ours = deployment.is_of(environment, application)
                 && deployment.purpose == Purpose::Forward
                 && deployment.ended.is_some();
             let steps: Vec<&Step> = deployment.steps.iter().filter(concerns).collect();

@@ -260,9 +260,7 @@ impl Fleet {
         environment: &EnvironmentName,
         application: &ApplicationName,
     ) -> Option<DeploymentId> {
-        let here = |d: &&Deployment| {
-            d.ended.is_none() && d.environment == *environment && d.application == *application
-        };
+        let here = |d: &&Deployment| d.ended.is_none() && d.is_of(environment, application);
         self.deployments
             .values()
             .rev()

@@ -105,11 +105,11 @@ pub struct Fleet {
     /// The versions of each application that are published and live; the signed metadata is the truth of them.
     pub published: BTreeMap<ApplicationName, BTreeSet<Version>>,
     /// How versions of an application stood in an environment.
-    pub standings: BTreeMap<auto::Place, Standing>,
+    pub standings: BTreeMap<auto::Site, Standing>,
     /// Where that must be looked at anew.
-    unlooked: BTreeSet<auto::Place>,
+    unlooked: BTreeSet<auto::Site>,
     /// What could not be deployed by itself; never stored.
-    put_off: BTreeMap<auto::Place, auto::PutOff>,
+    put_off: BTreeMap<auto::Site, auto::PutOff>,
     /// The numbers given out last.
     pub numbers: persist::Numbers,
     /// Until when nobody is given up who has not spoken since the start: see [`GRACE`].

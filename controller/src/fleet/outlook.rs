@@ -155,8 +155,7 @@ impl Fleet {
         }
         let same = steps.iter().map(|(key, _)| &key.component).collect();
         let before = self.deployments.values().rev();
-        let alike =
-            before.filter(|it| (&it.environment, &it.application) == site && it.changes() == same);
+        let alike = before.filter(|it| it.is_of(site.0, site.1) && it.changes() == same);
         outlook.usual = Usual::of(alike.filter_map(Deployment::took));
         if let Err(closed) = self.refuse_closed(site, false, now) {
             outlook.notes.push(closed.to_string());

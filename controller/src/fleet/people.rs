@@ -1,10 +1,11 @@
 //! Who joins, who invites, who is shut out.
 
 use super::Fleet;
+use super::deploy::Refused;
 use super::persist::Object;
 use crate::identity::join::{self, JoinError, Joined};
 use crate::identity::peer::{Caller, Identity};
-use crate::identity::registry::{Denied, NotTaken, Place};
+use crate::identity::registry::{Denied, NotGiven, NotTaken, Place};
 use crate::identity::tokens::{Grant, Token};
 use tamer_core::digest::Digest;
 use tamer_core::id::{EnvironmentName, HostName, OperatorName};
@@ -14,6 +15,17 @@ use tamer_core::rollout::switching::SwitchEvent;
 
 /// Used and expired tokens are remembered this long, so that who comes late hears why.
 const TOKENS_REMEMBERED: Span = Span::secs(7 * 24 * 3600);
+
+/// Why nobody is invited.
+#[derive(Debug, thiserror::Error)]
+pub enum NotInvited {
+    /// It is not theirs to give.
+    #[error(transparent)]
+    NotGiven(#[from] NotGiven),
+    /// There is no such environment.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
 
 impl Fleet {
     /// A newcomer offers a token: a host under the name it gives, or an operator.
@@ -39,21 +51,17 @@ impl Fleet {
             None => join::join_operator(&mut self.registry, &mut self.tokens, &secret, key, now)?,
         };
         self.dirty.insert(Object::Token(secret));
-        match &joined.identity {
-            Identity::Host {
-                name, incarnation, ..
-            } => {
-                self.dirty.insert(Object::Host(name.clone()));
-                self.strangers.remove(name);
-                self.seats.entry(name.clone()).or_default();
-                if *incarnation > 1 && !joined.replaced.is_empty() {
-                    self.reset_host(name, now);
-                }
-                self.place_host(name, now);
+        self.dirty.insert(Object::from(&joined.identity));
+        if let Identity::Host {
+            name, incarnation, ..
+        } = &joined.identity
+        {
+            self.strangers.remove(name);
+            self.seats.entry(name.clone()).or_default();
+            if *incarnation > 1 && !joined.replaced.is_empty() {
+                self.reset_host(name, now);
             }
-            Identity::Operator { name } => {
-                self.dirty.insert(Object::Operator(name.clone()));
-            }
+            self.place_host(name, now);
         }
         let before = match joined.identity.clone() {
             Identity::Host {
@@ -95,20 +103,15 @@ impl Fleet {
         if !why.is_empty() || matches!(identity, Identity::Operator { .. }) {
             self.note(now, &identity.to_string(), "renew", &identity, why);
         }
-        self.dirty.insert(match &identity {
-            Identity::Host { name, .. } => Object::Host(name.clone()),
-            Identity::Operator { name } => Object::Operator(name.clone()),
-        });
+        self.dirty.insert(Object::from(&identity));
         Ok(identity)
     }
 
     /// An operator calls: their newest key is in use, or they have come over to the CA that issues now.
     pub(crate) fn see_operator(&mut self, caller: &Caller) {
         let Some(peer) = caller.peer() else { return };
-        if let Identity::Operator { name } = &peer.identity
-            && self.registry.seen(peer)
-        {
-            self.dirty.insert(Object::Operator(name.clone()));
+        if matches!(peer.identity, Identity::Operator { .. }) && self.registry.seen(peer) {
+            self.dirty.insert(Object::from(&peer.identity));
         }
     }
 
@@ -135,7 +138,10 @@ impl Fleet {
         );
     }
 
-    /// Gives out a token.
+    /// Gives out a token: the last moment at which it can be redeemed.
+    ///
+    /// # Errors
+    /// [`NotInvited`]; nothing has changed then.
     pub fn invite(
         &mut self,
         secret: Digest,
@@ -143,9 +149,13 @@ impl Fleet {
         valid: Span,
         by: &OperatorName,
         now: Moment,
-    ) -> Moment {
+    ) -> Result<Moment, NotInvited> {
+        self.registry.may_invite(by, &grant)?;
         let expires = now + valid;
         let object = match &grant {
+            Grant::Host { environment, .. } if !self.environments.contains_key(environment) => {
+                return Err(Refused::NoEnvironment(environment.clone()).into());
+            }
             Grant::Host { environment, .. } => format!("a host of {environment}"),
             Grant::Operator { name, .. } => format!("operator {name}"),
         };
@@ -165,7 +175,7 @@ impl Fleet {
             self.dirty.insert(Object::Token(gone));
         }
         self.note(now, by.as_str(), "invite", object, "");
-        expires
+        Ok(expires)
     }
 
     /// Revokes a host and takes it out of every target. Its name may be taken again only by `--replace`.
@@ -187,7 +197,7 @@ impl Fleet {
             incarnation: host.incarnation,
         };
         self.shut_out(&keys, &whose, "removed", now);
-        self.dirty.insert(Object::Host(name.clone()));
+        self.dirty.insert(Object::from(&whose));
         self.place_host(name, now);
         self.forget_words(name, now);
         self.note(now, by.as_str(), "host.remove", name, reason);
@@ -210,7 +220,7 @@ impl Fleet {
         self.shut_out(&keys, &whose, "removed", now);
         // What they invited somebody to, they did as who they were; and nobody comes back by an older invitation.
         self.take_back_tokens(|it| is_for(it, name) || it.created_by.as_ref() == Some(name));
-        self.dirty.insert(Object::Operator(name.clone()));
+        self.dirty.insert(Object::from(&whose));
         self.note(now, by.as_str(), "operator.remove", name, reason);
         Ok(())
     }

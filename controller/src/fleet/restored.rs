@@ -82,14 +82,9 @@ impl Fleet {
                 continue;
             }
             tracing::warn!(who = %whose, why = revocation.why, "the store is older than its revocation: it stays out, and joins again only by a new invitation");
-            match whose {
-                Identity::Host { name, .. } => {
-                    self.dirty.insert(Object::Host(name.clone()));
-                    self.place_host(&name, now);
-                }
-                Identity::Operator { name } => {
-                    self.dirty.insert(Object::Operator(name));
-                }
+            self.dirty.insert(Object::from(&whose));
+            if let Identity::Host { name, .. } = &whose {
+                self.place_host(name, now);
             }
         }
     }
@@ -101,9 +96,7 @@ impl Fleet {
         };
         if self.registry.catch_up(peer, backup) {
             tracing::info!(who = %peer.identity, "it has a newer key than the restored store knew of");
-            if let Identity::Host { name, .. } = &peer.identity {
-                self.dirty.insert(Object::Host(name.clone()));
-            }
+            self.dirty.insert(Object::from(&peer.identity));
         }
     }
 

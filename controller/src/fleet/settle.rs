@@ -53,8 +53,7 @@ impl Fleet {
         let mut goes_on = None;
         let mut changes = Vec::new();
         for (id, deployment) in &self.deployments {
-            let ours = (&deployment.environment, &deployment.application) == site;
-            if !ours || deployment.ended.is_some() {
+            if !deployment.is_of(site.0, site.1) || deployment.ended.is_some() {
                 continue;
             }
             for (number, it) in deployment.migrations.iter().enumerate() {

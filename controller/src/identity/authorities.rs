@@ -59,8 +59,14 @@ pub struct Authorities {
     dir: PathBuf,
     current: Ca,
     next: Option<Ca>,
-    /// PEM; its key is gone.
-    old: Option<String>,
+    old: Option<Old>,
+}
+
+/// A CA whose key is gone.
+#[derive(Debug)]
+struct Old {
+    pem: String,
+    outline: Outline,
 }
 
 /// What there is to know of one CA.
@@ -161,15 +167,12 @@ impl Authorities {
         let all = next
             .into_iter()
             .chain([self.current.certificate_pem()])
-            .chain(self.old.as_deref());
+            .chain(self.old.as_ref().map(|it| it.pem.as_str()));
         all.map(|pem| format!("{}\n", pem.trim_end())).collect()
     }
 
     /// What there is to know of all that are trusted, the issuing one first.
-    ///
-    /// # Errors
-    /// [`CaError`], in practice never: all were read before.
-    pub fn outline(&self) -> Result<Vec<Outline>, CaError> {
+    pub fn outline(&self) -> Vec<Outline> {
         let of = |ca: &Ca, issues, shown| Outline {
             fingerprint: ca.fingerprint(),
             valid: (ca.made(), ca.ends()),
@@ -178,17 +181,33 @@ impl Authorities {
         };
         let next = self.next.as_ref().map(|ca| of(ca, true, false));
         let current = of(&self.current, self.next.is_none(), true);
-        let mut all: Vec<Outline> = next.into_iter().chain([current]).collect();
-        if let Some(old) = &self.old {
-            let (from, ends) = tls::validity(old)?;
-            all.push(Outline {
-                fingerprint: tls::fingerprint(old)?,
-                valid: (from + Span(CLOCK_SKEW), ends),
-                issues: false,
-                shown: false,
-            });
+        let old = self.old.as_ref().map(|it| it.outline.clone());
+        next.into_iter().chain([current]).chain(old).collect()
+    }
+
+    /// Whether a rotation can begin.
+    ///
+    /// # Errors
+    /// [`RotationError::UnderWay`].
+    pub fn may_begin(&self) -> Result<(), RotationError> {
+        match self.phase() {
+            Phase::Steady => Ok(()),
+            Phase::Begun | Phase::Shown => {
+                let since = crate::utc::utc(self.issuing().made());
+                Err(RotationError::UnderWay(since))
+            }
         }
-        Ok(all)
+    }
+
+    /// Whether there is a rotation to finish.
+    ///
+    /// # Errors
+    /// [`RotationError::NoneUnderWay`].
+    pub fn may_finish(&self) -> Result<(), RotationError> {
+        match self.phase() {
+            Phase::Steady => Err(RotationError::NoneUnderWay),
+            Phase::Begun | Phase::Shown => Ok(()),
+        }
     }
 
     /// Begins a rotation: makes a new CA, which issues everything from now on.
@@ -196,10 +215,7 @@ impl Authorities {
     /// # Errors
     /// [`RotationError`]; nothing has changed then.
     pub fn begin(&mut self, now: Moment) -> Result<(), RotationError> {
-        if self.phase() != Phase::Steady {
-            let since = crate::utc::utc(self.issuing().made());
-            return Err(RotationError::UnderWay(since));
-        }
+        self.may_begin()?;
         self.next = Some(Ca::create_in(&self.dir, NEXT, now)?);
         Ok(())
     }
@@ -229,20 +245,20 @@ impl Authorities {
     /// # Errors
     /// [`RotationError`]. It goes on with the next try.
     pub fn finish(&mut self) -> Result<(), RotationError> {
-        let begun = self.phase() == Phase::Begun;
-        if begun {
+        self.may_finish()?;
+        if self.phase() == Phase::Begun {
             self.show()?;
         }
         let Some(old) = &self.old else {
             // A copy that was cut off may know already that the old one is retired.
-            return begun.then_some(()).ok_or(RotationError::NoneUnderWay);
+            return Ok(());
         };
         let retired = self.dir.join(RETIRED);
         let mut all = match retired.exists() {
             true => read(&retired)?,
             false => String::new(),
         };
-        all += &format!("{}\n", old.trim_end());
+        all += &format!("{}\n", old.pem.trim_end());
         // This decides. The other file says nothing from here on, also where a mirror keeps a copy of it.
         durable::replace(&retired, all.as_bytes(), EVERYBODYS).map_err(CaError::from)?;
         remove(&self.dir.join(OLD))?;
@@ -278,7 +294,7 @@ fn take_over(dir: &Path) -> Result<(), CaError> {
 }
 
 /// The old CA, unless it was retired or is still the current one.
-fn old(dir: &Path, current: &Ca) -> Result<Option<String>, CaError> {
+fn old(dir: &Path, current: &Ca) -> Result<Option<Old>, CaError> {
     let (file, retired) = (dir.join(OLD), dir.join(RETIRED));
     if !file.exists() {
         return Ok(None);
@@ -287,7 +303,17 @@ fn old(dir: &Path, current: &Ca) -> Result<Option<String>, CaError> {
     let fingerprint = tls::fingerprint(&pem)?;
     let is_retired =
         retired.exists() && tls::fingerprints(&read(&retired)?)?.contains(&fingerprint);
-    Ok(Some(pem).filter(|_| !is_retired && fingerprint != current.fingerprint()))
+    if is_retired || fingerprint == current.fingerprint() {
+        return Ok(None);
+    }
+    let (from, ends) = tls::validity(&pem)?;
+    let outline = Outline {
+        fingerprint,
+        valid: (from + Span(CLOCK_SKEW), ends),
+        issues: false,
+        shown: false,
+    };
+    Ok(Some(Old { pem, outline }))
 }
 
 fn remove(path: &Path) -> Result<(), CaError> {

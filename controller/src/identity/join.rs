@@ -1,10 +1,10 @@
 //! A newcomer redeems a token: the token is used up and the name registered, or nothing changes.
 
 use super::peer::Identity;
-use super::registry::{Host, Keys, Operator, Registry, Role};
+use super::registry::{Host, Keys, NotGiven, Operator, Registry};
 use super::tokens::{Grant, TokenError, Tokens};
 use tamer_core::digest::Digest;
-use tamer_core::id::{HostName, OperatorName};
+use tamer_core::id::HostName;
 use tamer_core::moment::Moment;
 use tamer_kit::token::TokenKind;
 
@@ -31,14 +31,9 @@ pub enum JoinError {
     /// To be replaced is a host that nobody knows, or one of another environment.
     #[error("there is no host {0} to replace in this environment")]
     NothingToReplace(HostName),
-    /// The operator's name is somebody's, and whoever invited may not take it away.
-    #[error(
-        "there is an operator {0} already, and only an admin of the whole fleet gives that name to somebody else"
-    )]
-    NotTheirs(OperatorName),
-    /// It would leave the fleet without an admin.
-    #[error("{0} is the last admin of the whole fleet: invite another one first")]
-    LastAdmin(OperatorName),
+    /// What the token gives is not given any more.
+    #[error(transparent)]
+    NotGiven(#[from] NotGiven),
     /// One key, two names.
     #[error("the key belongs to {0} already: make a new one")]
     KeyTaken(String),
@@ -115,8 +110,7 @@ pub fn join_host(
 }
 
 /// Lets an operator in with a key that they have proven to hold, under the name in the token.
-/// An operator of that name loses the old key, and has the token's roles besides those from before. Whoever was shut
-/// out comes back with the token's alone.
+/// An operator of that name loses the old key, and may do what [`Registry::roles_with`] says.
 ///
 /// # Errors
 /// [`JoinError`]; nothing has changed then.
@@ -145,24 +139,14 @@ pub fn join_operator(
         };
     }
     let invited_by = tokens.0.get(secret).and_then(|it| it.created_by.as_ref());
-    if !registry.may_name(invited_by, &name) {
-        return Err(JoinError::NotTheirs(name));
-    }
+    let roles = registry.roles_with(invited_by, &name, &roles)?;
     if let Some(owner) = registry.owner(key) {
         return Err(JoinError::KeyTaken(owner.to_owned()));
     }
     let replaced = known.map_or(Vec::new(), |old| old.keys.all().collect());
-    let before = known
-        .filter(|old| !old.revoked)
-        .map(|old| old.roles.clone());
-    let mut all = before.unwrap_or_default();
-    all.add(&roles);
-    if registry.is_last_admin(&name) && all.everywhere < Some(Role::Admin) {
-        return Err(JoinError::LastAdmin(name));
-    }
     tokens.redeem(secret, TokenKind::Operator, None, key, now)?;
     let operator = Operator {
-        roles: all,
+        roles,
         // The CA comes with the certificate, and is kept first.
         keys: Keys {
             ca: registry.issuing,

@@ -45,7 +45,7 @@ pub struct Peer {
     /// The certificate's serial number, in hexadecimal digits.
     pub serial: String,
     /// The name of the CA that issued it, as [`Ca::name`](super::ca::Ca::name) has it. No two CAs of a controller have
-    /// the same, and the handshake has verified that the one of this name signed it.
+    /// the same, and the handshake has verified that the one of this name signed it: no CA below one of them counts.
     pub issuer: Digest,
     /// When the certificate was issued, to the second.
     pub issued: Moment,

@@ -1,9 +1,11 @@
 //! Whom the controller knows, and what they may do: looked up for every request, so that a
 //! revocation or another role holds at once.
 
+mod inviting;
 mod keys;
 mod roles;
 
+pub use inviting::NotGiven;
 pub use keys::{Behind, Keys};
 pub use roles::{Place, Role, Roles};
 
@@ -165,6 +167,29 @@ fn in_time(peer: &Peer, name: &str, now: Moment) -> Result<(), Denied> {
     Ok(())
 }
 
+// === impl Operator ===
+
+impl Operator {
+    /// They have at least the role `needed` in the environment, or with `None` for the whole fleet.
+    fn demand(
+        &self,
+        name: &OperatorName,
+        environment: Option<&EnvironmentName>,
+        needed: Role,
+    ) -> Result<(), Denied> {
+        if self.roles.may(environment, needed) {
+            return Ok(());
+        }
+        Err(Denied::Role {
+            operator: name.clone(),
+            roles: self.roles.clone(),
+            option: environment.map_or_else(String::new, |e| format!(" --environment {e}")),
+            place: environment.map_or("for the whole fleet".to_owned(), |e| format!("in {e}")),
+            needed,
+        })
+    }
+}
+
 // === impl Registry ===
 
 impl Registry {
@@ -198,15 +223,7 @@ impl Registry {
         let peer = caller.peer().ok_or(Denied::Stranger)?;
         let (name, operator) = self.operator_of(peer)?;
         in_time(peer, name.as_str(), now)?;
-        if !operator.roles.may(environment, needed) {
-            return Err(Denied::Role {
-                operator: name.clone(),
-                roles: operator.roles.clone(),
-                option: environment.map_or_else(String::new, |e| format!(" --environment {e}")),
-                place: environment.map_or("for the whole fleet".to_owned(), |e| format!("in {e}")),
-                needed,
-            });
-        }
+        operator.demand(name, environment, needed)?;
         Ok((name, operator))
     }
 
@@ -239,17 +256,6 @@ impl Registry {
     pub fn role_of(&self, caller: &Caller, environment: Option<&EnvironmentName>) -> Option<Role> {
         let (_, operator) = self.operator_of(caller.peer()?).ok()?;
         operator.roles.in_environment(environment)
-    }
-
-    /// Whether this operator, or root on the controller for `None`, may give an operator's name to whoever comes with
-    /// a token. A name that somebody has is taken away by that, with all that it may do: only who may do everything
-    /// everywhere gives it to somebody else.
-    pub fn may_name(&self, by: Option<&OperatorName>, name: &OperatorName) -> bool {
-        let everything = |by: &OperatorName| {
-            let operator = self.operators.get(by).filter(|it| !it.revoked);
-            operator.is_some_and(|it| it.roles.in_environment(None) >= Some(Role::Admin))
-        };
-        !self.operators.contains_key(name) || by.is_none_or(everything)
     }
 
     /// Takes in that this key was revoked, at that moment, whatever is said of its bearer here; says

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail that way")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod world;
 
 use proptest::prelude::*;

@@ -1,18 +1,16 @@
 //! Six hosts in two pools, two routers in front of them, and one controller.
 
+pub(crate) use super::common::anna;
+use super::common::{Part, joins, session};
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_controller::fleet::Fleet;
 use tamer_controller::fleet::back::How;
-use tamer_controller::fleet::deploy::{Asked, By, Refused, Wanted};
-use tamer_controller::fleet::hosts::{Session, SessionId};
-use tamer_controller::identity::tokens::Grant;
+use tamer_controller::fleet::deploy::{Asked, Refused, Wanted};
+use tamer_controller::fleet::hosts::SessionId;
 use tamer_controller::store::memory::MemoryStore;
 use tamer_controller::store::{Loaded, Store};
 use tamer_core::check::{CheckResult, Results};
-use tamer_core::desired::{
-    ActivationReport, ActivationStatus, ComponentReport, Desired, Failure, FailureKind, HostReport,
-    Purpose, Slot,
-};
+use tamer_core::desired::{Desired, Failure, FailureKind, Grant, HostReport, Slot};
 use tamer_core::digest::Digest;
 use tamer_core::environment::Environment;
 use tamer_core::generation::Generation;
@@ -66,13 +64,6 @@ pub(crate) fn wanted(n: u8) -> Wanted {
     }
 }
 
-pub(crate) fn anna() -> By {
-    By {
-        who: "anna".into(),
-        reason: "because".into(),
-    }
-}
-
 fn failure(why: &str) -> Failure {
     Failure::seen(FailureKind::Check, why)
 }
@@ -84,9 +75,7 @@ struct Server {
     told: Option<Desired>,
     session: Option<u64>,
     slot: Option<Slot>,
-    running: Option<ReleaseRef>,
-    staged: BTreeSet<Digest>,
-    activation: Option<ActivationReport>,
+    part: Part,
     sends_to: String,
     answered: Generation,
     failed: bool,
@@ -150,22 +139,14 @@ impl World {
                 ),
                 _ => (format!("lb-{}", n - 6), vec![("role", "lb")]),
             };
-            let secret = Digest::new([n + 200; 32]);
-            let labels = labels
-                .into_iter()
-                .map(|(k, v)| (k.to_owned(), v.to_owned()));
-            let grant = Grant::Host {
-                environment: "production".parse().unwrap(),
-                labels: labels.collect(),
-                replaces: None,
-            };
-            let (anna, now) = ("anna".parse().unwrap(), world.now);
-            world
-                .fleet
-                .invite(secret, grant, Span::secs(60), &anna, now);
-            let name: HostName = name.parse().unwrap();
-            let key = Digest::new([n + 50; 32]);
-            world.fleet.join(secret, Some(&name), key, now).unwrap();
+            let now = world.now;
+            let name = joins(
+                &mut world.fleet,
+                (&name, n + 50),
+                "production",
+                &labels,
+                now,
+            );
             let server = Server {
                 sends_to: "blue".to_owned(),
                 ..Server::default()
@@ -270,12 +251,7 @@ impl World {
         }
         self.sessions += 1;
         let report = self.report(&name);
-        let session = Session {
-            id: SessionId(self.sessions),
-            run_id: "one".into(),
-            agent_version: "0.1.0".into(),
-            clock_ahead: 0,
-        };
+        let session = session(self.sessions);
         let told = self
             .fleet
             .connected(&name, session, report, self.now)
@@ -386,7 +362,7 @@ impl World {
             .servers
             .iter()
             .filter(|(name, _)| name.as_str().starts_with(pool));
-        let mut all: BTreeSet<_> = hosts.map(|(_, it)| it.running.clone()).collect();
+        let mut all: BTreeSet<_> = hosts.map(|(_, it)| it.part.running.clone()).collect();
         assert_eq!(all.len(), 1, "{pool} is mixed");
         let one = all.pop_first().flatten()?;
         one.version.to_string().split('.').nth(1)?.parse().ok()
@@ -396,27 +372,14 @@ impl World {
     pub(crate) fn granted(&self) -> Vec<String> {
         let open = self.servers.iter().filter(|(_, server)| {
             let mut told = server.told.iter().flat_map(|it| &it.components);
-            let answered = server.activation.as_ref().map(|it| it.grant);
-            told.any(|it| it.grant.is_some_and(|grant| Some(grant.id) > answered))
+            told.any(|it| server.part.granted(it).is_some())
         });
         open.map(|(name, _)| name.to_string()).collect()
     }
 
     fn report(&self, name: &HostName) -> HostReport {
         let server = &self.servers[name];
-        let component = server.slot.clone().map(|slot| ComponentReport {
-            slot,
-            running: server.running.clone(),
-            staged: server.staged.iter().copied().collect(),
-            staging_failure: None,
-            activation: server.activation.clone(),
-            checks: Results::new(),
-            hold: None,
-            drift: None,
-            compared: true,
-            repair: None,
-            migration: None,
-        });
+        let component = server.slot.as_ref().map(|slot| server.part.report(slot));
         let routes = server.told.iter().flat_map(|told| &told.routes);
         HostReport {
             generation: server.seen,
@@ -454,37 +417,17 @@ impl World {
         };
         for component in told.components {
             server.slot = Some(component.slot.clone());
-            let named = component.run.iter().chain(&component.stage);
-            server.staged.extend(named.map(|it| it.manifest));
-            let known = server.activation.as_ref().map(|it| it.grant);
-            let Some(grant) = component.grant.filter(|it| Some(it.id) > known) else {
-                continue;
-            };
-            let bad = component
-                .run
-                .as_ref()
-                .is_some_and(|it| self.bad.contains(&it.manifest));
-            let status = if self.now > grant.start_by {
-                ActivationStatus::Expired
-            } else {
-                let pool = component.slot.pool.as_str();
-                let change = server.running != component.run;
-                assert!(
-                    !(self.strict && change && used.iter().any(|it| it == pool)),
-                    "{name} is touched, and routers send to {pool}"
-                );
-                if bad && grant.purpose == Purpose::Forward {
-                    ActivationStatus::Undone(failure("500"))
-                } else {
-                    server.running.clone_from(&component.run);
-                    ActivationStatus::Done
-                }
-            };
-            server.activation = Some(ActivationReport {
-                grant: grant.id,
-                release: component.run.clone(),
-                status,
-            });
+            let in_time = |it: Grant| self.now <= it.start_by;
+            let switches = server.part.granted(&component).is_some_and(in_time);
+            let pool = component.slot.pool.as_str();
+            let touches = switches && server.part.running != component.run;
+            assert!(
+                !(self.strict && touches && used.iter().any(|it| it == pool)),
+                "{name} is touched, and routers send to {pool}"
+            );
+            let bad = |it: &ReleaseRef| self.bad.contains(&it.manifest);
+            let bad = component.run.as_ref().is_some_and(bad);
+            server.part.obey(&component, bad, self.now);
         }
     }
 
@@ -497,7 +440,7 @@ impl World {
                     .servers
                     .iter()
                     .filter(|(name, _)| name.as_str().starts_with(pool));
-                let mut runs = hosts.filter_map(|(_, it)| it.running.as_ref());
+                let mut runs = hosts.filter_map(|(_, it)| it.part.running.as_ref());
                 let refused = runs.any(|it| self.refuses.contains(&it.manifest));
                 let result = match refused {
                     true => CheckResult::Failed("status 500".to_owned()),

@@ -3,7 +3,10 @@
 use axum::body::{Body, Bytes};
 use axum::routing::get;
 use axum::{Extension, Router};
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, SanType,
+};
 use rustls::ClientConfig;
 use std::convert::Infallible;
 use std::io;
@@ -42,7 +45,7 @@ pub(crate) fn leaf(pair: &Pair) -> Peer {
 
 pub(crate) struct Fleet {
     pub(crate) ca: Ca,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Fleet {
@@ -50,7 +53,7 @@ impl Fleet {
         let dir = tempfile::tempdir().unwrap();
         // As if made a year ago, so that certificates may have expired since.
         let ca = Ca::create(dir.path(), Moment(now().0 - 365 * DAY)).unwrap();
-        Self { ca, _dir: dir }
+        Self { ca, dir }
     }
 
     /// A certificate that was issued at that moment.
@@ -62,6 +65,25 @@ impl Fleet {
         let proven = ProvenKey::from_csr_pem(&csr.pem().unwrap()).unwrap();
         let certificate = self.ca.issue(&name.parse().unwrap(), &proven, issued);
         (certificate.unwrap(), key.serialize_pem())
+    }
+
+    /// A certificate of another CA that this one has signed and that may have any name, and the way up to it: what a
+    /// thief of the CA's key can make.
+    pub(crate) fn through_another_ca(&self, name: &str) -> Pair {
+        let key = std::fs::read_to_string(self.dir.path().join("ca-key.pem")).unwrap();
+        let key = KeyPair::from_pem(&key).unwrap();
+        let ours = Issuer::from_ca_cert_pem(self.ca.certificate_pem(), key).unwrap();
+        let mut below = CertificateParams::default();
+        let called = "Tamer controller CA 0123456789ab";
+        below.distinguished_name.push(DnType::CommonName, called);
+        below.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let below = CertifiedIssuer::signed_by(below, KeyPair::generate().unwrap(), &ours).unwrap();
+        let mut leaf = CertificateParams::default();
+        leaf.subject_alt_names = vec![SanType::URI(name.try_into().unwrap())];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let leaf = leaf.signed_by(&key, &below).unwrap();
+        (leaf.pem() + &below.pem(), key.serialize_pem())
     }
 
     pub(crate) fn server_identity(&self, name: &str) -> Pair {

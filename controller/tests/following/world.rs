@@ -1,21 +1,18 @@
 //! Two environments around one controller, of which one follows the other: servers that do what they are told, virtual
 //! time, and a store that survives.
 
+pub(crate) use super::common::anna;
+use super::common::{Part, joins, session};
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_controller::audit::Entry;
 use tamer_controller::fleet::Fleet;
 use tamer_controller::fleet::auto::{Due, Following};
 use tamer_controller::fleet::back::How;
-use tamer_controller::fleet::deploy::{Asked, By, Evidence, Wanted};
-use tamer_controller::fleet::hosts::{Session, SessionId};
-use tamer_controller::identity::tokens::Grant;
+use tamer_controller::fleet::deploy::{Asked, Evidence, Wanted};
 use tamer_controller::store::Store;
 use tamer_controller::store::memory::MemoryStore;
 use tamer_core::check::Results;
-use tamer_core::desired::{
-    ActivationReport, ActivationStatus, ComponentReport, Desired, Failure, FailureKind, HostReport,
-    Purpose,
-};
+use tamer_core::desired::{ComponentReport, Desired, HostReport};
 use tamer_core::digest::Digest;
 use tamer_core::drift::Drift;
 use tamer_core::environment::Environment;
@@ -39,13 +36,6 @@ pub(crate) fn shop() -> ApplicationName {
     "shop".parse().unwrap()
 }
 
-pub(crate) fn anna() -> By {
-    By {
-        who: "anna".into(),
-        reason: "because".into(),
-    }
-}
-
 pub(crate) fn release(n: u8) -> ReleaseRef {
     ReleaseRef {
         version: format!("1.{n}.0").parse().unwrap(),
@@ -58,9 +48,7 @@ struct Server {
     environment: String,
     seen: Generation,
     told: Option<Desired>,
-    running: Option<ReleaseRef>,
-    staged: BTreeSet<Digest>,
-    activation: Option<ActivationReport>,
+    part: Part,
     drifts: bool,
 }
 
@@ -97,22 +85,8 @@ impl World {
         };
         world.production(auto);
         for (n, environment) in ["staging", "production", "production"].iter().enumerate() {
-            let secret = Digest::new([n as u8 + 200; 32]);
-            let grant = Grant::Host {
-                environment: name(environment),
-                labels: BTreeMap::new(),
-                replaces: None,
-            };
-            let anna = "anna".parse().unwrap();
-            world
-                .fleet
-                .invite(secret, grant, Span::secs(60), &anna, world.now);
-            let host: HostName = format!("web-{n}").parse().unwrap();
-            let key = Digest::new([n as u8; 32]);
-            world
-                .fleet
-                .join(secret, Some(&host), key, world.now)
-                .unwrap();
+            let (name, now) = (format!("web-{n}"), world.now);
+            let host = joins(&mut world.fleet, (&name, n as u8), environment, &[], now);
             let server = Server {
                 environment: (*environment).to_owned(),
                 ..Server::default()
@@ -184,12 +158,7 @@ impl World {
         let names: Vec<HostName> = self.servers.keys().cloned().collect();
         for name in names {
             self.sessions += 1;
-            let session = Session {
-                id: SessionId(self.sessions),
-                run_id: "one".into(),
-                agent_version: "0.1.0".into(),
-                clock_ahead: 0,
-            };
+            let session = session(self.sessions);
             let report = self.report(&name);
             let told = self
                 .fleet
@@ -208,21 +177,12 @@ impl World {
         let server = &self.servers[name];
         let told = server.told.iter().flat_map(|told| &told.components);
         let components = told.map(|component| ComponentReport {
-            slot: component.slot.clone(),
-            running: server.running.clone(),
-            staged: server.staged.iter().copied().collect(),
-            staging_failure: None,
-            activation: server.activation.clone(),
-            checks: Results::new(),
-            hold: None,
             drift: server.drifts.then(|| Drift {
                 digest: Digest::new([9; 32]),
                 total: 1,
                 differences: Vec::new(),
             }),
-            compared: true,
-            repair: None,
-            migration: None,
+            ..server.part.report(&component.slot)
         });
         HostReport {
             generation: server.seen,
@@ -250,35 +210,9 @@ impl World {
     fn work(&mut self, name: &HostName) {
         let server = self.servers.get_mut(name).unwrap();
         for component in server.told.iter().flat_map(|told| &told.components) {
-            let wanted = component.run.iter().chain(&component.stage);
-            server.staged.extend(wanted.map(|release| release.manifest));
-            let known = server.activation.as_ref().map(|it| it.grant);
-            let Some(grant) = component
-                .grant
-                .filter(|it| known.is_none_or(|known| known < it.id))
-            else {
-                continue;
-            };
             let fails = |n: &u8| component.run.as_ref() == Some(&release(*n));
             let bad = server.environment == "production" && self.bad.iter().any(fails);
-            let status = if self.now > grant.start_by {
-                ActivationStatus::Expired
-            } else if bad && grant.purpose == Purpose::Forward {
-                ActivationStatus::Undone(Failure {
-                    kind: FailureKind::Check,
-                    message: "500".into(),
-                    check: None,
-                    output: String::new(),
-                })
-            } else {
-                server.running.clone_from(&component.run);
-                ActivationStatus::Done
-            };
-            server.activation = Some(ActivationReport {
-                grant: grant.id,
-                release: component.run.clone(),
-                status,
-            });
+            server.part.obey(component, bad, self.now);
         }
     }
 
@@ -366,7 +300,7 @@ impl World {
             .servers
             .values()
             .filter(|it| it.environment == environment);
-        let all: BTreeSet<_> = here.map(|it| it.running.clone()).collect();
+        let all: BTreeSet<_> = here.map(|it| it.part.running.clone()).collect();
         assert_eq!(all.len(), 1, "{all:?}");
         let running = all.into_iter().next().flatten()?;
         (0..self.published).find(|n| release(*n) == running)

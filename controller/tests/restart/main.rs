@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail that way")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod databases;
 mod world;
 
@@ -10,7 +12,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use tamer_controller::fleet::back::How;
 use tamer_controller::fleet::deploy::{Asked, Control};
-use tamer_controller::fleet::hosts::{Session, SessionId};
+use tamer_controller::fleet::hosts::Session;
 use tamer_core::check::{CheckResult, Results};
 use tamer_core::desired::{ActivationReport, ActivationStatus, Failure, FailureKind, HostReport};
 use tamer_core::digest::Digest;
@@ -221,12 +223,7 @@ fn a_host_that_speaks_of_what_nobody_told_it_is_shut_out() {
             generation,
             ..world.report(&name)
         };
-        let session = Session {
-            id: SessionId(99),
-            run_id: "one".into(),
-            agent_version: "0.1.0".into(),
-            clock_ahead: 0,
-        };
+        let session = common::session(99);
         let said = world
             .fleet
             .connected(&name, session, report, world.now)
@@ -254,10 +251,8 @@ fn two_live_agents_with_one_identity_are_both_shut_out() {
         line += 1;
         let report = world.report(&name);
         let session = Session {
-            id: SessionId(line),
             run_id: run_id.into(),
-            agent_version: "0.1.0".into(),
-            clock_ahead: 0,
+            ..common::session(line)
         };
         world.now = world.now + Span::secs(after);
         let told = world.fleet.connected(&name, session, report, world.now);

@@ -1,17 +1,15 @@
 //! A small fleet around one controller: servers that do what they are told, and a store that survives.
 
+pub(crate) use super::common::anna;
+use super::common::{Part, joins, session};
 use std::collections::{BTreeMap, BTreeSet};
 use tamer_controller::fleet::Fleet;
-use tamer_controller::fleet::deploy::{Asked, By, Wanted};
-use tamer_controller::fleet::hosts::{Session, SessionId};
-use tamer_controller::identity::tokens::Grant;
+use tamer_controller::fleet::deploy::{Asked, Wanted};
+use tamer_controller::fleet::hosts::SessionId;
 use tamer_controller::store::Store;
 use tamer_controller::store::memory::MemoryStore;
 use tamer_core::check::{CheckResult, Results};
-use tamer_core::desired::{
-    ActivationReport, ActivationStatus, ComponentReport, Desired, Failure, FailureKind, HostReport,
-    Purpose,
-};
+use tamer_core::desired::{ComponentReport, Desired, Failure, FailureKind, HostReport};
 use tamer_core::digest::Digest;
 use tamer_core::environment::Environment;
 use tamer_core::generation::Generation;
@@ -71,13 +69,6 @@ fn declared(component: &str, n: u8) -> Declared {
     toml::from_str(&text).unwrap()
 }
 
-pub(crate) fn anna() -> By {
-    By {
-        who: "anna".into(),
-        reason: "because".into(),
-    }
-}
-
 /// A server, as far as its controller can tell.
 #[derive(Default)]
 pub(crate) struct Server {
@@ -86,14 +77,6 @@ pub(crate) struct Server {
     components: BTreeMap<String, Part>,
     sessions: u64,
     session: u64,
-}
-
-#[derive(Default, Clone)]
-pub(crate) struct Part {
-    running: Option<ReleaseRef>,
-    staged: BTreeSet<Digest>,
-    activation: Option<ActivationReport>,
-    migration: Option<MigrationReport>,
 }
 
 /// A database of the application: version N of it wants N and works with the one after; the worker's
@@ -173,25 +156,9 @@ impl World {
         };
         world.publish();
         for n in 0..hosts {
-            let secret = Digest::new([n as u8 + 200; 32]);
-            let labels = BTreeMap::from([("role".to_owned(), "web".to_owned())]);
-            let grant = Grant::Host {
-                environment: "production".parse().unwrap(),
-                labels,
-                replaces: None,
-            };
-            world.fleet.invite(
-                secret,
-                grant,
-                Span::secs(60),
-                &"anna".parse().unwrap(),
-                world.now,
-            );
-            let name: HostName = format!("web-{n}").parse().unwrap();
-            world
-                .fleet
-                .join(secret, Some(&name), Digest::new([n as u8; 32]), world.now)
-                .unwrap();
+            let (name, now) = (format!("web-{n}"), world.now);
+            let (joining, role) = ((name.as_str(), n as u8), [("role", "web")]);
+            let name = joins(&mut world.fleet, joining, "production", &role, now);
             world.servers.insert(name, Server::default());
         }
         world.turn();
@@ -252,12 +219,7 @@ impl World {
         let server = self.servers.get_mut(name).unwrap();
         server.sessions += 1;
         server.session = self.sessions;
-        let session = Session {
-            id: SessionId(self.sessions),
-            run_id: "one".into(),
-            agent_version: "0.1.0".into(),
-            clock_ahead: 0,
-        };
+        let session = session(self.sessions);
         if let Some(desired) = self
             .fleet
             .connected(name, session, report, self.now)
@@ -315,17 +277,8 @@ impl World {
                     .cloned()
                     .unwrap_or_default();
                 ComponentReport {
-                    slot: component.slot.clone(),
-                    running: part.running,
-                    staged: part.staged.into_iter().collect(),
-                    staging_failure: None,
-                    activation: part.activation,
                     checks: Results::from([("home".parse().unwrap(), CheckResult::Passed)]),
-                    hold: None,
-                    drift: None,
-                    compared: true,
-                    repair: None,
-                    migration: part.migration,
+                    ..part.report(&component.slot)
                 }
             });
         HostReport {
@@ -360,13 +313,6 @@ impl World {
                 .components
                 .entry(component.slot.component.to_string())
                 .or_default();
-            part.staged.extend(
-                component
-                    .run
-                    .iter()
-                    .chain(&component.stage)
-                    .map(|release| release.manifest),
-            );
             if let (Some(order), Some(database)) = (&component.migrate, &mut self.database)
                 && part
                     .migration
@@ -378,38 +324,9 @@ impl World {
                     status: database.migrate(&name, order, self.now),
                 });
             }
-            let Some(grant) = component.grant else {
-                continue;
-            };
-            if part
-                .activation
-                .as_ref()
-                .is_some_and(|known| known.grant >= grant.id)
-            {
-                continue;
-            }
-            let bad = component
-                .run
-                .as_ref()
-                .is_some_and(|release| self.bad.contains(&release.manifest));
-            let status = if self.now > grant.start_by {
-                ActivationStatus::Expired
-            } else if bad && grant.purpose == Purpose::Forward {
-                ActivationStatus::Undone(Failure {
-                    kind: FailureKind::Check,
-                    message: "500".into(),
-                    check: None,
-                    output: String::new(),
-                })
-            } else {
-                part.running.clone_from(&component.run);
-                ActivationStatus::Done
-            };
-            part.activation = Some(ActivationReport {
-                grant: grant.id,
-                release: component.run.clone(),
-                status,
-            });
+            let bad = |it: &ReleaseRef| self.bad.contains(&it.manifest);
+            let bad = component.run.as_ref().is_some_and(bad);
+            part.obey(component, bad, self.now);
         }
         if !self.away.contains(&name) {
             let report = self.report(&name);

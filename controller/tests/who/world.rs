@@ -6,9 +6,9 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tamer_controller::config::Config;
-use tamer_controller::identity::ca::Ca;
+use tamer_controller::identity::ca::{Ca, CaError};
 use tamer_controller::identity::csr::ProvenKey;
 use tamer_core::moment::Moment;
 use tamer_kit::token::JoinToken;
@@ -89,8 +89,17 @@ impl World {
         }
     }
 
+    /// The CA that vouches for the controller. In the middle of a rotation its key and its certificate are put in place
+    /// one after the other: it is read until they belong together.
     pub(crate) fn ca(&self) -> Ca {
-        Ca::load(&Config::load(&self.file).unwrap().paths().ca).unwrap()
+        let dir = Config::load(&self.file).unwrap().paths().ca;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match Ca::load(&dir) {
+                Err(CaError::WrongKey(_)) if Instant::now() < until => {}
+                ca => return ca.unwrap(),
+            }
+        }
     }
 
     /// A certificate of this controller's CA for this name, from that moment: what nobody else can make.

@@ -152,6 +152,11 @@ pub enum Next {
 }
 
 impl Deployment {
+    /// Whether it is one of this application in this environment.
+    pub fn is_of(&self, environment: &EnvironmentName, application: &ApplicationName) -> bool {
+        self.environment == *environment && self.application == *application
+    }
+
     /// Whether it ended as it was asked for, on all hosts that could be reached.
     pub fn is_as_asked(&self) -> bool {
         match self.ended {

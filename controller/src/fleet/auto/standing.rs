@@ -1,6 +1,6 @@
 //! What stands where: read off deployments and targets, and remembered ([`Standing`](tamer_core::auto::Standing)).
 
-use super::Place;
+use super::Site;
 use crate::fleet::Fleet;
 use crate::fleet::persist::Object;
 use std::collections::BTreeSet;
@@ -17,34 +17,34 @@ impl Fleet {
         self.published.insert(application, versions);
     }
 
-    /// Has a place looked at again before this turn is over.
+    /// Has a site looked at again before this turn is over.
     pub(in crate::fleet) fn look_again(&mut self, key: &TargetKey) {
-        let place = (key.environment.clone(), key.application.clone());
-        self.unlooked.insert(place);
+        let site = (key.environment.clone(), key.application.clone());
+        self.unlooked.insert(site);
     }
 
     /// Remembers how versions stand where something has changed.
     pub(in crate::fleet) fn look_at_standings(&mut self, now: Moment) {
-        for place in std::mem::take(&mut self.unlooked) {
-            let seen = self.seen(&place);
-            if seen.stands.is_none() && !self.standings.contains_key(&place) {
+        for site in std::mem::take(&mut self.unlooked) {
+            let seen = self.seen(&site);
+            if seen.stands.is_none() && !self.standings.contains_key(&site) {
                 continue;
             }
-            let standing = self.standings.entry(place.clone()).or_default();
+            let standing = self.standings.entry(site.clone()).or_default();
             if standing.observe(&seen, now) {
-                self.dirty.insert(Object::Standing(place.0, place.1));
+                self.dirty.insert(Object::Standing(site.0, site.1));
             }
         }
     }
 
-    fn seen(&self, place: &Place) -> Seen {
-        let stands = self.stands(place);
-        let follows = |auto: &Auto| auto.from.as_ref() == Some(&place.0);
+    fn seen(&self, site: &Site) -> Seen {
+        let stands = self.stands(site);
+        let follows = |auto: &Auto| auto.from.as_ref() == Some(&site.0);
         let mut all = self.environments.values();
         // Nobody else wants to know, and it takes a look at every host.
         let followed = all.any(|it| it.file.auto.as_ref().is_some_and(follows));
         let trouble = match stands {
-            Some(_) if followed => self.trouble(place),
+            Some(_) if followed => self.trouble(site),
             _ => None,
         };
         Seen { stands, trouble }
@@ -52,10 +52,10 @@ impl Fleet {
 
     /// The version that stands there whole, and since when nothing was done to it. What failed and was taken back has
     /// left what was there before.
-    fn stands(&self, place: &Place) -> Option<(Version, Moment)> {
+    fn stands(&self, site: &Site) -> Option<(Version, Moment)> {
         let mut touched = Moment(0);
         for deployment in self.deployments.values().rev() {
-            if !is_at(deployment, place) {
+            if !deployment.is_of(&site.0, &site.1) {
                 continue;
             }
             let (at, ending) = deployment.ended?;
@@ -73,15 +73,15 @@ impl Fleet {
             }
         }
         // The deployment that brought it is so old that it was forgotten.
-        let known = self.standings.get(place)?;
+        let known = self.standings.get(site)?;
         Some((known.stands.clone()?, known.since().unwrap_or(touched)))
     }
 
     /// Why what runs there is not what was deployed, or is not well. Until every host has been heard of and has looked,
     /// what was known before counts.
-    fn trouble(&self, place: &Place) -> Option<String> {
+    fn trouble(&self, site: &Site) -> Option<String> {
         let mut known = true;
-        for target in self.sited((&place.0, &place.1)) {
+        for target in self.sited((&site.0, &site.1)) {
             let component = &target.key.component;
             for (name, host) in &target.hosts {
                 let said = self.heard(name, &target.key);
@@ -97,14 +97,14 @@ impl Fleet {
                 }
             }
         }
-        let before = self.standings.get(place).filter(|_| !known)?;
+        let before = self.standings.get(site).filter(|_| !known)?;
         before.trouble.clone()
     }
 
     /// The newest version of which something is to run there, in pools that are used.
-    pub(super) fn runs<'a>(&'a self, place: &'a Place) -> Option<&'a Version> {
+    pub(super) fn runs<'a>(&'a self, site: &'a Site) -> Option<&'a Version> {
         let used = self
-            .sited((&place.0, &place.1))
+            .sited((&site.0, &site.1))
             .filter(|target| !self.is_idle(&target.key));
         let releases = used.filter_map(|target| target.release.as_ref());
         releases.map(|release| &release.version).max()
@@ -112,9 +112,9 @@ impl Fleet {
 
     /// A deployment begins: what this says of what comes by itself.
     pub(in crate::fleet) fn decided(&mut self, deployment: &Deployment) {
-        let place = place_of(deployment);
-        let runs = self.runs(&place).cloned();
-        let standing = self.standings.entry(place.clone()).or_default();
+        let site = site_of(deployment);
+        let runs = self.runs(&site).cloned();
+        let standing = self.standings.entry(site.clone()).or_default();
         let back = match (deployment.purpose, &deployment.version, &runs) {
             (Purpose::Back, ..) => true,
             (Purpose::Forward, Some(version), Some(runs)) => version < runs,
@@ -128,8 +128,8 @@ impl Fleet {
         } else {
             standing.let_go();
         }
-        self.unlooked.insert(place.clone());
-        self.dirty.insert(Object::Standing(place.0, place.1));
+        self.unlooked.insert(site.clone());
+        self.dirty.insert(Object::Standing(site.0, site.1));
     }
 
     /// A deployment has ended: what came to nothing is not tried again by itself.
@@ -137,7 +137,7 @@ impl Fleet {
         let Some(deployment) = self.deployments.get(&id) else {
             return;
         };
-        let place = place_of(deployment);
+        let site = site_of(deployment);
         let failed = deployment.purpose == Purpose::Forward && !deployment.is_as_asked();
         if let (true, Some(version), Some((_, ending))) =
             (failed, &deployment.version, deployment.ended)
@@ -152,25 +152,21 @@ impl Fleet {
                 _ => "taken back",
             };
             let why = format!("deployment {id} of it was {why} here");
-            let standing = self.standings.entry(place.clone()).or_default();
+            let standing = self.standings.entry(site.clone()).or_default();
             standing.give_up(version, why);
-            let (environment, application) = place.clone();
+            let (environment, application) = site.clone();
             self.dirty
                 .insert(Object::Standing(environment, application));
         }
-        self.unlooked.insert(place);
+        self.unlooked.insert(site);
     }
 }
 
-fn place_of(deployment: &Deployment) -> Place {
+fn site_of(deployment: &Deployment) -> Site {
     let Deployment {
         environment,
         application,
         ..
     } = deployment;
     (environment.clone(), application.clone())
-}
-
-fn is_at(deployment: &Deployment, place: &Place) -> bool {
-    (&deployment.environment, &deployment.application) == (&place.0, &place.1)
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
+use tamer_kit::cause::chain;
 use tamer_kit::durable::{self, FileError};
 
 /// The hidden first argument that makes the controller's binary a probe; the second one is the
@@ -164,16 +165,6 @@ pub(crate) fn look(layout: &Layout, exe: &Path) -> Result<Report, StoreError> {
         });
     }
     probe_copy(layout, exe)?.map_err(|failed| unopenable(layout, &failed))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        said = format!("{said}: {cause}");
-        next = cause.source();
-    }
-    said
 }
 
 /// Names this program, for [`SledStore::open`](super::SledStore::open).
