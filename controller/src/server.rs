@@ -247,7 +247,8 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, place:
         handshake,
     ));
     let stream = match place.away.run_until_cancelled(handshake).await {
-        Some(Ok(Ok(stream))) => stream,
+        // It is handed on a few times, and each hand would keep room for all of it.
+        Some(Ok(Ok(stream))) => Box::new(stream),
         Some(Ok(Err(error))) => return tracing::debug!(%error, "a TLS handshake failed"),
         Some(Err(_)) => return tracing::debug!("a TLS handshake took too long"),
         None => return tracing::debug!("a TLS handshake made room for others"),
@@ -280,6 +281,9 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, place:
     }
 }
 
+/// A stream after its handshake.
+type Stream = Box<TlsStream<TcpStream>>;
+
 /// Who showed which certificate in the handshake.
 fn caller(stream: &TlsStream<TcpStream>) -> Result<Caller, crate::identity::peer::BadPeer> {
     match stream.get_ref().1.peer_certificates() {
@@ -288,7 +292,7 @@ fn caller(stream: &TlsStream<TcpStream>) -> Result<Caller, crate::identity::peer
     }
 }
 
-async fn serve_listed(shared: &Shared, stream: TlsStream<TcpStream>, caller: Caller) {
+async fn serve_listed(shared: &Shared, stream: Stream, caller: Caller) {
     let key = caller.peer().map(|peer| peer.key);
     let most = shared.limits.connections_of_one_key;
     let listed = key.map(|key| shared.connections.list(key, most));
@@ -304,7 +308,7 @@ async fn serve_listed(shared: &Shared, stream: TlsStream<TcpStream>, caller: Cal
         .await;
 }
 
-async fn serve_http(shared: &Shared, stream: TlsStream<TcpStream>, caller: Caller) {
+async fn serve_http(shared: &Shared, stream: Stream, caller: Caller) {
     let router = shared.router.clone();
     let source = stream.get_ref().0.peer_addr().ok();
     let source = source.map(|it| Source(it.ip().to_canonical()));
@@ -327,8 +331,7 @@ async fn serve_http(shared: &Shared, stream: TlsStream<TcpStream>, caller: Calle
         }
     };
     let builder = builder(is_http2);
-    let connection = builder.serve_connection(TokioIo::new(line), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(line), service));
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = silent => return tracing::debug!("a line fell silent: it is closed"),
