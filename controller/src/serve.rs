@@ -170,6 +170,7 @@ pub async fn serve_through(
         sessions: Arc::clone(&sessions),
         inspections: Arc::clone(&inspections),
         metrics: metrics.clone(),
+        closing: port.clone(),
     };
     let enrolment = EnrolmentApi {
         driver: driver.clone(),

@@ -9,6 +9,7 @@
 //! for a resumption.
 
 pub(crate) mod doorway;
+mod silence;
 
 use crate::acting::Source;
 use crate::identity::peer::{Caller, Peer};
@@ -16,12 +17,14 @@ use axum::Router;
 use doorway::{Crowd, Doorway, Place};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use silence::Line;
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tamer_core::digest::Digest;
+use tamer_kit::channel::SILENCE;
 use tamer_kit::clock;
 use tamer_kit::tls::ServerTls;
 use tokio::net::{TcpListener, TcpStream};
@@ -49,6 +52,8 @@ pub struct Limits {
     /// How long a stranger's connection, or one with a certificate that is not valid now, may last: long enough
     /// to redeem a token or to renew.
     pub stranger_time: Duration,
+    /// An HTTP/2 line on which nothing comes for so long is dead.
+    pub silence: Duration,
     /// How long open connections may take to end after a stop was asked for.
     pub drain: Duration,
 }
@@ -62,6 +67,7 @@ impl Default for Limits {
             strangers_of_one_address: 64,
             connections_of_one_key: 128,
             stranger_time: Duration::from_secs(60),
+            silence: SILENCE,
             drain: Duration::from_secs(5),
         }
     }
@@ -74,9 +80,6 @@ const CONNECTION_WINDOW: u32 = 512 << 10;
 const SEND_BUFFER: usize = 64 << 10;
 const MAX_STREAMS: u32 = 64;
 const MAX_HEADERS: u32 = 16 << 10;
-/// A quiet HTTP/2 line is asked whether it lives. Agents ask twice as often themselves.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// After `accept` failed, for instance for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -244,7 +247,8 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, place:
         handshake,
     ));
     let stream = match place.away.run_until_cancelled(handshake).await {
-        Some(Ok(Ok(stream))) => stream,
+        // It is handed on a few times, and each hand would keep room for all of it.
+        Some(Ok(Ok(stream))) => Box::new(stream),
         Some(Ok(Err(error))) => return tracing::debug!(%error, "a TLS handshake failed"),
         Some(Err(_)) => return tracing::debug!("a TLS handshake took too long"),
         None => return tracing::debug!("a TLS handshake made room for others"),
@@ -277,6 +281,9 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, place:
     }
 }
 
+/// A stream after its handshake.
+type Stream = Box<TlsStream<TcpStream>>;
+
 /// Who showed which certificate in the handshake.
 fn caller(stream: &TlsStream<TcpStream>) -> Result<Caller, crate::identity::peer::BadPeer> {
     match stream.get_ref().1.peer_certificates() {
@@ -285,7 +292,7 @@ fn caller(stream: &TlsStream<TcpStream>) -> Result<Caller, crate::identity::peer
     }
 }
 
-async fn serve_listed(shared: &Shared, stream: TlsStream<TcpStream>, caller: Caller) {
+async fn serve_listed(shared: &Shared, stream: Stream, caller: Caller) {
     let key = caller.peer().map(|peer| peer.key);
     let most = shared.limits.connections_of_one_key;
     let listed = key.map(|key| shared.connections.list(key, most));
@@ -301,7 +308,7 @@ async fn serve_listed(shared: &Shared, stream: TlsStream<TcpStream>, caller: Cal
         .await;
 }
 
-async fn serve_http(shared: &Shared, stream: TlsStream<TcpStream>, caller: Caller) {
+async fn serve_http(shared: &Shared, stream: Stream, caller: Caller) {
     let router = shared.router.clone();
     let source = stream.get_ref().0.peer_addr().ok();
     let source = source.map(|it| Source(it.ip().to_canonical()));
@@ -312,11 +319,22 @@ async fn serve_http(shared: &Shared, stream: TlsStream<TcpStream>, caller: Calle
         }
         router.clone().oneshot(request)
     });
-    let builder = builder();
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    // What was agreed on in the handshake, and nothing else.
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let line = Line::new(stream);
+    let heard = line.heard();
+    let silent = async move {
+        match is_http2 {
+            true => heard.nothing_for(shared.limits.silence).await,
+            // Who speaks HTTP/1.1 says nothing while it listens; between requests its time is bounded.
+            false => std::future::pending().await,
+        }
+    };
+    let builder = builder(is_http2);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(line), service));
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = silent => return tracing::debug!("a line fell silent: it is closed"),
         () = shared.stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -327,8 +345,12 @@ async fn serve_http(shared: &Shared, stream: TlsStream<TcpStream>, caller: Calle
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(is_http2: bool) -> auto::Builder<TokioExecutor> {
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = match is_http2 {
+        true => builder.http2_only(),
+        false => builder.http1_only(),
+    };
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -336,13 +358,10 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .max_buf_size(MAX_HEADERS as usize);
     builder
         .http2()
-        .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEADERS)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT);
+        .max_header_list_size(MAX_HEADERS);
     builder
 }

@@ -1,7 +1,7 @@
 //! A gRPC channel to the controller, over this crate's TLS.
 //!
 //! The agent's one long stream runs over it, so it notices a dead line by itself: HTTP/2 pings
-//! every 15 s, also while idle, answered within 10 s.
+//! every 15 s, also while idle, answered within 10 s. The controller sends none: it hears that they come.
 
 use crate::address::Address;
 use crate::cause::cause;
@@ -24,6 +24,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// How long the answer may take.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A controller on whose line nothing came for so long takes it for dead: two questions are missing by then, and the
+/// time for an answer has passed.
+pub const SILENCE: Duration = Duration::from_secs(40);
 /// How many bytes the other side may send ahead on one stream, and on the whole connection.
 /// Messages are small (releases travel over plain HTTP); what is not read is held in memory.
 const STREAM_WINDOW: u32 = 128 << 10;

@@ -2,6 +2,7 @@
 //! releases, evidence, signed metadata. Whatever comes is capped here, and believed by nobody
 //! before it is verified.
 
+use crate::channel::{PING_INTERVAL, PING_TIMEOUT};
 use reqwest::header::{CACHE_CONTROL, LOCATION, RANGE};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect};
 use rustls::ClientConfig;
@@ -13,6 +14,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a response may stand still before it counts as dead. There is no limit on its whole
 /// length: a large release over a slow line is no error.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection may lie unused. Then it is closed from here, sooner than by a controller that hears nothing
+/// on it ([`crate::channel::SILENCE`]): no request is sent on a line that is just being closed.
+const UNUSED: Duration = Duration::from_secs(30);
 
 /// The most of a refusal's text that is read, in bytes.
 const MAX_REASON: usize = 1 << 10;
@@ -53,12 +58,18 @@ pub enum GetError {
 }
 
 /// A client that speaks only https, follows no redirect, and heeds no proxy variables, so that
-/// nothing but `tls` decides whom it trusts.
+/// nothing but `tls` decides whom it trusts. While a request is under way it asks whether the controller is there, as a
+/// [channel](crate::channel) does.
 ///
 /// # Errors
 /// The client cannot be set up; with a configuration from [`crate::tls`] that does not happen.
 pub fn client(tls: ClientConfig) -> Result<Client, reqwest::Error> {
-    builder(tls).https_only(true).build()
+    builder(tls)
+        .https_only(true)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .pool_idle_timeout(UNUSED)
+        .build()
 }
 
 /// What [`client`] builds from, for callers with other wishes, as checks that ask plain http.

@@ -14,6 +14,7 @@
 )]
 
 mod app;
+mod cable;
 mod clock;
 mod controller;
 pub mod crash;
@@ -25,6 +26,7 @@ mod store;
 pub mod wire;
 
 pub use app::{App, MARKED};
+pub use cable::Cable;
 pub use clock::clocks_can_be_set;
 pub use controller::{Controller, free_address};
 pub use fleet::{ENVIRONMENT, Fleet};

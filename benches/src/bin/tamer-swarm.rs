@@ -2,6 +2,7 @@
 //! certificates, and the real controller in another.
 //!
 //! `tamer-swarm measure ROUNDS DIRECTORY AGENTS…` prints a table for each number of agents.
+//! `tamer-swarm rest MINUTES DIRECTORY AGENTS…` only prints what the controller takes while nothing happens.
 //! `tamer-swarm smoke DIRECTORY AGENTS` only looks whether a rollout comes to its end when the controller is killed in
 //! the middle.
 
@@ -51,8 +52,15 @@ async fn main() -> anyhow::Result<()> {
             }
             Ok(())
         }
+        ["rest", minutes, directory, all @ ..] if !all.is_empty() => {
+            for agents in all {
+                rest(Path::new(directory), agents.parse()?, minutes.parse()?).await?;
+            }
+            Ok(())
+        }
         _ => bail!(
-            "usage: tamer-swarm measure ROUNDS DIRECTORY AGENTS…, or: tamer-swarm smoke DIRECTORY AGENTS"
+            "usage: tamer-swarm measure ROUNDS DIRECTORY AGENTS…, or: tamer-swarm rest MINUTES DIRECTORY AGENTS…, or: \
+             tamer-swarm smoke DIRECTORY AGENTS"
         ),
     }
 }
@@ -122,6 +130,33 @@ async fn measure(directory: &Path, agents: usize, rounds: usize) -> anyhow::Resu
     memory(&fleet, "at the end", empty, agents)
 }
 
+/// Agents that are connected and have nothing to do.
+async fn rest(directory: &Path, agents: usize, minutes: usize) -> anyhow::Result<()> {
+    Swarm::make_room(agents)?;
+    let fleet = start(directory).await?;
+    let empty = resident(fleet.controller.id())?.all;
+    let swarm = Swarm::start(&fleet, agents).await?;
+    swarm.connected(&fleet).await?;
+    calm(&fleet).await?;
+    head(&[&format!("{agents} agents"), ""])?;
+    memory(&fleet, "all connected", empty, agents)?;
+    for _ in 0..minutes {
+        let (share, _) = minute(&fleet).await?;
+        row(&["CPU of the controller in a minute", &share])?;
+    }
+    memory(&fleet, "at the end", empty, agents)
+}
+
+/// What the controller takes in a minute, and how many reports come meanwhile.
+async fn minute(fleet: &Fleet) -> anyhow::Result<(String, u64)> {
+    let before = (cpu(fleet.controller.id())?, fleet.metric("reports_total")?);
+    tokio::time::sleep(IDLE).await;
+    let used = (cpu(fleet.controller.id())? - before.0).as_secs_f64();
+    let reports = fleet.metric("reports_total")? - before.1;
+    let share = used / IDLE.as_secs_f64() * 100.0;
+    Ok((format!("{share:.2} % of a core"), reports))
+}
+
 fn memory(fleet: &Fleet, when: &str, empty: u64, agents: usize) -> anyhow::Result<()> {
     let all = resident(fleet.controller.id())?.all;
     let each = all.saturating_sub(empty) as f64 / agents as f64 / 1000.0;
@@ -152,12 +187,8 @@ async fn idle(fleet: &Fleet, swarm: &Swarm) -> anyhow::Result<()> {
     ] {
         swarm.checks_change(every);
         tokio::time::sleep(CHECKS / 10).await;
-        let before = (cpu(fleet.controller.id())?, fleet.metric("reports_total")?);
-        tokio::time::sleep(IDLE).await;
-        let used = (cpu(fleet.controller.id())? - before.0).as_secs_f64();
-        let reports = fleet.metric("reports_total")? - before.1;
-        let share = used / IDLE.as_secs_f64() * 100.0;
-        let cell = format!("{share:.2} % of a core, with {reports} reports");
+        let (share, reports) = minute(fleet).await?;
+        let cell = format!("{share}, with {reports} reports");
         row(&[&format!("CPU of the controller in a minute: {what}"), &cell])?;
     }
     swarm.checks_change(Duration::ZERO);

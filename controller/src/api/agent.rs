@@ -34,6 +34,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(50);
 const REPORTS_AT_ONCE: u32 = 64;
 
 /// The service.
+#[derive(Clone)]
 pub struct AgentApi {
     /// The writer.
     pub driver: Driver,
@@ -45,6 +46,8 @@ pub struct AgentApi {
     pub inspections: Arc<Inspections>,
     /// What to count.
     pub metrics: Metrics,
+    /// Set while the controller stops: it is not the hosts then that go away.
+    pub closing: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -94,15 +97,7 @@ impl Agents for AgentApi {
         self.metrics.agents.set(self.sessions.count() as i64);
         let gone = CancellationToken::new();
         let until_gone = gone.clone().drop_guard();
-        tokio::spawn(listen(
-            (incoming, gone),
-            self.driver.clone(),
-            Arc::clone(&self.sessions),
-            Arc::clone(&self.inspections),
-            self.metrics.clone(),
-            host,
-            id,
-        ));
+        tokio::spawn(self.clone().listen((incoming, gone), host, id));
         let welcome = Welcome {
             protocol,
             now_ms: tamer_kit::clock::now().0,
@@ -131,6 +126,74 @@ impl AgentApi {
             .await
             .map_err(stopped)?
             .map_err(denied)
+    }
+
+    /// Hears what a host says of itself, until its line or its session ends.
+    async fn listen(
+        self,
+        (mut incoming, gone): (Streaming<AgentMessage>, CancellationToken),
+        host: HostName,
+        id: SessionId,
+    ) {
+        let mut pace = Pace::new(Instant::now());
+        while let Some(Ok(message)) = incoming.next().await {
+            if let Some(until) = pace.wait(Instant::now()) {
+                // What is not read is not sent either, once the windows are full.
+                let waits = tokio::time::sleep_until(until);
+                if gone.run_until_cancelled(waits).await.is_none() {
+                    // Nobody is there who could send more: what is left is not worth the wait.
+                    break;
+                }
+            }
+            let Some(Said::Report(wire)) = message.kind else {
+                continue;
+            };
+            self.metrics.reports.inc();
+            let mut report = match report(Some(wire)) {
+                Ok(report) => report,
+                Err(error) => {
+                    tracing::warn!(%host, %error, "a report cannot be read: the connection is closed");
+                    break;
+                }
+            };
+            // It may be long, and is for whoever waits: the fleet only hears that it came.
+            let inspection = report.inspection.take();
+            let answered = inspection.as_ref().map(|it| it.id);
+            let name = host.clone();
+            let told = self
+                .driver
+                .cast(move |fleet, now| {
+                    if fleet.is_current(&name, id) {
+                        fleet.reported(&name, report, now);
+                        fleet.ask_no_more(
+                            &answered
+                                .map(|it| (name, it))
+                                .into_iter()
+                                .collect::<Vec<_>>(),
+                        );
+                    }
+                })
+                .await;
+            if told.is_err() {
+                break;
+            }
+            // Whoever looks at the fleet now sees it with this report.
+            if let Some(inspection) = inspection {
+                self.inspections.answer(&host, &inspection);
+            }
+        }
+        self.sessions.close(&host, id);
+        self.metrics.agents.set(self.sessions.count() as i64);
+        tracing::info!(%host, "disconnected");
+        if self.closing.is_cancelled() {
+            // Whoever was there now is looked for when the controller is back, as after a kill.
+            return;
+        }
+        // A driver that has stopped needs no word of it.
+        let _ = self
+            .driver
+            .cast(move |fleet, now| fleet.lost(&host, id, now))
+            .await;
     }
 }
 
@@ -201,70 +264,6 @@ impl Pace {
         let at = self.even.checked_sub(REPORT_EVERY * REPORTS_AT_ONCE)?;
         (at > now).then_some(at)
     }
-}
-
-async fn listen(
-    (mut incoming, gone): (Streaming<AgentMessage>, CancellationToken),
-    driver: Driver,
-    sessions: Arc<Sessions>,
-    inspections: Arc<Inspections>,
-    metrics: Metrics,
-    host: HostName,
-    id: SessionId,
-) {
-    let mut pace = Pace::new(Instant::now());
-    while let Some(Ok(message)) = incoming.next().await {
-        if let Some(until) = pace.wait(Instant::now()) {
-            // What is not read is not sent either, once the windows are full.
-            let waits = tokio::time::sleep_until(until);
-            if gone.run_until_cancelled(waits).await.is_none() {
-                // Nobody is there who could send more: what is left is not worth the wait.
-                break;
-            }
-        }
-        let Some(Said::Report(wire)) = message.kind else {
-            continue;
-        };
-        metrics.reports.inc();
-        let mut report = match report(Some(wire)) {
-            Ok(report) => report,
-            Err(error) => {
-                tracing::warn!(%host, %error, "a report cannot be read: the connection is closed");
-                break;
-            }
-        };
-        // It may be long, and is for whoever waits: the fleet only hears that it came.
-        let inspection = report.inspection.take();
-        let answered = inspection.as_ref().map(|it| it.id);
-        let name = host.clone();
-        let told = driver
-            .cast(move |fleet, now| {
-                if fleet.is_current(&name, id) {
-                    fleet.reported(&name, report, now);
-                    fleet.ask_no_more(
-                        &answered
-                            .map(|it| (name, it))
-                            .into_iter()
-                            .collect::<Vec<_>>(),
-                    );
-                }
-            })
-            .await;
-        if told.is_err() {
-            break;
-        }
-        // Whoever looks at the fleet now sees it with this report.
-        if let Some(inspection) = inspection {
-            inspections.answer(&host, &inspection);
-        }
-    }
-    sessions.close(&host, id);
-    metrics.agents.set(sessions.count() as i64);
-    tracing::info!(%host, "disconnected");
-    // A driver that has stopped needs no word of it.
-    let _ = driver
-        .cast(move |fleet, now| fleet.lost(&host, id, now))
-        .await;
 }
 
 #[cfg(test)]

@@ -10,12 +10,17 @@ use crate::fleet::deploy::{Asked, By, Control, Refused, Wanted};
 use crate::identity::registry::Role;
 use crate::notes;
 use crate::status::{Sight, history, routers};
+use std::time::{Duration, Instant};
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName, OperatorName};
 use tamer_core::rollout::deployment::DeploymentId;
 use tamer_core::version::Version;
 use tamer_kit::clock;
 use tamer_proto::v1;
 use tonic::{Request, Response, Status};
+
+/// After a look a watcher rests so many times as long as the look took: so each takes no more than its part of the
+/// driver, however many hosts there are and however much happens.
+const REST: u32 = 10;
 
 impl OperatorApi {
     pub(super) async fn start(
@@ -210,9 +215,11 @@ impl OperatorApi {
             let now = clock::now();
             let by = by.clone();
             let read = driver.read(move |fleet| {
+                let begun = Instant::now();
                 let sight = Sight::of(fleet, &by);
                 let deployment = fleet.deployments.get(&id);
-                deployment.map(|it| sight.deployment(it, now))
+                let seen = deployment.map(|it| sight.deployment(it, now));
+                seen.map(|seen| (seen, begun.elapsed() * REST))
             });
             read.await
                 .map_err(stopped)?
@@ -220,7 +227,7 @@ impl OperatorApi {
         };
         let mut changes = driver.changes();
         changes.mark_unchanged();
-        let mut newest = look(&driver).await?;
+        let (mut newest, mut rest): (_, Duration) = look(&driver).await?;
         let closing = self.closing.clone();
         tokio::spawn(async move {
             loop {
@@ -228,14 +235,18 @@ impl OperatorApi {
                 if sender.send(Ok(newest.clone())).await.is_err() || over {
                     return;
                 }
-                newest = loop {
+                (newest, rest) = loop {
+                    let changed = async {
+                        tokio::time::sleep(rest).await;
+                        changes.changed().await
+                    };
                     tokio::select! {
-                        changed = changes.changed() => if changed.is_err() { return },
+                        changed = changed => if changed.is_err() { return },
                         () = sender.closed() => return,
                         () = closing.cancelled() => return,
                     }
                     match look(&driver).await {
-                        Ok(now) if same(&now, &newest) => {}
+                        Ok((now, took)) if same(&now, &mut newest) => rest = took,
                         Ok(now) => break now,
                         Err(error) => {
                             // The watcher is told, if it still listens.
@@ -407,13 +418,8 @@ fn answer(asked: Asked, nothing: &str) -> v1::DeployResponse {
     }
 }
 
-/// Whether a watcher would see no difference.
-fn same(a: &v1::DeploymentStatus, b: &v1::DeploymentStatus) -> bool {
-    v1::DeploymentStatus {
-        now_ms: 0,
-        ..a.clone()
-    } == v1::DeploymentStatus {
-        now_ms: 0,
-        ..b.clone()
-    }
+/// Whether a watcher would see no difference. What was seen becomes as old as what is seen now.
+fn same(now: &v1::DeploymentStatus, seen: &mut v1::DeploymentStatus) -> bool {
+    seen.now_ms = now.now_ms;
+    now == seen
 }
