@@ -10,12 +10,18 @@ use crate::fleet::deploy::{Asked, By, Control, Refused, Wanted};
 use crate::identity::registry::Role;
 use crate::notes;
 use crate::status::{Sight, history, routers};
+use std::sync::Arc;
+use std::time::Duration;
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName, OperatorName};
 use tamer_core::rollout::deployment::DeploymentId;
 use tamer_core::version::Version;
 use tamer_kit::clock;
 use tamer_proto::v1;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
+
+/// How often a watcher is told of nothing but how far hosts have come that fetch a release.
+const PROGRESS: Duration = Duration::from_secs(1);
 
 impl OperatorApi {
     pub(super) async fn start(
@@ -160,7 +166,7 @@ impl OperatorApi {
         let by = operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
         let request = request.into_inner();
         let environment: Option<EnvironmentName> = parse_option(&request.environment)?;
-        let now = clock::now();
+        let (now, transfers) = (clock::now(), Arc::clone(&self.transfers));
         let (deployments, notes, routers): (Vec<_>, _, _) = self
             .driver
             .read(move |fleet| {
@@ -186,7 +192,7 @@ impl OperatorApi {
                         || deployment.ended.is_none())
                 });
                 let sight = Sight::of(fleet, &by);
-                let deployments = chosen.map(|deployment| sight.deployment(deployment, now));
+                let deployments = chosen.map(|it| sight.under_way(it, &transfers, now));
                 (deployments.collect(), notes, routers)
             })
             .await
@@ -206,13 +212,15 @@ impl OperatorApi {
         let id = DeploymentId(request.into_inner().deployment);
         let (sender, receiver) = tokio::sync::mpsc::channel(4);
         let driver = self.driver.clone();
+        let transfers = Arc::clone(&self.transfers);
+        let mut moved = transfers.changes();
         let look = async move |driver: &Driver| {
             let now = clock::now();
-            let by = by.clone();
+            let (by, transfers) = (by.clone(), Arc::clone(&transfers));
             let read = driver.read(move |fleet| {
                 let sight = Sight::of(fleet, &by);
                 let deployment = fleet.deployments.get(&id);
-                deployment.map(|it| sight.deployment(it, now))
+                deployment.map(|it| sight.under_way(it, &transfers, now))
             });
             read.await
                 .map_err(stopped)?
@@ -222,6 +230,7 @@ impl OperatorApi {
         changes.mark_unchanged();
         let mut newest = look(&driver).await?;
         let closing = self.closing.clone();
+        let mut looked = Instant::now();
         tokio::spawn(async move {
             loop {
                 let over = newest.ended_ms != 0;
@@ -229,11 +238,17 @@ impl OperatorApi {
                     return;
                 }
                 newest = loop {
+                    let progress = async {
+                        tokio::time::sleep_until(looked + PROGRESS).await;
+                        moved.changed().await
+                    };
                     tokio::select! {
                         changed = changes.changed() => if changed.is_err() { return },
+                        changed = progress => if changed.is_err() { return },
                         () = sender.closed() => return,
                         () = closing.cancelled() => return,
                     }
+                    looked = Instant::now();
                     match look(&driver).await {
                         Ok(now) if same(&now, &newest) => {}
                         Ok(now) => break now,
