@@ -19,6 +19,7 @@ mod touched;
 mod watch;
 
 pub use local::{Request, recover_state, rollback_locally};
+pub use routes::RouteStanding;
 
 use crate::config::Config;
 use crate::drift::{self, Seen};
