@@ -1,8 +1,10 @@
 //! What a person on the server asks of the agent that runs there: one line of JSON each way over a
 //! socket in the state directory, which nobody but the agent's own user may enter.
 
-use crate::converge::Request;
+use crate::converge::{Request, RouteStanding};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -15,14 +17,20 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-/// The longest question or answer, in bytes.
-const MAX_LINE: u64 = 64 << 10;
+/// The longest question, in bytes.
+const MAX_QUESTION: u64 = 64 << 10;
+
+/// The longest answer, in bytes: a thousand routes, each with what its command printed.
+const MAX_ANSWER: u64 = 16 << 20;
 
 /// How long the other side may take to ask.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the agent may take to answer: it may be hashing a whole release.
 const ANSWER_TIME: Duration = Duration::from_secs(300);
+
+/// How long it may take to say how routes stand: whoever looks is told so much without it.
+const LOOK_TIME: Duration = Duration::from_secs(5);
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,9 +48,11 @@ pub enum Ask {
         /// Which component.
         slot: Slot,
     },
+    /// Say how the components stand that this host routes for.
+    Routes,
 }
 
-/// What the agent says to it, either way one sentence.
+/// What the agent says to it, either way one sentence. (How routes stand it says to [`routes`].)
 pub type Answer = Result<String, String>;
 
 /// Why a question was not answered.
@@ -79,6 +89,23 @@ impl Place {
 /// # Errors
 /// [`ControlError`]; [`ControlError::NobodyThere`] where none runs.
 pub async fn ask(state: &Path, question: &Ask) -> Result<Answer, ControlError> {
+    talk(state, question, ANSWER_TIME).await
+}
+
+/// Asks the agent that runs with this state directory how the components stand that this host routes for.
+///
+/// # Errors
+/// [`ControlError`]; [`ControlError::NobodyThere`] where none runs.
+pub async fn routes(state: &Path) -> Result<Vec<RouteStanding>, ControlError> {
+    let answer: Result<_, String> = talk(state, &Ask::Routes, LOOK_TIME).await?;
+    answer.map_err(|why| ControlError::Line(io::Error::other(why)))
+}
+
+async fn talk<T: DeserializeOwned>(
+    state: &Path,
+    question: &Ask,
+    patience: Duration,
+) -> Result<T, ControlError> {
     let place = Place::of(state)?;
     let mut stream = match UnixStream::connect(&place.short).await {
         Ok(stream) => stream,
@@ -91,9 +118,9 @@ pub async fn ask(state: &Path, question: &Ask) -> Result<Answer, ControlError> {
     };
     let talk = async {
         write(&mut stream, question).await?;
-        read(&mut stream).await
+        read(&mut stream, MAX_ANSWER).await
     };
-    match tokio::time::timeout(ANSWER_TIME, talk).await {
+    match tokio::time::timeout(patience, talk).await {
         Ok(answer) => answer.map_err(ControlError::Line),
         Err(late) => Err(ControlError::Line(late.into())),
     }
@@ -160,7 +187,7 @@ impl Control {
 }
 
 async fn serve(mut stream: UnixStream, requests: mpsc::Sender<Request>) {
-    let question = tokio::time::timeout(PATIENCE, read::<Ask>(&mut stream)).await;
+    let question = tokio::time::timeout(PATIENCE, read::<Ask>(&mut stream, MAX_QUESTION)).await;
     let answer = match question {
         Ok(Ok(question)) => pass_on(question, &requests).await,
         Ok(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => return, // It only looked.
@@ -171,7 +198,7 @@ async fn serve(mut stream: UnixStream, requests: mpsc::Sender<Request>) {
     let _ = write(&mut stream, &answer).await;
 }
 
-async fn pass_on(question: Ask, requests: &mpsc::Sender<Request>) -> Answer {
+async fn pass_on(question: Ask, requests: &mpsc::Sender<Request>) -> Result<Value, String> {
     let gone = || "the agent is stopping".to_owned();
     match question {
         Ask::Rollback { slot, reason } => {
@@ -182,7 +209,7 @@ async fn pass_on(question: Ask, requests: &mpsc::Sender<Request>) -> Answer {
                 reply,
             };
             requests.send(request).await.map_err(|_| gone())?;
-            answer.await.map_err(|_| gone())?
+            answer.await.map_err(|_| gone())?.map(Value::String)
         }
         Ask::Release { slot } => {
             let (reply, answer) = oneshot::channel();
@@ -190,7 +217,14 @@ async fn pass_on(question: Ask, requests: &mpsc::Sender<Request>) -> Answer {
             let request = Request::Release { slot, reply };
             requests.send(request).await.map_err(|_| gone())?;
             let held = answer.await.map_err(|_| gone())??;
-            Ok(released(&name, held))
+            Ok(Value::String(released(&name, held)))
+        }
+        Ask::Routes => {
+            let (reply, answer) = oneshot::channel();
+            let request = Request::Routes { reply };
+            requests.send(request).await.map_err(|_| gone())?;
+            let standings = answer.await.map_err(|_| gone())?;
+            serde_json::to_value(standings).map_err(|e| e.to_string())
         }
     }
 }
@@ -210,9 +244,9 @@ async fn write(stream: &mut UnixStream, value: &impl Serialize) -> io::Result<()
     stream.write_all(&line).await
 }
 
-async fn read<T: serde::de::DeserializeOwned>(stream: &mut UnixStream) -> io::Result<T> {
+async fn read<T: DeserializeOwned>(stream: &mut UnixStream, longest: u64) -> io::Result<T> {
     let mut line = Vec::new();
-    let mut reader = BufReader::new(stream.take(MAX_LINE));
+    let mut reader = BufReader::new(stream.take(longest));
     reader.read_until(b'\n', &mut line).await?;
     if line.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -223,12 +257,27 @@ async fn read<T: serde::de::DeserializeOwned>(stream: &mut UnixStream) -> io::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::allowed::failure;
+    use tamer_core::desired::FailureKind;
+    use tamer_core::moment::Moment;
 
     fn slot() -> Slot {
         Slot {
             application: "shop".parse().unwrap(),
             component: "web".parse().unwrap(),
             pool: Default::default(),
+        }
+    }
+
+    /// More than a question may have.
+    fn standing() -> RouteStanding {
+        let why = "x".repeat(100_000);
+        RouteStanding {
+            component: "shop/web".parse().unwrap(),
+            wanted: Some("green".parse().unwrap()),
+            sends_to: None,
+            since: None,
+            failed: Some((Moment(7), failure(FailureKind::Host, why))),
         }
     }
 
@@ -269,11 +318,16 @@ mod tests {
                 panic!("another request");
             };
             reply.send(Ok(true)).unwrap();
+            let Some(Request::Routes { reply }) = requests.recv().await else {
+                panic!("another request");
+            };
+            reply.send(vec![standing()]).unwrap();
         });
         let answer = ask(&state, &question).await.unwrap();
         assert_eq!(answer, Err("shop/web: not because it is slow".to_owned()));
         let answer = ask(&state, &Ask::Release { slot: slot() }).await.unwrap();
         assert_eq!(answer.unwrap(), "shop/web follows the controller again");
+        assert_eq!(routes(&state).await.unwrap(), [standing()]);
         agent.await.unwrap();
         stop.cancel();
         served.await.unwrap();

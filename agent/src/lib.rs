@@ -19,3 +19,4 @@ pub mod plan;
 pub mod process;
 pub mod remote;
 pub mod source;
+pub mod transfer;

@@ -2,6 +2,7 @@
 //! environment file ([`Source`]), and tried checks ([`Probe`]).
 
 use crate::checks::Surroundings;
+use crate::transfer::Count;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -102,7 +103,7 @@ pub trait Source: Send + Sync {
 
     /// Fetches frames of a release's archive, given in order, into the file `into`, each to its place in the
     /// archive. What an earlier try left there is used where it is good. Frames are verified; `arrivals` is told of
-    /// each that is in its place.
+    /// each that is in its place, `count` of the bytes as they come.
     ///
     /// # Errors
     /// [`Failure`] of the kind `Fetch`, `Disk`, or `Trust` for frames that are not the signed ones.
@@ -112,6 +113,7 @@ pub trait Source: Send + Sync {
         wanted: &[usize],
         into: &Path,
         arrivals: &Arrivals,
+        count: &Count,
     ) -> Result<(), Failure>;
 
     /// The environment's file as last verified, of the version `at_least` or newer. With `at_least`

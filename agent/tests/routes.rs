@@ -8,6 +8,7 @@ use site::{Agent, PATIENCE, QUICK, Site, a_site, granted};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use tamer_agent::converge::{Request, RouteStanding};
 use tamer_core::check::CheckResult;
 use tamer_core::desired::{Desired, FailureKind, Purpose};
 use tamer_core::generation::Generation;
@@ -240,6 +241,71 @@ async fn a_pool_that_nobody_signed_is_refused_and_nothing_is_run() {
             .ends_with("has no router of shop/web")
     );
     assert_eq!(it.runs(), [""; 0]);
+    agent.stop().await;
+}
+
+/// What a person on the server is told of the one component that is routed for.
+async fn standing(agent: &Agent) -> RouteStanding {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let asked = agent.requests.send(Request::Routes { reply }).await;
+    asked.unwrap();
+    let mut all = answer.await.unwrap();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+#[tokio::test]
+async fn a_person_on_the_server_is_told_what_is_wanted_what_is_so_since_when_and_what_failed() {
+    let it = Box_::new("");
+    let begun = tamer_kit::clock::now();
+    let mut agent = it.agent().await;
+    agent.desired.send_replace(Some(told(1, None, None)));
+    until(&mut agent, "looked at", |it| sends(it) == Some("blue")).await;
+    let first = standing(&agent).await;
+    assert_eq!((&first.wanted, &first.failed), (&None, &None));
+    assert_eq!(first.sends_to, Some("blue".parse().unwrap()));
+    assert!(first.since.unwrap() >= begun);
+    // A switch that fails leaves it where it was, since then.
+    it.switch_does("echo the socket is gone; exit 3");
+    let green = Some(told(2, order(1, "green"), None));
+    agent.desired.send_replace(green.clone());
+    until(&mut agent, "failed", |it| it.failure.is_some()).await;
+    let failed = standing(&agent).await;
+    assert_eq!(failed.wanted, Some("green".parse().unwrap()));
+    assert_eq!(
+        (&failed.sends_to, failed.since),
+        (&first.sends_to, first.since)
+    );
+    let (at, why) = failed.failed.clone().unwrap();
+    assert!(at >= first.since.unwrap());
+    assert_eq!(why.output, "the socket is gone\n");
+    // Another start knows of it by the journal.
+    agent.stop().await;
+    let mut agent = it.agent().await;
+    agent.desired.send_replace(green);
+    until(&mut agent, "looked at", |it| sends(it) == Some("blue")).await;
+    assert_eq!(standing(&agent).await.failed, failed.failed);
+    // One that ends well: since then, for another start, too.
+    it.switch_does("echo $TAMER_POOL > $1/pool");
+    let again = Some(told(3, order(2, "green"), None));
+    agent.desired.send_replace(again.clone());
+    until(&mut agent, "switched", |it| sends(it) == Some("green")).await;
+    let switched = standing(&agent).await;
+    assert_eq!(switched.sends_to, switched.wanted);
+    assert!(switched.since.unwrap() >= at);
+    agent.stop().await;
+    let stopped = tamer_kit::clock::now();
+    let mut agent = it.agent().await;
+    agent.desired.send_replace(again);
+    until(&mut agent, "looked at", |it| sends(it) == Some("green")).await;
+    let later = standing(&agent).await;
+    assert!(switched.since <= later.since && later.since.unwrap() <= stopped);
+    // A person takes it elsewhere.
+    it.by_hand("blue");
+    until(&mut agent, "seen", |it| sends(it) == Some("blue")).await;
+    let by_hand = standing(&agent).await;
+    assert_eq!(by_hand.wanted, Some("green".parse().unwrap()));
+    assert!(by_hand.since.unwrap() >= stopped);
     agent.stop().await;
 }
 

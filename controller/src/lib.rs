@@ -14,6 +14,7 @@
 //! | [`fleet`] | everything known, and every change to it; no I/O |
 //! | [`status`], [`notes`] | the fleet as people see it, and what they should know |
 //! | [`sessions`], [`server`] | who is connected; the one port |
+//! | [`transfers`], [`inspections`] | what hosts say for people alone: how far they have fetched, what differs |
 //! | [`identity`], [`authority`] | the CA, join tokens, who may do what; the CA at work |
 //! | [`acting`] | who asks for what, from where: noted beside the deed |
 //! | [`publications`], [`artifacts`], [`catalog`] | signed metadata, blobs, and looking things up in both |
@@ -48,6 +49,7 @@ pub mod server;
 pub mod sessions;
 pub mod status;
 pub mod store;
+pub mod transfers;
 mod utc;
 
 pub use utc::utc;

@@ -28,6 +28,7 @@ use crate::server::{self, Connections, Limits};
 use crate::sessions::Sessions;
 use crate::store::sled::SledStore;
 use crate::store::{Store, epoch};
+use crate::transfers::Transfers;
 use anyhow::Context as _;
 use axum::Router;
 use futures_util::future::BoxFuture;
@@ -122,6 +123,7 @@ pub async fn serve_through(
     let mirror = Mirror::new(&config, metrics.clone());
     let sessions = Arc::new(Sessions::default());
     let inspections = Arc::new(Inspections::default());
+    let transfers = Arc::new(Transfers::default());
     let connections = Connections::default();
     let authority = Authority::open(
         authorities,
@@ -169,6 +171,7 @@ pub async fn serve_through(
         authorities: authority.told(),
         sessions: Arc::clone(&sessions),
         inspections: Arc::clone(&inspections),
+        transfers: Arc::clone(&transfers),
         metrics: metrics.clone(),
         closing: port.clone(),
     };
@@ -189,6 +192,7 @@ pub async fn serve_through(
         online_keys,
         mirror: mirror.clone(),
         inspections,
+        transfers,
         audit: paths.audit.clone(),
         closing: port.clone(),
     };

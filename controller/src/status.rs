@@ -7,6 +7,7 @@ pub use sight::Sight;
 
 mod databases;
 mod drift;
+mod fetching;
 pub mod history;
 mod routers;
 
@@ -352,6 +353,7 @@ fn host_row(
             PartStatus::Silent => Some(failure(&host.silence())),
             status => status.failure().map(failure),
         },
+        transfer: None,
     }
 }
 

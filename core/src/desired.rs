@@ -189,6 +189,20 @@ pub struct RepairReport {
     pub failure: Failure,
 }
 
+/// How far a host has come that fetches a release. It is for people alone: it comes beside the report, so that no
+/// decision sees it and nothing stores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer {
+    /// Which release.
+    pub release: Digest,
+    /// The bytes of its archive that have come.
+    pub done: u64,
+    /// The bytes of its archive that are fetched in all: what older releases on the host give is not among them.
+    pub total: u64,
+    /// How many bytes a second came over the last seconds.
+    pub rate: u64,
+}
+
 /// How far a granted switch went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActivationReport {

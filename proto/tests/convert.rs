@@ -9,7 +9,7 @@ use prost::Message;
 use tamer_core::check::{CheckResult, Results};
 use tamer_core::desired::{
     ActivationReport, ActivationStatus, ComponentReport, Desired, DesiredComponent, Failure,
-    FailureKind, Grant, HostReport, Inspected, Inspection, Purpose, RepairReport, Slot,
+    FailureKind, Grant, HostReport, Inspected, Inspection, Purpose, RepairReport, Slot, Transfer,
 };
 use tamer_core::digest::Digest;
 use tamer_core::drift::{Change, Difference, Drift, Inspect};
@@ -20,7 +20,8 @@ use tamer_core::release::ReleaseRef;
 use tamer_core::router::{AcceptanceReport, DesiredRoute, RouteOrder, RouteReport};
 use tamer_core::schema::{MigrationOrder, MigrationReport, MigrationStatus, Task};
 use tamer_proto::convert::{
-    BadMessage, MAX_COMPONENTS, MAX_DRIFT, MAX_INSPECTED, MAX_OUTPUT, MAX_TEXT,
+    BadMessage, MAX_COMPONENTS, MAX_DRIFT, MAX_INSPECTED, MAX_OUTPUT, MAX_TEXT, take_transfers,
+    tell_transfer,
 };
 use tamer_proto::{MAX_MESSAGE, v1};
 
@@ -553,4 +554,45 @@ fn whoever_asks_is_named_as_much_as_a_message_carries() {
         panic!("two components")
     };
     assert!(first == 9_000 && second > 0 && second < 9_000, "{second}");
+}
+
+#[test]
+fn what_is_fetched_travels_in_the_report_and_is_taken_out_of_it() {
+    let slot = |component: &str| Slot {
+        application: "shop".parse().unwrap(),
+        component: component.parse().unwrap(),
+        pool: Default::default(),
+    };
+    let component = |name| v1::ComponentReport {
+        slot: Some((&slot(name)).into()),
+        ..Default::default()
+    };
+    let plain = v1::HostReport {
+        components: vec![component("web"), component("worker")],
+        ..Default::default()
+    };
+    let transfer = Transfer {
+        release: Digest::new([7; 32]),
+        done: 3,
+        total: 10,
+        rate: 2,
+    };
+    let mut told = plain.clone();
+    tell_transfer(&mut told, &slot("worker"), &transfer);
+    tell_transfer(&mut told, &slot("db"), &transfer);
+    let bytes = told.encode_to_vec();
+    let mut heard = v1::HostReport::decode(&bytes[..]).unwrap();
+    let taken = take_transfers(&mut heard).unwrap();
+    assert_eq!(taken, [(slot("worker"), transfer)]);
+    assert_eq!(heard, plain, "and nothing of it is left");
+    assert_eq!(take_transfers(&mut heard).unwrap(), []);
+
+    let refused = |change: fn(&mut v1::Transfer)| {
+        let mut bad = told.clone();
+        change(bad.components[1].transfer.as_mut().unwrap());
+        take_transfers(&mut bad).unwrap_err().field
+    };
+    assert_eq!(refused(|it| it.done = 11), "components[1].transfer.done");
+    let short = refused(|it| it.release.truncate(31));
+    assert_eq!(short, "components[1].transfer.release");
 }

@@ -88,6 +88,7 @@ pub(super) fn hands(
         services: Arc::new(Systemd),
         own: Arc::new(own),
         clock: Arc::new(move || told.now()),
+        fetching: watch::channel(None).0,
     };
     Ok(Parts {
         hands,
@@ -152,6 +153,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let parts = hands(Arc::clone(&config), &identity, &address, true)?;
     let (enrolled, keys) = identity;
     let (desired, incoming) = watch::channel(None);
+    let fetching = parts.hands.fetching.subscribe();
     let opened = Converge::open(parts.hands, incoming).await;
     let (converge, reports, requests) = opened?;
     // From here on the state directory is locked: this is its only agent.
@@ -179,6 +181,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         shown: parts.shown.subscribe(),
         desired,
         reports: reports.clone(),
+        fetching,
         clock: Arc::clone(&parts.clock),
         welcomed: parts.welcomed,
         refused: Arc::clone(&refused),

@@ -1,4 +1,5 @@
-//! `status`: what runs here, from the journal and from disk. Nothing is changed and nobody is asked.
+//! `status`: what runs here, from the journal and from disk; where routers send, the running agent is asked. Nothing is
+//! changed.
 
 use super::Failure;
 use super::hold::journal;
@@ -6,11 +7,13 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use tamer_agent::config::Config;
-use tamer_agent::control;
+use tamer_agent::control::{self, ControlError};
+use tamer_agent::converge::RouteStanding;
 use tamer_agent::host::layout;
 use tamer_agent::identity::Home;
 use tamer_agent::journal::{Journal, SlotJournal};
 use tamer_agent::plan::Current;
+use tamer_core::calendar::utc;
 use tamer_core::desired::{ActivationStatus, Desired};
 
 /// Shows it.
@@ -32,7 +35,7 @@ pub(super) async fn status(config: &Config, out: &mut dyn Write) -> Result<(), F
         writeln!(out, "\n{}", slot.slot)?;
         component(slot, journal.desired.as_ref(), out)?;
     }
-    Ok(())
+    routes(config, &journal, out).await
 }
 
 fn certificate(config: &Config) -> String {
@@ -127,6 +130,53 @@ fn component(slot: &SlotJournal, desired: Option<&Desired>, out: &mut dyn Write)
     Ok(())
 }
 
+/// The components that this host routes for: the agent that runs knows where its routers send.
+async fn routes(config: &Config, journal: &Journal, out: &mut dyn Write) -> Result<(), Failure> {
+    let wanted = journal.desired.iter().flat_map(|it| &it.routes);
+    let noted: Vec<_> = wanted.map(|it| RouteStanding::noted(it, journal)).collect();
+    if noted.is_empty() {
+        return Ok(());
+    }
+    let (standings, unknown) = match control::routes(&config.state).await {
+        Ok(standings) => (
+            standings,
+            "not known yet: it was not asked, or does not say",
+        ),
+        Err(ControlError::NobodyThere) => (noted, "not known: no agent runs that could ask it"),
+        Err(error) => {
+            tracing::debug!(%error, "routes");
+            (noted, "not known: the agent does not answer")
+        }
+    };
+    for standing in &standings {
+        route(standing, unknown, out)?;
+    }
+    Ok(())
+}
+
+fn route(standing: &RouteStanding, unknown: &str, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "\nrouter of {}", standing.component)?;
+    let wanted = (standing.wanted.as_ref()).map_or_else(
+        || "nothing was ordered yet: it stays where it is".to_owned(),
+        ToString::to_string,
+    );
+    writeln!(out, "  wanted      {wanted}")?;
+    match &standing.sends_to {
+        None => writeln!(out, "  sends to    {unknown}")?,
+        Some(pool) => {
+            let since = standing.since.map(|it| format!(", since {}", utc(it)));
+            writeln!(out, "  sends to    {pool}{}", since.unwrap_or_default())?;
+        }
+    }
+    if let Some((at, why)) = &standing.failed {
+        writeln!(out, "  failed      {}", utc(*at))?;
+        for line in why.message.lines().chain(why.output.lines()) {
+            writeln!(out, "              {}", plain(line))?;
+        }
+    }
+    Ok(())
+}
+
 fn nothing() -> String {
     "nothing".to_owned()
 }
@@ -156,4 +206,55 @@ fn on_disk(root: &Path, slot: &SlotJournal) -> Vec<String> {
 /// Without anything that moves a terminal's cursor.
 fn plain(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tamer_core::desired::{Failure, FailureKind};
+    use tamer_core::moment::Moment;
+
+    fn shown(standing: &RouteStanding) -> String {
+        let mut out = Vec::new();
+        route(
+            standing,
+            "not known: no agent runs that could ask it",
+            &mut out,
+        )
+        .unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_route_is_told_with_what_is_wanted_what_is_so_and_what_failed() {
+        let mut standing = RouteStanding {
+            component: "shop/web".parse().unwrap(),
+            wanted: Some("green".parse().unwrap()),
+            sends_to: Some("blue".parse().unwrap()),
+            since: Some(Moment(1_795_489_260_000)),
+            failed: Some((
+                Moment(1_795_489_320_000),
+                Failure {
+                    kind: FailureKind::Host,
+                    message: "the router's `switch` ended with exit code 3".to_owned(),
+                    check: None,
+                    output: "the socket \u{1b}[1mis gone\n".to_owned(),
+                },
+            )),
+        };
+        let told = "\nrouter of shop/web\n\
+                    \x20 wanted      green\n\
+                    \x20 sends to    blue, since Tue 2026-11-24 03:01 UTC\n\
+                    \x20 failed      Tue 2026-11-24 03:02 UTC\n\
+                    \x20             the router's `switch` ended with exit code 3\n\
+                    \x20             the socket [1mis gone\n";
+        assert_eq!(shown(&standing), told);
+        standing.failed = None;
+        standing.wanted = None;
+        standing.sends_to = None;
+        let told = "\nrouter of shop/web\n\
+                    \x20 wanted      nothing was ordered yet: it stays where it is\n\
+                    \x20 sends to    not known: no agent runs that could ask it\n";
+        assert_eq!(shown(&standing), told);
+    }
 }

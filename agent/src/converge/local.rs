@@ -2,6 +2,7 @@
 
 use super::launch::Launch;
 use super::looking::Due;
+use super::routes::RouteStanding;
 use super::{Converge, Event, Hands};
 use crate::allowed::{AGENT_UNIT, failure};
 use crate::config::Config;
@@ -33,6 +34,11 @@ pub enum Request {
         /// Told so.
         reply: oneshot::Sender<()>,
     },
+    /// Say how the components stand that this host routes for.
+    Routes {
+        /// Told so.
+        reply: oneshot::Sender<Vec<RouteStanding>>,
+    },
     /// Follow the controller again.
     Release {
         /// Which component.
@@ -55,6 +61,9 @@ impl Converge {
             }
             Request::Alive { reply } => {
                 let _ = reply.send(());
+            }
+            Request::Routes { reply } => {
+                let _ = reply.send(self.route_standings());
             }
             Request::Release { slot, reply } => {
                 let journal = self.executor.journal.get();

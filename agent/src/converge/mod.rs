@@ -19,6 +19,7 @@ mod touched;
 mod watch;
 
 pub use local::{Request, recover_state, rollback_locally};
+pub use routes::RouteStanding;
 
 use crate::config::Config;
 use crate::drift::{self, Seen};
@@ -31,6 +32,7 @@ use crate::journal::{Acceptance, JournalError, JournalFile, StateLock};
 use crate::own::Own;
 use crate::plan::{self, Ended, Step};
 use crate::source::{EnvironmentView, Probe, Source};
+use crate::transfer::Fetching;
 use looking::Due;
 use slot::SlotState;
 use std::collections::BTreeMap;
@@ -65,6 +67,8 @@ pub struct Hands {
     pub own: Arc<Own>,
     /// The controller's clock: grants are held against it.
     pub clock: Clock,
+    /// Told of what is being fetched, for people.
+    pub fetching: channel::Sender<Fetching>,
 }
 
 /// What came of something that took time.
@@ -188,6 +192,7 @@ impl Converge {
                 source: Arc::clone(&hands.source),
                 acceptance: Arc::new(Mutex::new(acceptance)),
                 clock: Arc::clone(&hands.clock),
+                fetching: hands.fetching.clone(),
             },
             desired: known.desired.clone(),
             incoming,

@@ -6,14 +6,16 @@ use super::{Converge, Event};
 use crate::allowed::failure;
 use crate::execute::route::{RouteJob, Switched};
 use crate::host::chain;
-use crate::journal::RouteJournal;
+use crate::journal::{Journal, RouteJournal};
 use crate::plan::{Route, RouteFacts, route};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tamer_core::check::Results;
 use tamer_core::desired::{Desired, Failure, FailureKind};
 use tamer_core::generation::Generation;
 use tamer_core::id::{ComponentPath, PoolName};
-use tamer_core::router::{AcceptanceReport, RouteOrder, RouteReport};
+use tamer_core::moment::Moment;
+use tamer_core::router::{AcceptanceReport, DesiredRoute, RouteOrder, RouteReport};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -27,6 +29,22 @@ pub(super) enum Routed {
     Accepted(AcceptanceReport),
 }
 
+/// How a component stands that this host routes for, for a person on the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteStanding {
+    /// Which component.
+    pub component: ComponentPath,
+    /// The pool that it was told last; `None`: none yet, so it sends where it does.
+    pub wanted: Option<PoolName>,
+    /// The pool that it really sends to; `None`: it cannot tell, or was not asked yet.
+    pub sends_to: Option<PoolName>,
+    /// Since when it was never seen to send elsewhere, by this host's clock.
+    pub since: Option<Moment>,
+    /// What failed last, and when, by this host's clock.
+    pub failed: Option<(Moment, Failure)>,
+}
+
 /// What is known of a route while the agent runs; all of it can be found out again.
 #[derive(Default)]
 pub(super) struct RouteState {
@@ -34,6 +52,10 @@ pub(super) struct RouteState {
     sends_to: Option<PoolName>,
     /// Why it could not say.
     lost: Option<Failure>,
+    /// The pool that it named last, and since when it has named no other.
+    seen: Option<(PoolName, Moment)>,
+    /// What failed last, since the agent started.
+    failed: Option<(Moment, Failure)>,
     /// One of its commands, while that runs.
     command: Option<AbortOnDropHandle<()>>,
     /// When it is asked next; at once, if never.
@@ -44,6 +66,35 @@ pub(super) struct RouteState {
     trying: Option<(Generation, AbortOnDropHandle<()>)>,
     /// Those that were tried last.
     accepted: Option<AcceptanceReport>,
+}
+
+impl RouteStanding {
+    /// As far as the journal knows: that is, without the router.
+    pub fn noted(wanted: &DesiredRoute, journal: &Journal) -> Self {
+        let ended = journal.route(&wanted.component);
+        Self {
+            component: wanted.component.clone(),
+            wanted: wanted.send.as_ref().map(|order| order.pool.clone()),
+            sends_to: None,
+            since: None,
+            failed: ended.and_then(|it| Some((it.at, it.failure.clone()?))),
+        }
+    }
+}
+
+impl RouteState {
+    /// It was asked where it sends, and said so or could not. `ended` is the order that ended last.
+    fn see(&mut self, found: Option<PoolName>, ended: Option<&RouteJournal>, now: Moment) {
+        if let Some(pool) = &found
+            && self.seen.as_ref().is_none_or(|(seen, _)| seen != pool)
+        {
+            // The first look after a start finds it where the last order has brought it.
+            let brought = ended.filter(|it| it.failure.is_none() && it.order.pool == *pool);
+            let brought = brought.filter(|_| self.seen.is_none());
+            self.seen = Some((pool.clone(), brought.map_or(now, |it| it.at)));
+        }
+        self.sends_to = found;
+    }
 }
 
 impl Converge {
@@ -165,14 +216,23 @@ impl Converge {
         }
         state.command = None;
         state.look_at = Some(Instant::now() + interval.unwrap_or_default());
+        let (journal, now) = (self.executor.journal.get(), tamer_kit::clock::now());
+        let ended = state.ended.clone();
+        let ended = ended.as_ref().or_else(|| journal.route(path));
         match what {
-            Routed::Looked(Ok(pool)) => (state.sends_to, state.lost) = (Some(pool), None),
+            Routed::Looked(Ok(pool)) => {
+                state.lost = None;
+                state.see(Some(pool), ended, now);
+            }
             Routed::Looked(Err(why)) => {
                 tracing::warn!(component = %path, %why, "the router does not say where it sends");
-                (state.sends_to, state.lost) = (None, Some(why));
+                state.lost = Some(why.clone());
+                state.failed = Some((now, why));
+                state.see(None, ended, now);
             }
             Routed::Switched(order, (found, failed)) => {
-                (state.sends_to, state.lost) = (found, None);
+                state.lost = None;
+                state.see(found, ended, now);
                 self.order_ended(path, order, failed).await;
             }
             Routed::Accepted(_) => {}
@@ -189,12 +249,17 @@ impl Converge {
         if let Some(why) = &failed {
             tracing::error!(component = %path, pool = %order.pool, order = %order.id, %why, "the router was not switched");
         }
+        let at = tamer_kit::clock::now();
+        let state = self.routes.entry(path.clone()).or_default();
+        if let Some(why) = &failed {
+            state.failed = Some((at, why.clone()));
+        }
         let ended = RouteJournal {
             component: path.clone(),
             order,
+            at,
             failure: failed,
         };
-        let state = self.routes.entry(path.clone()).or_default();
         state.ended = Some(ended.clone());
         let noted = self
             .executor
@@ -243,6 +308,26 @@ impl Converge {
             },
             acceptance: state.accepted.clone(),
         })
+    }
+
+    /// How every component stands that this host routes for.
+    pub(super) fn route_standings(&self) -> Vec<RouteStanding> {
+        let journal = self.executor.journal.get();
+        let nothing = RouteState::default();
+        let wanted = self.desired.iter().flat_map(|it| &it.routes);
+        let standings = wanted.map(|wanted| {
+            let state = self.routes.get(&wanted.component).unwrap_or(&nothing);
+            let standing = RouteStanding::noted(wanted, &journal);
+            let seen = state.seen.as_ref();
+            let since = seen.filter(|(pool, _)| Some(pool) == state.sends_to.as_ref());
+            RouteStanding {
+                sends_to: state.sends_to.clone(),
+                since: since.map(|(_, since)| *since),
+                failed: state.failed.clone().or(standing.failed),
+                ..standing
+            }
+        });
+        standings.collect()
     }
 
     /// When a router is asked next, at the latest `latest`.

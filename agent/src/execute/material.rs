@@ -254,7 +254,7 @@ impl Stager {
             // However this ends, nobody waits for more.
             let _over = Over(&arrivals);
             self.source
-                .frames(&verified.manifest, wanted, &into, &arrivals)
+                .frames(&verified.manifest, wanted, &into, &arrivals, &way.count)
                 .await
         };
         tokio::pin!(making, fetching);

@@ -11,6 +11,7 @@ use crate::journal::progress::fail_at;
 use crate::journal::{Acceptance, JournalFile};
 use crate::plan::Step;
 use crate::source::{Source, Verified};
+use crate::transfer::{self, Count, Fetching};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::approval::PlanRef;
 use tamer_release::verify_tree::Record;
 use tamer_release::{put_back, tree};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What every staging on this host works with.
@@ -38,6 +39,8 @@ pub struct Stager {
     pub acceptance: Arc<Mutex<Acceptance>>,
     /// The controller's clock.
     pub clock: Arc<dyn Fn() -> Moment + Send + Sync>,
+    /// Told of what is being fetched.
+    pub fetching: watch::Sender<Fetching>,
 }
 
 /// One release to make ready.
@@ -88,6 +91,8 @@ pub(super) struct Way {
     drift: Option<Drift>,
     /// What was noted of the release while it was unpacked.
     pub(super) noted: Option<Record>,
+    /// The bytes that are fetched.
+    pub(super) count: Arc<Count>,
 }
 
 impl Stager {
@@ -97,7 +102,12 @@ impl Stager {
     /// [`Failure`] of the step that failed; nothing that was ready before is touched.
     pub async fn stage(&self, job: &StageJob) -> Result<Staged, Failure> {
         let mut way = Way::default();
-        let done = self.steps(job, &mut way).await;
+        let count = Arc::clone(&way.count);
+        let telling = transfer::tell(&self.fetching, &job.slot, job.release.manifest, &count);
+        let done = tokio::select! {
+            done = self.steps(job, &mut way) => done,
+            never = telling => match never {},
+        };
         if let Some(room) = way.beside.take() {
             let cleared = blocking(move || put_back::clear(&room).map_err(|e| file_failure(&e)));
             if let Err(why) = cleared.await {

@@ -21,6 +21,7 @@ use tamer_core::desired::{ActivationReport, Desired, Failure, Purpose, Slot};
 use tamer_core::digest::Digest;
 use tamer_core::generation::Generation;
 use tamer_core::id::ComponentPath;
+use tamer_core::moment::Moment;
 use tamer_core::release::ReleaseRef;
 use tamer_core::rollout::approval::PlanRef;
 use tamer_core::router::RouteOrder;
@@ -57,6 +58,8 @@ pub struct RouteJournal {
     pub component: ComponentPath,
     /// The order.
     pub order: RouteOrder,
+    /// When it ended, by this host's clock.
+    pub at: Moment,
     /// Why the router was not switched; `None`: it was.
     pub failure: Option<Failure>,
 }

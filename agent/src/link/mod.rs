@@ -8,6 +8,7 @@ use crate::clock::ControllerClock;
 use crate::identity::Shown;
 use crate::identity::authorities::Told;
 use crate::metrics::Metrics;
+use crate::transfer::Fetching;
 use session::{End, Session};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub struct Link {
     pub desired: watch::Sender<Option<Desired>>,
     /// What the host says of itself.
     pub reports: watch::Receiver<HostReport>,
+    /// What it fetches now.
+    pub fetching: watch::Receiver<Fetching>,
     /// Set by the controller's welcome.
     pub clock: Arc<ControllerClock>,
     /// Set once the controller has welcomed this agent.

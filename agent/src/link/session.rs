@@ -3,12 +3,13 @@
 use super::Link;
 use super::trouble::Trouble;
 use crate::identity::authorities::Told;
+use crate::transfer::Fetching;
 use std::time::Duration;
 use tamer_core::desired::{ComponentReport, Desired, HostReport};
 use tamer_core::digest::Digest;
 use tamer_core::moment::Moment;
 use tamer_kit::{channel, supervisor};
-use tamer_proto::convert::digest_bytes;
+use tamer_proto::convert::{digest_bytes, tell_transfer};
 use tamer_proto::v1::agent_message::Kind as Say;
 use tamer_proto::v1::agents_client::AgentsClient;
 use tamer_proto::v1::controller_message::Kind as Said;
@@ -69,7 +70,7 @@ impl Session<'_> {
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         let asked = std::time::Instant::now();
-        let mut sent = self.link.reports.borrow_and_update().clone();
+        let mut sent = self.news();
         // One message ahead: what is newer replaces what waits here, not what waits in a queue.
         let (say, messages) = mpsc::channel(1);
         let greeting = message(Say::Greeting(self.greeting(&sent)));
@@ -115,8 +116,11 @@ impl Session<'_> {
                         return Ok(End::Gone);
                     }
                     let now = Instant::now();
-                    let wait = if ends(&sent, &self.link.reports.borrow()) { now } else { now + GATHER };
+                    let wait = if ends(&sent.0, &self.link.reports.borrow()) { now } else { now + GATHER };
                     due = Some(due.map_or(wait, |due| due.min(wait)));
+                }
+                Ok(()) = self.link.fetching.changed() => {
+                    due.get_or_insert_with(|| Instant::now() + GATHER);
                 }
                 // The newest report is taken only when there is room for it.
                 room = async {
@@ -125,10 +129,10 @@ impl Session<'_> {
                 }, if due.is_some() => {
                     let Ok(room) = room else { return Err(Trouble::Closed) };
                     due = None;
-                    let report = self.link.reports.borrow_and_update().clone();
-                    if report != sent {
-                        room.send(message(Say::Report((&report).into())));
-                        sent = report;
+                    let news = self.news();
+                    if news != sent {
+                        room.send(message(Say::Report(wire(&news))));
+                        sent = news;
                     }
                 }
                 Ok(()) = self.link.shown.changed() => {
@@ -141,7 +145,13 @@ impl Session<'_> {
         }
     }
 
-    fn greeting(&self, report: &HostReport) -> Greeting {
+    /// What there is to say now.
+    fn news(&mut self) -> News {
+        let report = self.link.reports.borrow_and_update().clone();
+        (report, self.link.fetching.borrow_and_update().clone())
+    }
+
+    fn greeting(&self, news: &News) -> Greeting {
         Greeting {
             protocol_min: PROTOCOL_MIN,
             protocol_max: PROTOCOL_MAX,
@@ -150,7 +160,7 @@ impl Session<'_> {
             trust_root: digest_bytes(&self.link.trust_root),
             features: SUPPORTED_FEATURES.iter().map(|&it| it.to_owned()).collect(),
             run_id: self.run_id.to_owned(),
-            report: Some(report.into()),
+            report: Some(wire(news)),
             now_ms: tamer_kit::clock::now().0,
         }
     }
@@ -211,6 +221,17 @@ impl Session<'_> {
             }
         }
     }
+}
+
+/// What the host says of itself, and beside it what it fetches.
+type News = (HostReport, Fetching);
+
+fn wire((report, fetching): &News) -> v1::HostReport {
+    let mut wire = v1::HostReport::from(report);
+    if let Some((slot, transfer)) = fetching {
+        tell_transfer(&mut wire, slot, transfer);
+    }
+    wire
 }
 
 fn message(kind: Say) -> AgentMessage {

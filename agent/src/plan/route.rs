@@ -87,6 +87,7 @@ fn unsigned(file: &Environment, component: &ComponentPath, order: &RouteOrder) -
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tamer_core::moment::Moment;
 
     const FILE: &str = "[place]\n\"shop/web\" = {}\n[pools.\"shop/web\"]\nblue = { pool = \"blue\" }\ngreen = { pool = \"green\" }\n\
         [router.\"shop/web\"]\nhosts = { role = \"lb\" }\nswitch = [\"/a\"]\nactive = [\"/b\"]\n";
@@ -117,6 +118,7 @@ mod tests {
         RouteJournal {
             component: "shop/web".parse().unwrap(),
             order: order(id, "blue"),
+            at: Moment(0),
             failure: None,
         }
     }

@@ -8,6 +8,7 @@ use super::pace::{Pace, jitter};
 use crate::allowed::failure;
 use crate::host::{blocking, chain, file_failure};
 use crate::metrics::Metrics;
+use crate::transfer::Count;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
@@ -49,6 +50,8 @@ pub(super) struct Way<'a> {
     pub(super) pace: &'a Pace,
     /// Who unpacks them is told here.
     pub(super) arrivals: &'a Arrivals,
+    /// Bytes are counted here as they come.
+    pub(super) count: &'a Count,
 }
 
 /// Where the frames go.
@@ -95,6 +98,7 @@ pub(super) async fn fetch(
         |frames: &[usize]| -> u64 { frames.iter().map(|n| archive.frames[*n].length).sum() };
     let (all, bytes) = (bytes(wanted), bytes(&missing));
     let kept = all - bytes;
+    way.count.begin(all, kept);
     if kept > 0 {
         way.metrics.resumed_bytes.inc_by(kept);
         tracing::info!(kept, left = bytes, "a transfer goes on where it was");
@@ -306,6 +310,7 @@ impl<'a> Download<'a> {
             full: Vec::new(),
             batch: 0,
             written: 0,
+            counted: 0,
         };
         let outcome = taken.body(answer).await;
         // Whatever came whole is kept, however this ended.
@@ -327,6 +332,15 @@ struct Taken<'a> {
     batch: usize,
     /// How many frames were verified and written.
     written: usize,
+    /// How many bytes were counted as come that are not written.
+    counted: u64,
+}
+
+/// What was not written comes again.
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.download.way.count.lost(self.counted);
+    }
 }
 
 impl Taken<'_> {
@@ -374,6 +388,8 @@ impl Taken<'_> {
             let (here, rest) = chunk.split_at(lacks.min(chunk.len()));
             self.open.extend_from_slice(here);
             self.at += here.len() as u64;
+            self.counted += here.len() as u64;
+            self.download.way.count.came(here.len() as u64);
             chunk = rest;
             if self.at == place.end {
                 self.batch += self.open.len();
@@ -412,6 +428,8 @@ impl Taken<'_> {
         let (count, wrong) = done.await.map_err(Cut::Final)?;
         let written = &self.wanted[self.written..self.written + count];
         download.way.arrivals.came(written);
+        let frames = &download.archive.frames;
+        self.counted -= written.iter().map(|n| frames[*n].length).sum::<u64>();
         self.written += count;
         wrong.map_or(Ok(()), |frame| Err(Cut::Wrong(frame)))
     }

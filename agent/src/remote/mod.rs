@@ -13,6 +13,7 @@ use crate::allowed::{self, failure};
 use crate::host::{blocking, chain, file_failure};
 use crate::metrics::Metrics;
 use crate::source::{EnvironmentView, Known, Proven, Source, Verified};
+use crate::transfer::Count;
 use async_trait::async_trait;
 use http::Http;
 use manifests::Useless;
@@ -386,12 +387,14 @@ impl Source for Remote {
         wanted: &[usize],
         into: &Path,
         arrivals: &Arrivals,
+        count: &Count,
     ) -> Result<(), Failure> {
         let way = frames::Way {
             http: &self.http,
             metrics: &self.metrics,
             pace: &self.pace,
             arrivals,
+            count,
         };
         self.counted(frames::fetch(&way, &manifest.archive, wanted, into).await)
     }

@@ -8,12 +8,14 @@ use tamer_agent::clock::ControllerClock;
 use tamer_agent::identity::Shown;
 use tamer_agent::link::Link;
 use tamer_agent::metrics::Metrics;
+use tamer_agent::transfer::Fetching;
 use tamer_core::check::Results;
-use tamer_core::desired::{Desired, HostReport};
+use tamer_core::desired::{ComponentReport, Desired, HostReport, Slot, Transfer};
 use tamer_core::digest::Digest;
 use tamer_core::generation::Generation;
 use tamer_core::moment::Moment;
 use tamer_kit::tls;
+use tamer_proto::convert::take_transfers;
 use tamer_proto::v1::controller_message::Kind;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -44,6 +46,7 @@ fn desired(counter: u64, environment: &str) -> Desired {
 struct Agent {
     shown: watch::Sender<Shown>,
     reports: watch::Sender<HostReport>,
+    fetching: watch::Sender<Fetching>,
     desired: watch::Receiver<Option<Desired>>,
     clock: Arc<ControllerClock>,
     metrics: Metrics,
@@ -57,6 +60,7 @@ impl Agent {
         let (shown, certificate) = watch::channel(keys.shown().unwrap());
         let (reports, said) = watch::channel(report(1));
         let (wanted, desired) = watch::channel(None);
+        let (fetching, told) = watch::channel(None);
         let (clock, metrics) = (Arc::new(ControllerClock::default()), Metrics::new());
         let stop = CancellationToken::new();
         let link = Link {
@@ -69,6 +73,7 @@ impl Agent {
             shown: certificate,
             desired: wanted,
             reports: said,
+            fetching: told,
             clock: Arc::clone(&clock),
             refused: Arc::default(),
             metrics: metrics.clone(),
@@ -77,6 +82,7 @@ impl Agent {
         Self {
             shown,
             reports,
+            fetching,
             desired,
             clock,
             metrics,
@@ -128,6 +134,56 @@ async fn the_greeting_says_who_is_there_and_states_flow_both_ways() {
     assert_eq!(line.report().await, Some((&report(101)).into()));
     agent.stop().await;
     assert_eq!(line.report().await, None, "a graceful end");
+}
+
+#[tokio::test]
+async fn what_is_fetched_is_told_in_the_report_of_its_component() {
+    let port = Port::open(Router::new()).await;
+    let agent = Agent::start(&port);
+    let mut line = port.line().await;
+    line.welcome(1).await;
+    let slot = Slot {
+        application: "shop".parse().unwrap(),
+        component: "web".parse().unwrap(),
+        pool: Default::default(),
+    };
+    let with_web = HostReport {
+        components: vec![ComponentReport {
+            slot: slot.clone(),
+            running: None,
+            staged: Vec::new(),
+            staging_failure: None,
+            activation: None,
+            checks: Results::new(),
+            hold: None,
+            drift: None,
+            compared: true,
+            repair: None,
+            migration: None,
+        }],
+        ..report(2)
+    };
+    agent.reports.send_replace(with_web.clone());
+    let plain: tamer_proto::v1::HostReport = (&with_web).into();
+    while line.report().await.unwrap() != plain {}
+    for done in [10, 20] {
+        let transfer = Transfer {
+            release: Digest::new([7; 32]),
+            done,
+            total: 20,
+            rate: 5,
+        };
+        agent.fetching.send_replace(Some((slot.clone(), transfer)));
+        let mut told = line.report().await.unwrap();
+        let taken = take_transfers(&mut told).unwrap();
+        assert_eq!(
+            (taken, told),
+            (vec![(slot.clone(), transfer)], plain.clone())
+        );
+    }
+    agent.fetching.send_replace(None);
+    assert_eq!(line.report().await.unwrap(), plain);
+    agent.stop().await;
 }
 
 #[tokio::test]

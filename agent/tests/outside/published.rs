@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use tamer_release::pack;
 use tamer_release::trust::document::Document;
 use tamer_release::trust::editor::{self, RepositoryRoles, RoleKeys};
 use tamer_release::trust::{NewTarget, RepositoryName, SigningKey, targets_with};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -50,6 +50,8 @@ pub(crate) enum Fault {
     FalseRange,
     /// It answers 200 and a page of HTML.
     Html,
+    /// No more of it is given than [`Served::allowed`] says.
+    Slow,
 }
 
 /// What is served.
@@ -61,6 +63,8 @@ pub(crate) struct Served {
     pub(crate) elsewhere: Mutex<Option<(String, u64)>>,
     /// Lets an answer break: what the client has not read by then is lost with it.
     pub(crate) cut: Notify,
+    /// Up to which of its bytes a slow path is given.
+    pub(crate) allowed: watch::Sender<usize>,
     /// Paths that were asked for, with the range.
     pub(crate) asked: Mutex<Vec<(String, Option<String>)>>,
 }
@@ -185,7 +189,7 @@ async fn serve(
             let page = "<!doctype html><title>Sign in</title>";
             return ([(header::CONTENT_TYPE, "text/html")], page).into_response();
         }
-        Some(Fault::WrongDifference | Fault::WrongRange | Fault::FalseRange) => {}
+        Some(Fault::WrongDifference | Fault::WrongRange | Fault::FalseRange | Fault::Slow) => {}
         Some(Fault::Cut(at)) => {
             served.faults.lock().unwrap().remove(&path);
             cut = Some(at);
@@ -222,6 +226,9 @@ async fn serve(
             .header(header::CONTENT_RANGE, span);
     }
     let body = match cut {
+        None if matches!(fault, Some(Fault::Slow)) => {
+            Body::from_stream(slowly(served.allowed.subscribe(), part, from))
+        }
         None => Body::from(part),
         Some(at) => {
             let broken = async move {
@@ -233,6 +240,26 @@ async fn serve(
         }
     };
     answer.body(body).unwrap()
+}
+
+/// The part of a file that begins at `from`, as far as it is allowed.
+fn slowly(
+    allowed: watch::Receiver<usize>,
+    part: Bytes,
+    from: usize,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::unfold(
+        (allowed, part, from),
+        |(mut allowed, mut rest, at)| async move {
+            if rest.is_empty() {
+                return None;
+            }
+            let until = *allowed.wait_for(|until| *until > at).await.ok()?;
+            let piece = rest.split_to(rest.len().min(until - at));
+            let next = at + piece.len();
+            Some((Ok(piece), (allowed, rest, next)))
+        },
+    )
 }
 
 /// A team, and what it has signed.

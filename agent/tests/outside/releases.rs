@@ -9,6 +9,7 @@ use tamer_agent::metrics::Metrics;
 use tamer_agent::remote::Remote;
 use tamer_agent::remote::http::Http;
 use tamer_agent::source::{Known, Source};
+use tamer_agent::transfer::Count;
 use tamer_core::desired::{FailureKind, Slot};
 use tamer_core::release::{Manifest, ReleaseRef};
 use tamer_release::delta::Parts;
@@ -287,7 +288,13 @@ async fn only_frames_that_are_wanted_and_missing_are_fetched() {
     let get = async |wanted: &[usize]| {
         let got = site
             .remote
-            .frames(&manifest, wanted, &frames.into, &Arrivals::default())
+            .frames(
+                &manifest,
+                wanted,
+                &frames.into,
+                &Arrivals::default(),
+                &Count::default(),
+            )
             .await;
         got.unwrap();
         asked(&site)
@@ -329,14 +336,16 @@ async fn a_transfer_that_is_cut_off_goes_on_with_the_first_frame_that_did_not_co
         }
         site.team.served.cut.notify_one();
     };
-    let arrivals = Arrivals::default();
+    let (arrivals, count) = (Arrivals::default(), Count::default());
     let fetch = site
         .remote
-        .frames(&manifest, &frames.all, &frames.into, &arrivals);
+        .frames(&manifest, &frames.all, &frames.into, &arrivals, &count);
     let (fetched, ()) = tokio::join!(fetch, some_came);
     fetched.unwrap();
     frames.whole();
     assert_eq!(site.metrics.transfers_cut.get(), 1);
+    assert_eq!(count.bytes().done(), manifest.archive.length);
+    assert_eq!(count.bytes().came, manifest.archive.length, "once");
     let parts = Parts::of(&manifest.archive.frames);
     let came = frames
         .all
@@ -346,6 +355,63 @@ async fn a_transfer_that_is_cut_off_goes_on_with_the_first_frame_that_did_not_co
     let (from, end) = (parts.bytes(came).start, manifest.archive.length);
     assert!(from > 0);
     assert_eq!(asked(&site), [(0, end), (from, end)]);
+}
+
+#[tokio::test]
+async fn bytes_are_counted_as_they_come_and_in_the_end_they_are_the_whole() {
+    let (site, manifest, _) = Site::with_release().await;
+    let frames = Frames::of(&site, &manifest);
+    let served = &site.team.served;
+    let (length, all) = (manifest.archive.length, frames.archive.len());
+    served.fault(frames.path.clone(), Fault::Slow);
+    let (count, arrivals) = (Count::default(), Arrivals::default());
+    let fetch = site
+        .remote
+        .frames(&manifest, &frames.all, &frames.into, &arrivals, &count);
+    let seen = async {
+        for given in [all / 4, all / 2, all - 1] {
+            served.allowed.send_replace(given);
+            let deadline = Instant::now() + PATIENCE;
+            while count.bytes().done() < given as u64 {
+                assert!(Instant::now() < deadline, "{:?}", count.bytes());
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            assert_eq!(
+                (count.bytes().done(), count.bytes().total),
+                (given as u64, length)
+            );
+        }
+        served.allowed.send_replace(all);
+    };
+    let (fetched, ()) = tokio::join!(fetch, seen);
+    fetched.unwrap();
+    let whole = |count: &Count| (count.bytes().done(), count.bytes().total);
+    assert_eq!(
+        (whole(&count), count.bytes().came),
+        ((length, length), length)
+    );
+    // What is there already did not come now.
+    let again = Count::default();
+    let fetch = site
+        .remote
+        .frames(&manifest, &frames.all, &frames.into, &arrivals, &again);
+    fetch.await.unwrap();
+    assert_eq!((whole(&again), again.bytes().came), ((length, length), 0));
+    // What was of no use is counted once, whatever was wrong.
+    let parts = Parts::of(&manifest.archive.frames);
+    let damaged = parts.bytes(2).start as usize + 5;
+    for fault in [Fault::DamagedOnce(damaged), Fault::NoRanges] {
+        std::fs::remove_file(&frames.into).unwrap();
+        served.fault(frames.path.clone(), fault);
+        let (count, wanted) = (Count::default(), [1, 2, frames.all.len() - 1]);
+        let fetch = site
+            .remote
+            .frames(&manifest, &wanted, &frames.into, &arrivals, &count);
+        fetch.await.unwrap();
+        let lengths = wanted.map(|n| manifest.archive.frames[n].length);
+        let sum = lengths.iter().sum::<u64>();
+        assert_eq!((whole(&count), count.bytes().came), ((sum, sum), sum));
+    }
 }
 
 #[tokio::test]
@@ -371,7 +437,13 @@ async fn where_a_blob_lies_is_asked_once_until_the_store_refuses_it() {
             files += 1;
             let into = frames.into.with_extension(files.to_string());
             site.remote
-                .frames(&manifest, &[1], &into, &Arrivals::default())
+                .frames(
+                    &manifest,
+                    &[1],
+                    &into,
+                    &Arrivals::default(),
+                    &Count::default(),
+                )
                 .await
                 .unwrap();
         }
@@ -397,7 +469,13 @@ async fn a_server_that_knows_no_ranges_is_read_through() {
     site.team.served.fault(frames.path.clone(), Fault::NoRanges);
     let last = frames.all.len() - 1;
     site.remote
-        .frames(&manifest, &[1, last], &frames.into, &Arrivals::default())
+        .frames(
+            &manifest,
+            &[1, last],
+            &frames.into,
+            &Arrivals::default(),
+            &Count::default(),
+        )
         .await
         .unwrap();
     let parts = Parts::of(&manifest.archive.frames);
@@ -423,7 +501,13 @@ async fn frames_that_are_not_the_signed_ones_are_never_written() {
         .served
         .fault(frames.path.clone(), Fault::DamagedOnce(at));
     site.remote
-        .frames(&manifest, &frames.all, &frames.into, &Arrivals::default())
+        .frames(
+            &manifest,
+            &frames.all,
+            &frames.into,
+            &Arrivals::default(),
+            &Count::default(),
+        )
         .await
         .unwrap();
     frames.whole();
@@ -433,7 +517,13 @@ async fn frames_that_are_not_the_signed_ones_are_never_written() {
         .fault(frames.path.clone(), Fault::Damaged(at));
     let got = site
         .remote
-        .frames(&manifest, &frames.all, &frames.into, &Arrivals::default())
+        .frames(
+            &manifest,
+            &frames.all,
+            &frames.into,
+            &Arrivals::default(),
+            &Count::default(),
+        )
         .await;
     let failure = got.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Trust, "{failure}");
@@ -447,7 +537,13 @@ async fn frames_that_are_not_the_signed_ones_are_never_written() {
     wrong.archive.sha256 = tamer_core::digest::Digest::new([3; 32]);
     let got = site
         .remote
-        .frames(&wrong, &frames.all, &frames.into, &Arrivals::default())
+        .frames(
+            &wrong,
+            &frames.all,
+            &frames.into,
+            &Arrivals::default(),
+            &Count::default(),
+        )
         .await;
     let failure = got.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Fetch, "{failure}");

@@ -22,6 +22,7 @@ use tamer_agent::converge::{Converge, Hands};
 use tamer_agent::host::services::Systemd;
 use tamer_agent::own::Own;
 use tamer_agent::source::{EnvironmentView, Known, Proven, Real, Source, Verified};
+use tamer_agent::transfer::Count;
 use tamer_core::application::Application;
 use tamer_core::desired::{
     ActivationStatus, ComponentReport, Desired, DesiredComponent, Failure, FailureKind, Grant,
@@ -234,6 +235,7 @@ impl Site {
             services: Arc::new(Systemd),
             own: Arc::new(Own::command(&self.config.state)),
             clock: Arc::new(now),
+            fetching: watch::channel(None).0,
         }
     }
 
@@ -338,6 +340,7 @@ impl Source for Store {
         wanted: &[usize],
         into: &Path,
         arrivals: &Arrivals,
+        count: &Count,
     ) -> Result<(), Failure> {
         let digest = manifest::digest(manifest);
         let archive = fetch(&self.0.join(format!("{digest}.tar.zst")))?;
@@ -356,6 +359,8 @@ impl Source for Store {
             given += part.len();
         }
         arrivals.came(wanted);
+        count.begin(given as u64, 0);
+        count.came(given as u64);
         let note = fs::File::options()
             .create(true)
             .append(true)

@@ -110,6 +110,7 @@ impl Swarm {
             shown,
             desired,
             reports: said,
+            fetching: watch::channel(None).1,
             clock: Arc::clone(&clock),
             refused: Arc::default(),
             welcomed: watch::channel(false).0,

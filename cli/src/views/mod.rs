@@ -20,5 +20,6 @@ pub mod routers;
 pub(crate) mod sample;
 pub mod status;
 pub mod table;
+mod transfers;
 pub mod transitions;
 pub mod trust;

@@ -1,6 +1,8 @@
 //! One deployment to forty hosts, for the tests of the views: its canary bakes, or fails and goes back.
 
-use tamer_proto::v1::{DeploymentStatus, Failure, RolloutHost, RolloutStatus, WaveStatus};
+use tamer_proto::v1::{
+    DeploymentStatus, Failure, RolloutHost, RolloutStatus, TransferRow, TransferSum, WaveStatus,
+};
 
 /// A wave.
 pub(crate) fn wave(name: &str, total: u32, done: u32, state: &str) -> WaveStatus {
@@ -20,7 +22,7 @@ pub(crate) fn host(name: &str, wave: u32, state: &str) -> RolloutHost {
         wave,
         state: state.into(),
         running: "1.4.1".into(),
-        failure: None,
+        ..Default::default()
     }
 }
 
@@ -59,6 +61,39 @@ pub(crate) fn baking() -> DeploymentStatus {
         }],
         ..Default::default()
     }
+}
+
+/// The same, before: three hosts fetch the release, one of them has all of it, and one is fetching for long.
+pub(crate) fn fetching() -> DeploymentStatus {
+    let mut status = baking();
+    let rollout = &mut status.rollouts[0];
+    rollout.staged = 1;
+    rollout.waves[0] = wave("canary", 2, 0, "rolling");
+    rollout.waiting_on = vec!["web-02 to fetch it".into()];
+    rollout.hosts = vec![host("web-01", 0, "staged")];
+    let all = [
+        (2, 8_200_000, 900_000),
+        (3, 3_100_000, 1_200_000),
+        (4, 0, 0),
+    ];
+    for (n, done, rate) in all {
+        let transfer = TransferRow {
+            done,
+            total: 8_200_000,
+            rate,
+        };
+        let name = format!("web-{n:02}");
+        rollout.hosts.push(RolloutHost {
+            transfer: Some(transfer),
+            ..host(&name, u32::from(n > 2), "waiting")
+        });
+    }
+    rollout.transfers = Some(TransferSum {
+        hosts: 3,
+        rate: 2_100_000,
+        left: 13_300_000,
+    });
+    status
 }
 
 /// What fails on web-07.

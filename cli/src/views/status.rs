@@ -4,7 +4,7 @@ use super::approval;
 use super::databases;
 use super::failures::{last_lines, needs_attention};
 use super::human::{bytes, count, fit, harmless, span};
-use super::routers;
+use super::{routers, transfers};
 use tamer_proto::v1::{DeploymentStatus, RolloutStatus, WaveStatus};
 
 /// How many hosts are listed below the waves.
@@ -138,10 +138,13 @@ pub(crate) fn name(rollout: &RolloutStatus) -> String {
 
 fn waves(rollout: &RolloutStatus, now_ms: u64) -> Vec<String> {
     let size = match rollout.archive_bytes {
-        0 => String::new(),
-        n => format!("{} each", bytes(n)),
+        0 => None,
+        n => Some(format!("{} each", bytes(n))),
     };
-    let mut lines = vec![row("staged", rollout.staged, rollout.total, &size)];
+    let fetched = rollout.transfers.as_ref().map(transfers::all);
+    let what: Vec<_> = size.into_iter().chain(fetched).collect();
+    let what = what.join("  ");
+    let mut lines = vec![row("staged", rollout.staged, rollout.total, &what)];
     let going = matches!(
         rollout.state.as_str(),
         "running" | "waiting" | "paused" | "frozen" | "closed" | "waits for promotion"
@@ -192,13 +195,17 @@ fn wave_state(wave: &WaveStatus, well: bool, now_ms: u64) -> Vec<String> {
     what
 }
 
-/// Hosts that failed first, then those at work; the rest needs nobody.
+/// Hosts that failed first, then those at work and those that fetch; the rest needs nobody.
 fn hosts(rollout: &RolloutStatus, told: usize) -> Vec<String> {
     let failed = rollout.hosts.iter().filter(|host| needs_attention(host));
     let working = rollout
         .hosts
         .iter()
         .filter(|host| !needs_attention(host) && host.state.starts_with("working"));
+    let fetching = rollout.hosts.iter().filter(|host| {
+        let told = needs_attention(host) || host.state.starts_with("working");
+        host.transfer.is_some() && !told
+    });
     let rows: Vec<String> = failed
         .map(|host| {
             let why = host.failure.as_ref().map_or("", |failure| &failure.message);
@@ -210,6 +217,13 @@ fn hosts(rollout: &RolloutStatus, told: usize) -> Vec<String> {
                 .trim_start_matches("working")
                 .trim_start_matches(':');
             format!("· {:<16} {}", host.host, step.trim())
+        }))
+        .chain(fetching.map(|host| {
+            let how = host
+                .transfer
+                .as_ref()
+                .map_or_else(String::new, transfers::one);
+            format!("↓ {:<16} {how}", host.host)
         }))
         .collect();
     let more = rows.len().saturating_sub(HOST_ROWS);
@@ -264,7 +278,7 @@ pub fn summary(status: &DeploymentStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::views::sample::{baking, host, rolled_back};
+    use crate::views::sample::{baking, fetching, host, rolled_back};
 
     fn shown(status: &DeploymentStatus, width: usize) -> String {
         render(status, width).join("\n")
@@ -273,6 +287,11 @@ mod tests {
     #[test]
     fn a_canary_bakes() {
         insta::assert_snapshot!(shown(&baking(), 100));
+    }
+
+    #[test]
+    fn hosts_fetch_the_release() {
+        insta::assert_snapshot!(shown(&fetching(), 100));
     }
 
     #[test]

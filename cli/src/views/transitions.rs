@@ -168,7 +168,7 @@ fn earlier<'a>(old: Option<&'a RolloutStatus>, host: &RolloutHost) -> Option<&'a
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::views::sample::{baking, rolled_back};
+    use crate::views::sample::{baking, fetching, rolled_back};
 
     /// The whole of a deployment, as CI prints it.
     fn story(states: &[DeploymentStatus]) -> String {
@@ -218,6 +218,21 @@ mod tests {
                 Vec::<String>::new()
             );
         }
+    }
+
+    #[test]
+    fn how_far_hosts_have_come_that_fetch_is_no_transition() {
+        let status = fetching();
+        let mut later = status.clone();
+        later.now_ms += 2_000;
+        let rollout = &mut later.rollouts[0];
+        rollout.hosts[2].transfer.as_mut().unwrap().done += 2_400_000;
+        rollout.hosts[3].transfer = None;
+        rollout.transfers.as_mut().unwrap().left -= 2_400_000;
+        assert_eq!(
+            transitions(Some(&status), &later, None),
+            Vec::<String>::new()
+        );
     }
 
     #[test]

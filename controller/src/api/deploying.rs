@@ -10,17 +10,21 @@ use crate::fleet::deploy::{Asked, By, Control, Refused, Wanted};
 use crate::identity::registry::Role;
 use crate::notes;
 use crate::status::{Sight, history, routers};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 use tamer_core::id::{ApplicationName, ComponentName, EnvironmentName, OperatorName};
 use tamer_core::rollout::deployment::DeploymentId;
 use tamer_core::version::Version;
 use tamer_kit::clock;
 use tamer_proto::v1;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 /// After a look a watcher rests so many times as long as the look took: so each takes no more than its part of the
 /// driver, however many hosts there are and however much happens.
 const REST: u32 = 10;
+/// How often a watcher is told of nothing but how far hosts have come that fetch a release.
+const PROGRESS: Duration = Duration::from_secs(1);
 
 impl OperatorApi {
     pub(super) async fn start(
@@ -165,7 +169,7 @@ impl OperatorApi {
         let by = operator(&self.driver, &caller(&request), None, Role::Viewer).await?;
         let request = request.into_inner();
         let environment: Option<EnvironmentName> = parse_option(&request.environment)?;
-        let now = clock::now();
+        let (now, transfers) = (clock::now(), Arc::clone(&self.transfers));
         let (deployments, notes, routers): (Vec<_>, _, _) = self
             .driver
             .read(move |fleet| {
@@ -191,7 +195,7 @@ impl OperatorApi {
                         || deployment.ended.is_none())
                 });
                 let sight = Sight::of(fleet, &by);
-                let deployments = chosen.map(|deployment| sight.deployment(deployment, now));
+                let deployments = chosen.map(|it| sight.under_way(it, &transfers, now));
                 (deployments.collect(), notes, routers)
             })
             .await
@@ -211,14 +215,16 @@ impl OperatorApi {
         let id = DeploymentId(request.into_inner().deployment);
         let (sender, receiver) = tokio::sync::mpsc::channel(4);
         let driver = self.driver.clone();
+        let transfers = Arc::clone(&self.transfers);
+        let mut moved = transfers.changes();
         let look = async move |driver: &Driver| {
             let now = clock::now();
-            let by = by.clone();
+            let (by, transfers) = (by.clone(), Arc::clone(&transfers));
             let read = driver.read(move |fleet| {
-                let begun = Instant::now();
+                let begun = std::time::Instant::now();
                 let sight = Sight::of(fleet, &by);
                 let deployment = fleet.deployments.get(&id);
-                let seen = deployment.map(|it| sight.deployment(it, now));
+                let seen = deployment.map(|it| sight.under_way(it, &transfers, now));
                 seen.map(|seen| (seen, begun.elapsed() * REST))
             });
             read.await
@@ -229,6 +235,7 @@ impl OperatorApi {
         changes.mark_unchanged();
         let (mut newest, mut rest): (_, Duration) = look(&driver).await?;
         let closing = self.closing.clone();
+        let mut looked = Instant::now();
         tokio::spawn(async move {
             loop {
                 let over = newest.ended_ms != 0;
@@ -240,11 +247,17 @@ impl OperatorApi {
                         tokio::time::sleep(rest).await;
                         changes.changed().await
                     };
+                    let progress = async {
+                        tokio::time::sleep_until(looked + PROGRESS.max(rest)).await;
+                        moved.changed().await
+                    };
                     tokio::select! {
                         changed = changed => if changed.is_err() { return },
+                        changed = progress => if changed.is_err() { return },
                         () = sender.closed() => return,
                         () = closing.cancelled() => return,
                     }
+                    looked = Instant::now();
                     match look(&driver).await {
                         Ok((now, took)) if same(&now, &mut newest) => rest = took,
                         Ok(now) => break now,

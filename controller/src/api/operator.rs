@@ -15,6 +15,7 @@ use crate::mirror::Mirror;
 use crate::notes;
 use crate::publications::Publications;
 use crate::status::{self, Sight};
+use crate::transfers::Transfers;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub struct OperatorApi {
     pub mirror: Mirror,
     /// Who waits to hear what differs.
     pub inspections: Arc<Inspections>,
+    /// What hosts fetch now.
+    pub transfers: Arc<Transfers>,
     /// Where the audit log lies.
     pub audit: PathBuf,
     /// Set when the controller goes down: watchers come back when it is up again.

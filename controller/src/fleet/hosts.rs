@@ -342,6 +342,6 @@ pub(super) fn spoken_of(report: &HostReport) -> impl Iterator<Item = Generation>
         .chain(orders.map(|migration| migration.id))
 }
 
-pub(super) fn is_of(slot: &Slot, key: &TargetKey) -> bool {
+pub(crate) fn is_of(slot: &Slot, key: &TargetKey) -> bool {
     slot.application == key.application && slot.component == key.component && slot.pool == key.pool
 }

@@ -69,6 +69,7 @@ fn row(name: &HostName, host: &RouterHost, switch: &Switch) -> v1::RolloutHost {
         state: state.to_owned(),
         running: to.map_or_else(String::new, ToString::to_string),
         failure: problem.map(failure),
+        transfer: None,
     }
 }
 

@@ -2,9 +2,10 @@
 //! reaches only those who may deploy there.
 
 use super::drift::inspected;
-use super::{deployment, host};
+use super::{deployment, fetching, host};
 use crate::fleet::Fleet;
 use crate::identity::registry::{Role, Roles};
+use crate::transfers::Transfers;
 use tamer_core::desired::Inspection;
 use tamer_core::id::{EnvironmentName, HostName, OperatorName, TargetKey};
 use tamer_core::moment::Moment;
@@ -38,6 +39,18 @@ impl<'a> Sight<'a> {
             let hosts = seen.rollouts.iter_mut().flat_map(|it| &mut it.hosts);
             hosts.for_each(|host| hide(&mut host.failure));
         }
+        seen
+    }
+
+    /// A deployment, whole, and how far its hosts have fetched what it brings.
+    pub fn under_way(
+        &self,
+        given: &Deployment,
+        transfers: &Transfers,
+        now: Moment,
+    ) -> v1::DeploymentStatus {
+        let mut seen = self.deployment(given, now);
+        fetching::show(self.fleet, given, transfers, &mut seen);
         seen
     }
 

@@ -5,6 +5,9 @@ mod desired;
 mod drift;
 mod report;
 mod route;
+mod transfer;
+
+pub use transfer::{take_transfers, tell_transfer};
 
 use crate::v1;
 use std::fmt;

@@ -62,6 +62,8 @@ impl From<&ComponentReport> for v1::ComponentReport {
             migration: report.migration.as_ref().map(Into::into),
             compared: report.compared,
             repair: report.repair.as_ref().map(Into::into),
+            // It comes beside the report.
+            transfer: None,
         }
     }
 }

@@ -334,6 +334,26 @@ pub struct ComponentReport {
     /// absent: none has failed
     #[prost(message, optional, tag = "11")]
     pub repair: ::core::option::Option<RepairReport>,
+    /// absent: nothing is fetched, or not for long enough to be told
+    #[prost(message, optional, tag = "12")]
+    pub transfer: ::core::option::Option<Transfer>,
+}
+/// How far a release has come that is being fetched. Told now and then, for people alone, and stored by nobody.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Transfer {
+    /// SHA-256 of its manifest
+    #[prost(bytes = "vec", tag = "1")]
+    pub release: ::prost::alloc::vec::Vec<u8>,
+    /// bytes
+    #[prost(uint64, tag = "2")]
+    pub done: u64,
+    /// that are fetched in all; what older releases give is not among them
+    #[prost(uint64, tag = "3")]
+    pub total: u64,
+    /// bytes a second, over the last seconds
+    #[prost(uint64, tag = "4")]
+    pub rate: u64,
 }
 /// How the running release differs from what was deployed.
 #[derive(serde::Serialize)]
@@ -2192,6 +2212,36 @@ pub struct RolloutStatus {
     /// of a switch of routers: the pool that they leave; empty: a rollout
     #[prost(string, tag = "14")]
     pub leaves: ::prost::alloc::string::String,
+    /// absent: no host fetches
+    #[prost(message, optional, tag = "15")]
+    pub transfers: ::core::option::Option<TransferSum>,
+}
+/// What all hosts of a rollout that fetch its release have told of that.
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferSum {
+    #[prost(uint32, tag = "1")]
+    pub hosts: u32,
+    /// bytes a second, together
+    #[prost(uint64, tag = "2")]
+    pub rate: u64,
+    /// bytes, together
+    #[prost(uint64, tag = "3")]
+    pub left: u64,
+}
+/// How far a host has come that fetches the release.
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferRow {
+    /// bytes
+    #[prost(uint64, tag = "1")]
+    pub done: u64,
+    /// that are fetched in all
+    #[prost(uint64, tag = "2")]
+    pub total: u64,
+    /// bytes a second, over the last seconds
+    #[prost(uint64, tag = "3")]
+    pub rate: u64,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2229,6 +2279,9 @@ pub struct RolloutHost {
     pub running: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "5")]
     pub failure: ::core::option::Option<Failure>,
+    /// absent: it fetches nothing, or not for long enough to be told
+    #[prost(message, optional, tag = "6")]
+    pub transfer: ::core::option::Option<TransferRow>,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

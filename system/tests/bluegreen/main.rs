@@ -261,6 +261,12 @@ fn what_somebody_does_to_a_router_by_hand_is_shown_and_one_command_ends_it() {
         (problem != "").then_some(problem)
     });
     assert_eq!(seen, "sends to blue: it was changed by hand");
+    let words = [
+        "router of shop/web",
+        "wanted      green",
+        "sends to    blue, since ",
+    ];
+    street.fleet.host(5).types(&["status"]).ends(0).says(&words);
     street
         .fleet
         .tamer(&["status", "production"])

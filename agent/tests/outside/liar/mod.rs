@@ -97,12 +97,14 @@ impl Liar {
         );
         let clock = Arc::new(ControllerClock::default());
         let told = Arc::clone(&clock);
+        let (fetching, fetched) = watch::channel(None);
         let hands = Hands {
             source: Arc::new(source),
             probe: Arc::new(Real),
             services: Arc::new(Systemd),
             own: Arc::new(Own::command(&config.state)),
             clock: Arc::new(move || told.now()),
+            fetching,
             config: Arc::new(config),
         };
         let (desired, incoming) = watch::channel(None);
@@ -117,6 +119,7 @@ impl Liar {
             shown: shown.subscribe(),
             desired,
             reports,
+            fetching: fetched,
             clock,
             refused: Arc::default(),
             metrics: metrics.clone(),
@@ -350,4 +353,28 @@ async fn what_an_honest_controller_gives_is_taken() {
     liar.staged(&one).await;
     liar.holds(&["1.0.0"]);
     assert!(!liar.metrics.text().contains("refused_total{"));
+}
+
+#[tokio::test]
+async fn whoever_fetches_from_a_slow_server_says_how_far_it_has_come() {
+    let (mut liar, manifest, one) = Liar::new().await;
+    let (path, archive) = liar.team.archive(&manifest);
+    let served = Arc::clone(&liar.team.served);
+    served.fault(path, Fault::Slow);
+    liar.run(slot("shop", "web"), &one, 1).await;
+    let mut before = 0;
+    for given in [archive.len() / 4, archive.len() / 2] {
+        served.allowed.send_replace(given);
+        let more = |it: &v1::Transfer| it.done > before;
+        let report = liar.said(|it| it.transfer.as_ref().is_some_and(more)).await;
+        let transfer = report.transfer.unwrap();
+        assert!(transfer.done <= given as u64 && transfer.total <= archive.len() as u64);
+        assert_eq!(transfer.release, one.manifest.as_bytes());
+        assert_eq!(report.staged, Vec::<Vec<u8>>::new());
+        before = transfer.done;
+    }
+    served.allowed.send_replace(archive.len());
+    let staged = one.manifest.as_bytes();
+    liar.said(|it| it.staged.iter().any(|it| it[..] == staged[..]) && it.transfer.is_none())
+        .await;
 }
