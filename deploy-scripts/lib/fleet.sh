@@ -123,6 +123,7 @@ controller  = "https://127.0.0.1:${ports[0]}"
 name        = "$name"
 environment = "production"
 state       = "$dir/state"
+disk_reserve = "512MiB"     # the machine is yours: as little as may be
 rootless    = true           # no root: no user is switched to, every root is allowed
 root_prefix = "$dir"
 

@@ -12,6 +12,7 @@ mod load;
 mod routers;
 
 use load::Load;
+use nix::sys::signal::Signal;
 use routers::{Kind, Router};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -294,4 +295,36 @@ fn what_somebody_does_to_a_router_by_hand_is_shown_and_one_command_ends_it() {
     street.all_send_to("green");
     street.fleet.deploy("1.1.0").ends(0);
     street.all_send_to("blue");
+}
+
+/// A reload has new workers answer while old ones still do: the switch ends when none of these takes a request any more.
+#[test]
+fn a_switch_of_nginx_ends_when_its_old_workers_take_no_request_any_more() {
+    if !Kind::Nginx.is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody visits them.
+    let shops = [("blue", 9), ("blue", 9), ("green", 9), ("green", 9)];
+    let (visitors, inside) = (free_address(), free_address());
+    let router = Router::start(Kind::Nginx, dir.path(), visitors, inside, &shops);
+    let before = router.workers();
+    let mut switch = router.begins_by_hand("green");
+    while router.workers() == before {
+        std::thread::yield_now();
+    }
+    // Stopped here, its old workers hear nothing of the reload.
+    router.signal(Signal::SIGSTOP);
+    let mut met = 0;
+    until("new workers to answer", || {
+        met += usize::from(router.active() == "green");
+        (met >= 40).then_some(())
+    });
+    let ended = switch.try_wait().unwrap();
+    router.signal(Signal::SIGCONT);
+    assert!(ended.is_none(), "it ended while old workers answer");
+    assert!(switch.wait().unwrap().success());
+    for _ in 0..40 {
+        assert_eq!(router.active(), "green");
+    }
 }

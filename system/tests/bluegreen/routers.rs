@@ -2,6 +2,8 @@
 //! `examples/routers`, which the tests call through one that can be made to wait and to fail.
 
 use super::repository;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -215,6 +217,25 @@ impl Router {
         assert!(done.unwrap().success());
     }
 
+    /// Somebody begins to.
+    pub(crate) fn begins_by_hand(&self, pool: &str) -> Child {
+        let mut switch = Command::new(self.dir.join("switch"));
+        switch.env("TAMER_POOL", pool).spawn().unwrap()
+    }
+
+    /// How many processes it has that work for it.
+    pub(crate) fn workers(&self) -> usize {
+        let master = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
+        children.unwrap().split_whitespace().count()
+    }
+
+    /// Sends a signal to its first process.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let master = Pid::from_raw(self.process.id() as i32);
+        nix::sys::signal::kill(master, signal).unwrap();
+    }
+
     /// Its next switch waits.
     pub(crate) fn hold(&self) {
         fs::write(self.dir.join("hold"), "").unwrap();
@@ -253,8 +274,8 @@ impl Router {
 impl Drop for Router {
     fn drop(&mut self) {
         // Its workers end with it.
-        let master = nix::unistd::Pid::from_raw(self.process.id() as i32);
-        let _ = nix::sys::signal::kill(master, nix::sys::signal::Signal::SIGTERM);
+        let master = Pid::from_raw(self.process.id() as i32);
+        let _ = nix::sys::signal::kill(master, Signal::SIGTERM);
         let _ = self.process.wait();
     }
 }
