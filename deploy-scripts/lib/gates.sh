@@ -8,6 +8,17 @@
 # Where the tests' own summary line goes on its way to the end of this script.
 nextest_log=$PWD/target/tools/nextest.log
 
+# Says so at the beginning where the disk may be too small: agents in tests leave a twentieth of it free, as all agents
+# do, and refuse releases beyond that.
+check_room() {
+    local free whole
+    read -r free whole < <(df --output=avail,size --block-size=1M . | tail -n 1) || return 1
+    printf '%d MiB are free\n' "$free"
+    if [ "$((free - 20000))" -lt "$((whole / 20))" ]; then
+        printf '\n!!!! LITTLE ROOM: have at least %d MiB free, or tests may fail for it\n\n' "$((whole / 20 + 20000))"
+    fi
+}
+
 # All shell scripts by what they begin with, so that none is forgotten.
 shell_scripts() {
     find . \( -path ./target -o -path ./.git \) -prune -o -type f -print0 |
