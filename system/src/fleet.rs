@@ -124,6 +124,20 @@ impl Fleet {
         self.tamer(&[&words[..], more].concat())
     }
 
+    /// The token of an invitation for an operator, with these options.
+    pub fn invite_operator(&self, name: &str, options: &[&str]) -> String {
+        let invited = self.json(&[&["operator", "invite", name], options].concat());
+        invited["token"].as_str().unwrap().to_owned()
+    }
+
+    /// An operator of this role, logged in from a home of their own: `--home`.
+    pub fn operator(&self, name: &str, role: &str) -> String {
+        let token = self.invite_operator(name, &["--role", role]);
+        let home = self.desk(name).to_str().unwrap().to_owned();
+        self.login(&token, &["--home", &home]).ends(0);
+        home
+    }
+
     /// What a command of `tamer` prints as JSON.
     pub fn json(&self, words: &[&str]) -> Value {
         let said = self.tamer(&[words, &["--output", "json"]].concat()).ends(0);

@@ -16,17 +16,6 @@ fn entries(fleet: &Fleet) -> Vec<Value> {
         .collect()
 }
 
-/// Another person's home at the same desk, logged in with this role.
-fn person(fleet: &Fleet, name: &str, role: &str) -> String {
-    let said = fleet
-        .tamer(&["operator", "invite", name, "--role", role])
-        .ends(0);
-    let token = said.out.trim().rsplit(' ').next().unwrap().to_owned();
-    let home = fleet.desk(name).to_str().unwrap().to_owned();
-    fleet.login(&token, &["--home", &home]).ends(0);
-    home
-}
-
 fn refused(entry: &Value) -> &str {
     entry["result"]["refused"].as_str().unwrap_or_default()
 }
@@ -42,7 +31,7 @@ fn the_log_says_who_did_what_from_where_and_who_was_kept_from_it() {
     second.enroll(&token).ends(1);
     fleet.add("web-1", &HostOptions::default());
     fleet.host_is(1, "connected");
-    let vera = person(&fleet, "vera", "viewer");
+    let vera = fleet.operator("vera", "viewer");
     let deploy = |version: &str, more: &[&str]| -> Said {
         let words = ["deploy", "production", version, "--reason", "it is due"];
         fleet.tamer(&[&words[..], more].concat())
@@ -96,7 +85,7 @@ fn the_log_says_who_did_what_from_where_and_who_was_kept_from_it() {
     until("the last entry", || {
         follows.so_far().contains("deploy").then_some(())
     });
-    person(&fleet, "otto", "deployer");
+    fleet.operator("otto", "deployer");
     until("the invitation", || {
         follows.so_far().contains("operator otto").then_some(())
     });
@@ -107,7 +96,7 @@ fn the_log_says_who_did_what_from_where_and_who_was_kept_from_it() {
 #[test]
 fn whoever_is_refused_again_and_again_does_not_fill_the_log() {
     let fleet = Fleet::new(ENVIRONMENT);
-    let vera = person(&fleet, "vera", "viewer");
+    let vera = fleet.operator("vera", "viewer");
     for _ in 0..25 {
         fleet
             .tamer(&["deploy", "production", "1.0.0", "--home", &vera])

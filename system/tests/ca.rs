@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::UNIX_EPOCH;
 use tamer_system::{App, Fleet, HostOptions, until};
@@ -42,19 +42,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.unwrap().success());
 }
 
-/// Another operator, logged in at a home of their own.
-fn operator(fleet: &Fleet, name: &str) -> PathBuf {
-    let home = fleet.desk(name);
-    let said = fleet.tamer(&["operator", "invite", name]).ends(0);
-    let token = said.out.trim().rsplit(' ').next().unwrap();
-    fleet
-        .login(token, &["--home", home.to_str().unwrap()])
-        .ends(0);
-    home
-}
-
-fn at(fleet: &Fleet, home: &Path, words: &[&str]) -> tamer_system::Said {
-    fleet.tamer(&[&["--home", home.to_str().unwrap()], words].concat())
+fn at(fleet: &Fleet, home: &str, words: &[&str]) -> tamer_system::Said {
+    fleet.tamer(&[&["--home", home], words].concat())
 }
 
 #[test]
@@ -62,7 +51,7 @@ fn the_ca_is_rotated_while_a_rollout_runs_and_both_sides_start_anew() {
     let mut fleet = Fleet::that_runs(2);
     fleet.add_labelled("db-1", &["role=db"], &HostOptions::default());
     fleet.host_is(3, "connected");
-    let ben = operator(&fleet, "ben");
+    let ben = fleet.operator("ben", "viewer");
     // Away for most of it; and whoever has a copy of its disk has a good key of the old CA.
     fleet.host_mut(3).daemon.stop();
     let identity = fleet.host(3).dir().join("state/identity");
@@ -170,19 +159,8 @@ fn the_ca_is_rotated_while_a_rollout_runs_and_both_sides_start_anew() {
 #[test]
 fn who_does_not_come_over_is_locked_out_and_comes_back_with_an_invitation() {
     let mut fleet = Fleet::with_hosts(2);
-    let ben = operator(&fleet, "ben");
-    let admin = fleet.tamer(&["operator", "invite", "ruth", "--role", "admin"]);
-    let ruth = fleet.desk("ruth");
-    let token = admin
-        .ends(0)
-        .out
-        .trim()
-        .rsplit(' ')
-        .next()
-        .unwrap()
-        .to_owned();
-    let home = ["--home", ruth.to_str().unwrap()];
-    fleet.login(&token, &home).ends(0);
+    let ben = fleet.operator("ben", "viewer");
+    let ruth = fleet.operator("ruth", "admin");
     fleet.host_mut(2).daemon.stop();
     fleet.tamer(&["ca", "rotate"]).ends(0);
     // Not even herself: nobody would be left to let her in again.

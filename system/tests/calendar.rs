@@ -128,7 +128,7 @@ fn a_rollout_waits_at_its_points_for_somebody_else_than_who_asked() {
         .tamer(&["promote", "2"])
         .ends(3)
         .says(&["anna asked for deployment 2", "four_eyes"]);
-    let ben = operator(&fleet, "ben", "deployer");
+    let ben = fleet.operator("ben", "deployer");
     let watching = fleet.begins(&["deploy", "production", "1.1.0", "--wait"]);
     fleet
         .tamer(&["--home", &ben, "promote", "2", "--reason", "looks right"])
@@ -254,22 +254,13 @@ fn with_more_hosts_away_than_may_be_nothing_begins_and_nobody_moves_but_back() {
     fleet.host(2).will_run("1.0.0");
 }
 
-/// The home of another operator, who logged in there.
-fn operator(fleet: &Fleet, name: &str, role: &str) -> String {
-    let invited = fleet.json(&["operator", "invite", name, "--role", role]);
-    let home = fleet.desk(name).to_str().unwrap().to_owned();
-    let token = invited["token"].as_str().unwrap();
-    fleet.login(token, &["--home", &home]).ends(0);
-    home
-}
-
 #[test]
 fn whoever_may_not_do_it_neither_closes_nor_opens_nor_overrides() {
     let fleet = Fleet::that_runs(1);
     fleet.publish(&App::version("1.1.0"));
     let (ben, carla) = (
-        operator(&fleet, "ben", "deployer"),
-        operator(&fleet, "carla", "viewer"),
+        fleet.operator("ben", "deployer"),
+        fleet.operator("carla", "viewer"),
     );
     let as_ = |home: &str, words: &[&str]| fleet.tamer(&[&["--home", home], words].concat());
     as_(&carla, &FREEZE).ends(3);

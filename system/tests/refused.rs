@@ -70,8 +70,7 @@ fn refuses_used_expired_and_foreign_tokens() {
     let rows = fleet.json(&["hosts"])["hosts"].clone();
     assert_eq!(rows.as_array().unwrap().len(), 1, "{rows}");
     // A person's token makes no host, and is not used up by the attempt.
-    let said = fleet.tamer(&["operator", "invite", "bob"]).ends(0);
-    let token = said.out.trim().rsplit(' ').next().unwrap().to_owned();
+    let token = fleet.invite_operator("bob", &[]);
     second.enroll(&token).ends(2).says(&["tamer login"]);
     second.enroll(&fleet.invite(&[])).ends(0);
     let third = fleet.stranger("web-3", &options);
@@ -111,22 +110,8 @@ fn shuts_out_an_agent_with_another_fleet_s_certificate() {
 #[test]
 fn who_is_removed_is_out_at_once_and_the_last_admin_stays() {
     let fleet = Fleet::with_hosts(1);
-    let said = fleet
-        .tamer(&["operator", "invite", "ben", "--role", "deployer"])
-        .ends(0);
-    let token = said.out.trim().rsplit(' ').next().unwrap();
-    let home = fleet.desk("ben");
-    let home = home.to_str().unwrap();
-    fleet.login(token, &["--home", home]).ends(0);
-    let again = fleet.tamer(&["operator", "invite", "ben", "--role", "deployer"]);
-    let again = again
-        .ends(0)
-        .out
-        .trim()
-        .rsplit(' ')
-        .next()
-        .unwrap()
-        .to_owned();
+    let home = &fleet.operator("ben", "deployer")[..];
+    let again = fleet.invite_operator("ben", &["--role", "deployer"]);
     let held = "[ -e \"$TAMER_SHARED/run/go\" ] || exit 75";
     fleet.publish(&App::version("1.1.0").and_then(held));
     let watches = fleet.begins(&["deploy", "production", "1.1.0", "--home", home]);
@@ -156,10 +141,8 @@ fn who_has_several_roles_has_each_where_it_holds_and_loses_one_at_a_time() {
     let home = fleet.desk("ben");
     let home = home.to_str().unwrap();
     let invited = |words: &[&str]| {
-        let said = fleet.tamer(&[&["operator", "invite", "ben"], words].concat());
-        let said = said.ends(0);
-        let token = said.out.trim().rsplit(' ').next().unwrap();
-        fleet.login(token, &["--home", home]).ends(0);
+        let token = fleet.invite_operator("ben", words);
+        fleet.login(&token, &["--home", home]).ends(0);
     };
     let is = |roles: &str| drop(fleet.tamer(&["operator", "list"]).ends(0).says(&[roles]));
     let goes_back = || {
@@ -252,23 +235,8 @@ fn demands_what_the_environment_and_the_role_demand() {
         .says(&["below the environment's signed minimum 1.1.0"]);
     fleet.environment("production", ENVIRONMENT);
     // Somebody who may only look, at a desk of their own.
-    let said = fleet.tamer(&["operator", "invite", "bob", "--role", "viewer"]);
-    let token = said
-        .ends(0)
-        .out
-        .trim()
-        .rsplit(' ')
-        .next()
-        .unwrap()
-        .to_owned();
-    let home = fleet.desk("bob");
-    let bob = |words: &[&str]| {
-        let at_home = ["--home", home.to_str().unwrap()];
-        fleet.tamer(&[&at_home[..], words].concat())
-    };
-    fleet
-        .login(&token, &["--home", home.to_str().unwrap()])
-        .ends(0);
+    let home = fleet.operator("bob", "viewer");
+    let bob = |words: &[&str]| fleet.tamer(&[&["--home", &home[..]], words].concat());
     bob(&["hosts"]).ends(0).says(&["web-1"]);
     bob(&["deploy", "production", "1.0.0"])
         .ends(3)

@@ -121,9 +121,9 @@ impl Fleet {
             .from
             .as_ref()
             .map(|from| (from.clone(), site.1.clone()));
-        let unsettled = std::iter::once(site)
-            .chain(&followed)
-            .find(|it| self.sited((&it.0, &it.1)).any(|target| target.unsettled));
+        let sites = || std::iter::once(site).chain(&followed);
+        let unsettled =
+            sites().find(|it| self.sited((&it.0, &it.1)).any(|target| target.unsettled));
         if let Some((environment, _)) = unsettled {
             let why = format!("somebody to decide what runs in {environment} after the restore");
             return waits(format!("it waits for {why}"), None);
@@ -135,7 +135,10 @@ impl Fleet {
         {
             return waits(format!("there is no environment `{from}`"), None);
         }
-        if !self.awaited.is_empty() && now < self.patient_until {
+        let mut hosts = sites()
+            .flat_map(|it| self.sited((&it.0, &it.1)))
+            .flat_map(|target| target.hosts.keys());
+        if now < self.patient_until && hosts.any(|host| self.awaited.contains(host)) {
             let why = "it waits for hosts to come back after the controller's start".to_owned();
             return waits(why, Some(self.patient_until));
         }

@@ -105,6 +105,18 @@ fn a_controller_that_starts_anew_counts_nothing_as_well_before_it_has_heard() {
 }
 
 #[test]
+fn a_controller_that_starts_anew_waits_for_the_hosts_that_matter_and_for_no_others() {
+    let mut world = staged(FOLLOWS);
+    world.joins("elsewhere");
+    let waits = world.waits();
+    world.starts_anew();
+    world.connect("production");
+    assert!(world.waits().starts_with("it waits for hosts"));
+    world.connect("staging");
+    assert_eq!(world.waits(), waits, "web-3 is away, and elsewhere");
+}
+
+#[test]
 fn what_stands_stands_also_when_its_deployment_is_forgotten() {
     let mut world = staged(FOLLOWS);
     let staging = name("staging");

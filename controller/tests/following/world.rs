@@ -84,18 +84,24 @@ impl World {
             audit: Vec::new(),
         };
         world.production(auto);
-        for (n, environment) in ["staging", "production", "production"].iter().enumerate() {
-            let (name, now) = (format!("web-{n}"), world.now);
-            let host = joins(&mut world.fleet, (&name, n as u8), environment, &[], now);
-            let server = Server {
-                environment: (*environment).to_owned(),
-                ..Server::default()
-            };
-            world.servers.insert(host, server);
+        for environment in ["staging", "production", "production"] {
+            world.joins(environment);
         }
-        world.turn();
-        world.connect_all();
         world
+    }
+
+    /// A server joins this environment.
+    pub(crate) fn joins(&mut self, environment: &str) {
+        let n = self.servers.len();
+        let (name, now) = (format!("web-{n}"), self.now);
+        let host = joins(&mut self.fleet, (&name, n as u8), environment, &[], now);
+        let server = Server {
+            environment: environment.to_owned(),
+            ..Server::default()
+        };
+        self.servers.insert(host, server);
+        self.turn();
+        self.connect(environment);
     }
 
     /// Production's file is applied anew.
@@ -105,7 +111,11 @@ impl World {
     }
 
     fn apply_files(&mut self) {
-        for (environment, text) in [("staging", COMMON), ("production", &self.production)] {
+        for (environment, text) in [
+            ("staging", COMMON),
+            ("production", &self.production),
+            ("elsewhere", COMMON),
+        ] {
             let file = format!("environments/{environment}.toml");
             let parsed = Environment::parse(&file, text).unwrap();
             let text = text.to_owned();
@@ -131,7 +141,8 @@ impl World {
     /// The controller is killed with everything that was not committed, and starts again.
     pub(crate) fn crash(&mut self) {
         self.starts_anew();
-        self.connect_all();
+        self.connect("staging");
+        self.connect("production");
     }
 
     /// The same, and nobody is back yet.
@@ -154,9 +165,11 @@ impl World {
         self.fleet.set_published(shop(), versions);
     }
 
-    fn connect_all(&mut self) {
-        let names: Vec<HostName> = self.servers.keys().cloned().collect();
-        for name in names {
+    /// The servers of an environment are back.
+    pub(crate) fn connect(&mut self, environment: &str) {
+        let here = self.servers.iter();
+        let here = here.filter(|(_, server)| server.environment == environment);
+        for name in here.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             self.sessions += 1;
             let session = session(self.sessions);
             let report = self.report(&name);
