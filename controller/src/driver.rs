@@ -215,6 +215,10 @@ async fn run(
             let now = parts.audit.length();
             std::mem::replace(length, now) != now
         });
+        if dirty {
+            parts.metrics.observe_fleet(&parts.fleet);
+            changed.send_modify(|revision| *revision += 1);
+        }
         for (host, desired) in turn.messages {
             parts.metrics.desired_sent();
             parts.sessions.send(&host, desired);
@@ -227,10 +231,6 @@ async fn run(
         }
         for read in reads {
             read(&parts.fleet);
-        }
-        if dirty {
-            parts.metrics.observe_fleet(&parts.fleet);
-            changed.send_modify(|revision| *revision += 1);
         }
     }
 }

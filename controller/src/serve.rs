@@ -207,8 +207,7 @@ pub async fn serve_through(
             calls::gate,
         ))
         .merge(artifacts);
-    let listener = TcpListener::bind(config.listen)
-        .await
+    let listener = server::listen(config.listen)
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let mut chores = tokio::task::JoinSet::new();
     chores.spawn(resign(

@@ -20,14 +20,14 @@ use hyper_util::server::conn::auto;
 use silence::Line;
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tamer_core::digest::Digest;
 use tamer_kit::channel::SILENCE;
 use tamer_kit::clock;
 use tamer_kit::tls::ServerTls;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -80,6 +80,10 @@ const CONNECTION_WINDOW: u32 = 512 << 10;
 const SEND_BUFFER: usize = 64 << 10;
 const MAX_STREAMS: u32 = 64;
 const MAX_HEADERS: u32 = 16 << 10;
+/// How many connections the kernel keeps that have not been accepted yet; `net.core.somaxconn` may allow fewer. When a
+/// controller starts anew its whole fleet comes within seconds. Where there is no room the kernel drops the first
+/// packet, and whoever sent it sends it again after 1, 3 and 7 seconds.
+const BACKLOG: u32 = 4096;
 /// After `accept` failed, for instance for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -171,6 +175,21 @@ struct Shared {
     stop: CancellationToken,
 }
 
+/// Listens on this address, with room for a fleet that comes all at once.
+///
+/// # Errors
+/// Somebody else listens there, or the address is not this machine's.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Connections of a controller that ended just now do not keep the next one from listening.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Serves `router` until `shutdown` is done; then accepts nothing more, asks every connection to
 /// end, and closes what is still open after [`Limits::drain`].
 ///
@@ -239,7 +258,11 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, place:
     let handshake = async {
         stream.readable().await?;
         place.speaks();
-        TlsAcceptor::from(shared.tls.config()).accept(stream).await
+        let stream = TlsAcceptor::from(shared.tls.config())
+            .accept(stream)
+            .await?;
+        // It is handed on a few times, and each hand would keep room for all of it.
+        io::Result::Ok(Box::new(stream))
     };
     // What is large lies in boxes of its own: a handshake's room is given back when the connection serves.
     let handshake = Box::pin(tokio::time::timeout(
@@ -247,8 +270,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, place:
         handshake,
     ));
     let stream = match place.away.run_until_cancelled(handshake).await {
-        // It is handed on a few times, and each hand would keep room for all of it.
-        Some(Ok(Ok(stream))) => Box::new(stream),
+        Some(Ok(Ok(stream))) => stream,
         Some(Ok(Err(error))) => return tracing::debug!(%error, "a TLS handshake failed"),
         Some(Err(_)) => return tracing::debug!("a TLS handshake took too long"),
         None => return tracing::debug!("a TLS handshake made room for others"),

@@ -1,8 +1,9 @@
 //! Names, parsed once at the boundary; inside there are no raw strings with meaning.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Why a string is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,9 +60,11 @@ fn check(kind: &'static str, given: &str, max: usize, dots: bool) -> Result<(), 
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $kind:literal, $max:expr, $dots:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
+        ///
+        /// Cheap to clone: a controller has each name in many places.
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// The name as text.
@@ -74,21 +77,26 @@ macro_rules! name {
             type Err = BadName;
             fn from_str(given: &str) -> Result<Self, BadName> {
                 check($kind, given, $max, $dots)?;
-                Ok(Self(given.to_owned()))
+                Ok(Self(given.into()))
             }
         }
 
         impl TryFrom<String> for $type {
             type Error = BadName;
             fn try_from(given: String) -> Result<Self, BadName> {
-                check($kind, &given, $max, $dots)?;
-                Ok(Self(given))
+                given.parse()
             }
         }
 
         impl From<$type> for String {
             fn from(name: $type) -> String {
-                name.0
+                name.as_str().to_owned()
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 
@@ -122,7 +130,7 @@ name!(/// An operator: `anna`, `ci`.
 impl Default for PoolName {
     /// The one pool of a component that has no pools.
     fn default() -> Self {
-        Self("main".to_owned())
+        Self("main".into())
     }
 }
 

@@ -1,14 +1,14 @@
 //! Versions, in the sense of Semantic Versioning 2.0.0, so that "below the minimum" has a meaning.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
 /// A version of an application or of a component: `1.4.2`, `2.0.0-rc.1`.
 ///
 /// Ordered by precedence; build metadata breaks ties, so the order is total.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Version(semver::Version);
 
 /// The longest version, in bytes: it becomes part of a directory's name.
@@ -43,6 +43,12 @@ impl TryFrom<String> for Version {
     type Error = BadVersion;
     fn try_from(given: String) -> Result<Self, BadVersion> {
         given.parse()
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
     }
 }
 

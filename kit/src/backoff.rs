@@ -44,6 +44,18 @@ impl Backoff {
     }
 }
 
+/// The wait before the next try of somebody who has been without a connection for `gone`: the share `random`, in 0..=1,
+/// of that time, which counts as at least `min` and at most `max`. What lies outside of 0..=1, or is not a number,
+/// counts as 1.
+///
+/// Whoever is one of thousands that wait for the same server is spread by it as by [`Backoff`], and does not wait longer
+/// for having been unlucky before: a server that was away for less than `max` has all of them back after twice that
+/// time, and `min`.
+pub fn share_of_absence(gone: Duration, min: Duration, max: Duration, random: f64) -> Duration {
+    let mut backoff = Backoff::new(gone.max(min).min(max), max);
+    backoff.next(random)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +73,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn after_an_absence_all_are_back_within_twice_its_time(
+            min in 1u64..1000, away in 0u64..30_000, randoms in prop::collection::vec(0.0f64..1.0, 400),
+        ) {
+            let (min, max) = (Duration::from_millis(min), Duration::from_secs(30));
+            let away = Duration::from_millis(away);
+            let mut at = Duration::ZERO;
+            for random in randoms.into_iter().chain(std::iter::repeat(1.0)) {
+                at += share_of_absence(at, min, max, random);
+                if at >= away {
+                    break;
+                }
+            }
+            prop_assert!(at <= away.max(min) * 2, "{at:?} after an absence of {away:?}");
+        }
+
         #[test]
         fn waits_stay_below_the_maximum_and_use_the_whole_range(
             min in 1u64..10_000, max in 1u64..1_000_000, randoms in prop::collection::vec(0.0f64..1.0, 1..80),

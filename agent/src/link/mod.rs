@@ -16,16 +16,16 @@ use tamer_core::desired::{Desired, HostReport};
 use tamer_core::digest::Digest;
 use tamer_core::id::{EnvironmentName, HostName};
 use tamer_kit::address::Address;
-use tamer_kit::backoff::Backoff;
+use tamer_kit::backoff::share_of_absence;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trouble::Trouble;
 
-/// The longest wait before the first try of a new series, and the longest of all.
-const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// What a line that is gone counts to be gone for at least and at most: how long to wait is a share of that.
+const WAIT: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(30));
 
-/// A session that lasted so long was a good one: the next try comes soon.
+/// A session that lasted so long was a good one: only from its end on the line counts as gone.
 const STABLE: Duration = Duration::from_secs(20);
 
 /// The line to the controller.
@@ -63,7 +63,7 @@ impl Link {
     /// Keeps the line until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let run_id = format!("{:032x}", rand::random::<u128>());
-        let mut backoff = Backoff::new(WAIT.0, WAIT.1);
+        let mut gone_since = Instant::now();
         let mut last: Option<Trouble> = None;
         let mut off = None;
         loop {
@@ -84,7 +84,7 @@ impl Link {
                 self.metrics.reconnects.inc();
             }
             if welcomed && begun.elapsed() >= STABLE {
-                backoff.reset();
+                gone_since = Instant::now();
             }
             match end {
                 End::Renewed => {
@@ -104,8 +104,9 @@ impl Link {
                     last = Some(trouble);
                 }
             }
+            let wait = share_of_absence(gone_since.elapsed(), WAIT.0, WAIT.1, rand::random());
             tokio::select! {
-                () = tokio::time::sleep(backoff.next(rand::random())) => {}
+                () = tokio::time::sleep(wait) => {}
                 // A new certificate may be just what was missing.
                 Ok(()) = self.shown.changed() => {}
                 () = stop.cancelled() => return,

@@ -6,18 +6,15 @@
 //! `tamer-swarm smoke DIRECTORY AGENTS` only looks whether a rollout comes to its end when the controller is killed in
 //! the middle.
 
-use anyhow::{anyhow, bail, ensure};
+use anyhow::{bail, ensure};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tamer_bench::fleet::{AT_ONCE, Fleet};
 use tamer_bench::measure::{head, mebibytes, median, note, row, spread};
 use tamer_bench::process::{cpu, resident};
-use tamer_bench::swarm::{Pace, Swarm};
+use tamer_bench::swarm::{Answers, Pace, Swarm, Tries};
 
 const APPLICATION: &str = "swarm";
 
@@ -55,6 +52,34 @@ async fn main() -> anyhow::Result<()> {
         ["rest", minutes, directory, all @ ..] if !all.is_empty() => {
             for agents in all {
                 rest(Path::new(directory), agents.parse()?, minutes.parse()?).await?;
+            }
+            Ok(())
+        }
+        ["changes", rounds, directory, all @ ..] if !all.is_empty() => {
+            for agents in all {
+                let (directory, agents, rounds) =
+                    (Path::new(directory), agents.parse()?, rounds.parse()?);
+                let (fleet, swarm, empty) = connected(directory, agents).await?;
+                memory(&fleet, "all connected", empty, agents)?;
+                fleet.place(&[APPLICATION], AT_ONCE)?;
+                for n in 0..=1 {
+                    let version = format!("1.{n}.0");
+                    publish(&fleet, &version)?;
+                    fleet.desk.deploy(APPLICATION, &version).await?;
+                }
+                changes(&fleet, &swarm, "1.1.0", rounds).await?;
+                memory(&fleet, "after changes", empty, agents)?;
+            }
+            Ok(())
+        }
+        ["restarts", rounds, directory, all @ ..] if !all.is_empty() => {
+            for agents in all {
+                let (directory, agents, rounds) =
+                    (Path::new(directory), agents.parse()?, rounds.parse()?);
+                let (mut fleet, swarm, _) = connected(directory, agents).await?;
+                for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+                    restarts(&mut fleet, &swarm, signal, rounds).await?;
+                }
             }
             Ok(())
         }
@@ -108,21 +133,15 @@ async fn smoke(directory: &Path, agents: usize) -> anyhow::Result<()> {
 }
 
 async fn measure(directory: &Path, agents: usize, rounds: usize) -> anyhow::Result<()> {
-    Swarm::make_room(agents)?;
-    let mut fleet = start(directory).await?;
-    let empty = resident(fleet.controller.id())?.all;
-    note(&format!("{agents} agents join"));
-    let swarm = Swarm::start(&fleet, agents).await?;
+    let (mut fleet, swarm, empty) = connected(directory, agents).await?;
     swarm.pace(PACE);
-    swarm.connected(&fleet).await?;
-    calm(&fleet).await?;
     head(&[&format!("{agents} agents"), ""])?;
     row(&["memory of the controller, nobody there", &mebibytes(empty)])?;
     memory(&fleet, "all connected", empty, agents)?;
     fleet.place(&[APPLICATION], ROLLING)?;
     rollouts(&fleet, agents, rounds).await?;
     memory(&fleet, "after the rollouts", empty, agents)?;
-    changes(&fleet, &swarm, rounds).await?;
+    changes(&fleet, &swarm, &format!("1.{rounds}.0"), rounds).await?;
     idle(&fleet, &swarm).await?;
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         restarts(&mut fleet, &swarm, signal, rounds).await?;
@@ -130,14 +149,21 @@ async fn measure(directory: &Path, agents: usize, rounds: usize) -> anyhow::Resu
     memory(&fleet, "at the end", empty, agents)
 }
 
-/// Agents that are connected and have nothing to do.
-async fn rest(directory: &Path, agents: usize, minutes: usize) -> anyhow::Result<()> {
+/// A controller and agents that are connected and have nothing to do, and the memory of the controller before.
+async fn connected(directory: &Path, agents: usize) -> anyhow::Result<(Fleet, Swarm, u64)> {
     Swarm::make_room(agents)?;
     let fleet = start(directory).await?;
     let empty = resident(fleet.controller.id())?.all;
+    note(&format!("{agents} agents join"));
     let swarm = Swarm::start(&fleet, agents).await?;
     swarm.connected(&fleet).await?;
     calm(&fleet).await?;
+    Ok((fleet, swarm, empty))
+}
+
+/// Agents that are connected and have nothing to do.
+async fn rest(directory: &Path, agents: usize, minutes: usize) -> anyhow::Result<()> {
+    let (fleet, _swarm, empty) = connected(directory, agents).await?;
     head(&[&format!("{agents} agents"), ""])?;
     memory(&fleet, "all connected", empty, agents)?;
     for _ in 0..minutes {
@@ -223,16 +249,18 @@ async fn rollouts(fleet: &Fleet, agents: usize, rounds: usize) -> anyhow::Result
 }
 
 /// All hosts are told to go back at once, and answer at once.
-async fn changes(fleet: &Fleet, swarm: &Swarm, rounds: usize) -> anyhow::Result<()> {
+async fn changes(fleet: &Fleet, swarm: &Swarm, newest: &str, rounds: usize) -> anyhow::Result<()> {
     fleet.place(&[APPLICATION], AT_ONCE)?;
     swarm.pace(Pace::default());
-    let newest = format!("1.{rounds}.0");
-    let (mut half, mut most, mut walls, mut costs) = (vec![], vec![], vec![], vec![]);
+    let (mut half, mut most, mut durable) = (vec![], vec![], vec![]);
+    let (mut walls, mut costs) = (vec![], vec![]);
     for n in 0..=rounds {
         calm(fleet).await?;
         swarm.told();
         let (before, begun) = (cpu(fleet.controller.id())?, Instant::now());
+        let answers = Answers::await_from(fleet.gauges(), swarm.agents());
         let ended = fleet.desk.roll_back(APPLICATION).await?;
+        let answered = answers.most()?;
         let used = cpu(fleet.controller.id())? - before;
         let told = swarm.told();
         if n > 0 {
@@ -244,15 +272,23 @@ async fn changes(fleet: &Fleet, swarm: &Swarm, rounds: usize) -> anyhow::Result<
             ensure!(told.len() >= all, "{} of {all} hosts were told", told.len());
             half.push(after(50));
             most.push(after(99));
+            durable.push(answered.duration_since(begun));
             walls.push(ended.wall);
             costs.push(used);
         }
-        fleet.desk.deploy(APPLICATION, &newest).await?;
+        fleet.desk.deploy(APPLICATION, newest).await?;
     }
     swarm.pace(PACE);
     row(&["all are told to go back: 50 % know", &spread(&half)?])?;
     row(&["… 99 % know", &spread(&most)?])?;
-    row(&["… the last answer is durable, and told", &spread(&walls)?])?;
+    row(&[
+        "… 99 % have answered, and that is durable",
+        &spread(&durable)?,
+    ])?;
+    row(&[
+        "… all have, and whoever asked for it knows",
+        &spread(&walls)?,
+    ])?;
     row(&["… CPU of the controller", &spread(&costs)?])
 }
 
@@ -285,50 +321,4 @@ async fn restarts(
     row(&["… from the new process's start on", &spread(&from_start)?])?;
     row(&["… its CPU until then", &spread(&costs)?])?;
     row(&["… most tries in one second", &median(&most)?.to_string()])
-}
-
-/// Counts tries to connect, on the whole machine and second by second: agents', and the few of this program's questions.
-struct Tries {
-    over: Arc<AtomicBool>,
-    counting: JoinHandle<anyhow::Result<Vec<u64>>>,
-}
-
-impl Tries {
-    fn count() -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let until = Arc::clone(&over);
-        let counting = std::thread::spawn(move || {
-            let (begun, mut last) = (Instant::now(), opened()?);
-            let mut seconds = Vec::new();
-            while !until.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(50));
-                let second = usize::try_from(begun.elapsed().as_secs())?;
-                seconds.resize(seconds.len().max(second + 1), 0);
-                let now = opened()?;
-                seconds[second] += now.saturating_sub(last);
-                last = now;
-            }
-            Ok(seconds)
-        });
-        Self { over, counting }
-    }
-
-    fn each_second(self) -> anyhow::Result<Vec<u64>> {
-        self.over.store(true, Ordering::Relaxed);
-        let counted = self.counting.join();
-        counted.map_err(|_| anyhow!("the tries were not counted"))?
-    }
-}
-
-/// How many TCP connections this machine has tried to open since it started, whoever did.
-fn opened() -> anyhow::Result<u64> {
-    let text = fs::read_to_string("/proc/net/snmp")?;
-    let mut lines = text.lines().filter(|line| line.starts_with("Tcp: "));
-    let (names, values) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
-    let mut pairs = names.split(' ').zip(values.split(' '));
-    let opens = pairs.find(|(name, _)| *name == "ActiveOpens");
-    let Some((_, opens)) = opens else {
-        bail!("/proc/net/snmp has no ActiveOpens")
-    };
-    Ok(opens.parse()?)
 }

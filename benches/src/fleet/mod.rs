@@ -46,6 +46,27 @@ fn environment(applications: &[&str], policy: &str, metrics: SocketAddr) -> Stri
     text
 }
 
+/// Where a controller shows its metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct Gauges(SocketAddr);
+
+impl Gauges {
+    /// One of them, as [`Fleet::metric`] does.
+    ///
+    /// # Errors
+    /// The controller does not answer, or has none of that name.
+    pub fn read(self, name: &str) -> anyhow::Result<u64> {
+        let name = format!("tamer_controller_{name} ");
+        let mut stream = TcpStream::connect(self.0).context("cannot read the metrics")?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        let value = value.with_context(|| format!("the controller has no metric {name}"))?;
+        Ok(value.trim().parse()?)
+    }
+}
+
 /// The fleet.
 pub struct Fleet {
     /// The agents; dropped before the controller that they talk to.
@@ -213,14 +234,12 @@ impl Fleet {
     /// # Errors
     /// The controller does not answer, or has none of that name.
     pub fn metric(&self, name: &str) -> anyhow::Result<u64> {
-        let name = format!("tamer_controller_{name} ");
-        let mut stream = TcpStream::connect(self.metrics).context("cannot read the metrics")?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        let value = text.lines().find_map(|line| line.strip_prefix(&name));
-        let value = value.with_context(|| format!("the controller has no metric {name}"))?;
-        Ok(value.trim().parse()?)
+        self.gauges().read(name)
+    }
+
+    /// Where the controller's metrics are read, for whoever does that beside something else.
+    pub fn gauges(&self) -> Gauges {
+        Gauges(self.metrics)
     }
 
     /// The largest peak of an agent, and the controller's, since [`Fleet::forget_peaks`]; in bytes.

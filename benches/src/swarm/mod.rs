@@ -1,9 +1,11 @@
 //! Thousands of agents in one process: the agent's own enrolment and its own line to the controller, with a key and a
 //! connection each, over a host that is simulated.
 
+mod beside;
 mod host;
 mod room;
 
+pub use beside::{Answers, Tries};
 pub use host::{SimulatedHost, Work};
 
 use crate::fleet::{Fleet, LIMIT};

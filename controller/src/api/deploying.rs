@@ -3,7 +3,7 @@
 use super::operator::{Answer, OperatorApi, Statuses};
 use super::{caller, operator, parse, parse_option, refused, stopped};
 use crate::audit::MAX_TEXT;
-use crate::driver::Driver;
+use crate::driver::{Driver, Stopped};
 use crate::fleet::Fleet;
 use crate::fleet::back::How;
 use crate::fleet::deploy::{Asked, By, Control, Refused, Wanted};
@@ -17,6 +17,7 @@ use tamer_core::rollout::deployment::DeploymentId;
 use tamer_core::version::Version;
 use tamer_kit::clock;
 use tamer_proto::v1;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -243,10 +244,7 @@ impl OperatorApi {
                     return;
                 }
                 (newest, rest) = loop {
-                    let changed = async {
-                        tokio::time::sleep(rest).await;
-                        changes.changed().await
-                    };
+                    let changed = news(&driver, &mut changes, id, looked + rest);
                     let progress = async {
                         tokio::time::sleep_until(looked + PROGRESS.max(rest)).await;
                         moved.changed().await
@@ -435,4 +433,29 @@ fn answer(asked: Asked, nothing: &str) -> v1::DeployResponse {
 fn same(now: &v1::DeploymentStatus, seen: &mut v1::DeploymentStatus) -> bool {
     seen.now_ms = now.now_ms;
     now == seen
+}
+
+/// Waits until something has changed that a watcher of this deployment is to see: not before it has rested, unless the
+/// deployment is over. That is told at once, and to find it out takes no look at the hosts.
+async fn news(
+    driver: &Driver,
+    changes: &mut watch::Receiver<u64>,
+    id: DeploymentId,
+    rested: Instant,
+) -> Result<(), Stopped> {
+    let mut changed = false;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(rested), if changed => return Ok(()),
+            more = changes.changed() => more.map_err(|_| Stopped)?,
+        }
+        changed = true;
+        let over = move |fleet: &Fleet| {
+            let deployment = fleet.deployments.get(&id);
+            deployment.is_none_or(|it| it.ended.is_some())
+        };
+        if Instant::now() >= rested || driver.read(over).await? {
+            return Ok(());
+        }
+    }
 }

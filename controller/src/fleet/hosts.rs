@@ -8,13 +8,13 @@ use crate::identity::peer::Caller;
 use crate::identity::registry::Denied;
 use std::collections::VecDeque;
 use tamer_core::check::Results;
-use tamer_core::desired::{ComponentReport, Desired, HostReport, Slot};
+use tamer_core::desired::{ComponentReport, Desired, DesiredComponent, HostReport, Slot};
 use tamer_core::drift::Way;
 use tamer_core::generation::Generation;
 use tamer_core::id::{EnvironmentName, HostName, TargetKey};
 use tamer_core::moment::{Moment, Span};
 use tamer_core::rollout::switching::SwitchEvent;
-use tamer_core::rollout::{Event, Observation};
+use tamer_core::rollout::{Event, Host, Observation};
 use tamer_core::router::RouteReport;
 
 /// The number of a connection: a host that connects again has a new one.
@@ -303,11 +303,37 @@ impl Fleet {
             routes: self.desired_routes(name),
             inspect: self.asked.get(name).copied(),
         };
-        if before == Some(&desired) && generation == told && generation.epoch >= self.epoch {
+        let known = generation == told && generation.epoch >= self.epoch;
+        if known && before.is_some_and(|before| self.says_nothing_new(name, before, &desired)) {
             return None;
         }
         desired.generation = generation.next(self.epoch);
         Some(desired)
+    }
+
+    /// Whether a state differs from the one before at most in lacking grants under which the host has come to run what
+    /// it should. It can do nothing with these any more, and forgets them with the next state: to take them back alone
+    /// would be one more message to every host, and one more answer, after every switch.
+    fn says_nothing_new(&self, name: &HostName, before: &Desired, desired: &Desired) -> bool {
+        if before == desired {
+            return true;
+        }
+        let used = |was: &DesiredComponent| {
+            let mut targets = self.targets.iter().filter(|(key, _)| is_of(&was.slot, key));
+            let host = targets.find_map(|(_, target)| target.hosts.get(name));
+            let done = |host: &Host| {
+                let answered = was.grant.map(|grant| (grant.id, true));
+                Some(host.answered) == answered && host.running == was.run
+            };
+            host.is_some_and(done)
+        };
+        let mut as_before = desired.clone();
+        for (is, was) in as_before.components.iter_mut().zip(&before.components) {
+            if is.grant.is_none() && is.slot == was.slot && used(was) {
+                is.grant = was.grant;
+            }
+        }
+        as_before == *before
     }
 }
 

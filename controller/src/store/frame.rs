@@ -82,6 +82,9 @@ pub fn pieces(key: &Key, value: &[u8]) -> (Header, Vec<Piece>) {
     frame.extend_from_slice(&header.length.to_le_bytes());
     frame.extend_from_slice(&header.checksum.to_le_bytes());
     frame.extend_from_slice(value);
+    if frame.len() <= PIECE {
+        return (header, vec![(raw.to_vec(), frame)]);
+    }
     let cut = frame.chunks(PIECE).enumerate();
     let pieces = cut.map(|(n, piece)| (piece_key(raw, n), piece.to_vec()));
     (header, pieces.collect())

@@ -53,7 +53,7 @@ impl Key {
     /// # Errors
     /// [`BadEntry::Key`] for a bad kind.
     pub fn numbered(kind: &str, number: u64) -> Result<Self, BadEntry> {
-        format!("{kind}/{number:020}").parse()
+        format!("{kind}/{number:020}").try_into()
     }
 
     /// The key as text.
@@ -71,6 +71,13 @@ impl Key {
 impl FromStr for Key {
     type Err = BadEntry;
     fn from_str(given: &str) -> Result<Self, BadEntry> {
+        given.to_owned().try_into()
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = BadEntry;
+    fn try_from(given: String) -> Result<Self, BadEntry> {
         let bad = |reason| {
             Err(BadEntry::Key {
                 given: given.chars().take(80).collect(),
@@ -87,7 +94,7 @@ impl FromStr for Key {
         if given.split('/').any(str::is_empty) {
             return bad("an empty part may not stand in it");
         }
-        Ok(Self(given.to_owned()))
+        Ok(Self(given))
     }
 }
 

@@ -130,6 +130,45 @@ fn a_version_goes_out_component_by_component_and_back() {
     }
 }
 
+/// To every host, after every switch, that would be one more message, and one more answer.
+#[test]
+fn a_grant_that_is_used_up_is_not_taken_back_by_a_message_of_its_own() {
+    let mut world = World::new(4);
+    world.run(0).unwrap();
+    let canary = (0..9).find_map(|_| {
+        (0..4)
+            .find(|n| world.holds_a_grant(*n).is_some())
+            .or_else(|| {
+                (0..4).for_each(|n| world.work(n));
+                None
+            })
+    });
+    let canary = canary.unwrap();
+    let grant = world.holds_a_grant(canary).unwrap();
+    let told = world.seen(canary);
+    world.work(canary);
+    assert_eq!(world.done(canary), Some(grant));
+    assert_eq!(world.seen(canary), told, "nothing is new for it");
+    world.crash();
+    assert_eq!(
+        world.seen(canary),
+        told,
+        "nor for a controller that starts anew"
+    );
+    // A machine that was rebuilt knows of no grant: it must not find one that it could use again.
+    world.is_rebuilt(canary);
+    assert!(world.seen(canary) > told);
+    assert_ne!(world.holds_a_grant(canary), Some(grant));
+    world.settle();
+    for n in 0..4 {
+        assert_eq!(
+            world.holds_a_grant(n),
+            None,
+            "with the next news they are gone"
+        );
+    }
+}
+
 #[test]
 fn a_version_that_ran_is_known_without_its_document() {
     let mut world = World::new(4);

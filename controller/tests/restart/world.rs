@@ -9,13 +9,16 @@ use tamer_controller::fleet::hosts::SessionId;
 use tamer_controller::store::Store;
 use tamer_controller::store::memory::MemoryStore;
 use tamer_core::check::{CheckResult, Results};
-use tamer_core::desired::{ComponentReport, Desired, Failure, FailureKind, HostReport};
+use tamer_core::desired::{
+    ActivationStatus, ComponentReport, Desired, Failure, FailureKind, HostReport,
+};
 use tamer_core::digest::Digest;
 use tamer_core::environment::Environment;
 use tamer_core::generation::Generation;
 use tamer_core::id::HostName;
 use tamer_core::moment::{Moment, Span};
 use tamer_core::release::ReleaseRef;
+use tamer_core::rollout::Event;
 use tamer_core::schema::{
     Declared, MigrationOrder, MigrationReport, MigrationStatus, Record, Task,
 };
@@ -257,6 +260,40 @@ impl World {
                 })
             })
         })
+    }
+
+    /// The grant in what a server was told last.
+    pub(crate) fn holds_a_grant(&self, n: usize) -> Option<Generation> {
+        let told = self.servers[&self.nth(n)].told.as_ref();
+        let mut components = told.into_iter().flat_map(|told| &told.components);
+        components.find_map(|component| Some(component.grant?.id))
+    }
+
+    /// The newest state that a server was told.
+    pub(crate) fn seen(&self, n: usize) -> Generation {
+        self.servers[&self.nth(n)].seen
+    }
+
+    /// The grant under which a server came to run what it should.
+    pub(crate) fn done(&self, n: usize) -> Option<Generation> {
+        let mut parts = self.servers[&self.nth(n)].components.values();
+        parts.find_map(|part| {
+            let last = part.activation.as_ref()?;
+            (last.status == ActivationStatus::Done).then_some(last.grant)
+        })
+    }
+
+    /// A server is a new machine, with nothing on its disk.
+    pub(crate) fn is_rebuilt(&mut self, n: usize) {
+        let name = self.nth(n);
+        for key in self.fleet.targets_of(&name) {
+            let reset = Event::HostReset(name.clone());
+            self.fleet.apply(&key, &reset, self.now).unwrap();
+        }
+        let server = self.servers.get_mut(&name).unwrap();
+        server.components.clear();
+        server.told = None;
+        self.connect(&name);
     }
 
     fn nth(&self, n: usize) -> HostName {

@@ -5,6 +5,8 @@ use crate::fleet::Fleet;
 use crate::store::{BadEntry, Batch, Key, MAX_BATCH};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use tamer_core::id::TargetKey;
 use tamer_core::rollout::Target;
 use tamer_core::rollout::switching::Router;
 
@@ -24,8 +26,9 @@ impl Fleet {
     /// controller must stop.
     pub fn drain(&mut self) -> Result<Vec<Batch>, BadEntry> {
         let mut batches = vec![Batch::default()];
+        let mut ids = Ids::default();
         for object in std::mem::take(&mut self.dirty) {
-            let (key, value) = self.write(&object)?;
+            let (key, value) = self.write(&object, &mut ids)?;
             add(&mut batches, key, value)?;
         }
         for entry in std::mem::take(&mut self.happened) {
@@ -43,22 +46,22 @@ impl Fleet {
         Ok(batches)
     }
 
-    fn write(&self, object: &Object) -> Result<(Key, Option<Vec<u8>>), BadEntry> {
+    fn write(&self, object: &Object, ids: &mut Ids) -> Result<(Key, Option<Vec<u8>>), BadEntry> {
         Ok(match object {
             Object::Token(secret) => (
-                format!("token/{secret}").parse()?,
+                named(format_args!("token/{secret}"))?,
                 self.tokens.0.get(secret).map(json),
             ),
             Object::Declared(digest) => (
-                format!("declared/{digest}").parse()?,
+                named(format_args!("declared/{digest}"))?,
                 self.declared.get(digest).map(json),
             ),
             Object::Host(name) => (
-                format!("host/{name}").parse()?,
+                named(format_args!("host/{name}"))?,
                 self.registry.hosts.get(name).map(json),
             ),
             Object::Operator(name) => (
-                format!("operator/{name}").parse()?,
+                named(format_args!("operator/{name}"))?,
                 self.registry.operators.get(name).map(json),
             ),
             Object::Target(key) => {
@@ -67,7 +70,7 @@ impl Fleet {
                     ..clone_head(target)
                 });
                 (
-                    format!("target/{}", id(key)).parse()?,
+                    named(format_args!("target/{}", ids.of(key)))?,
                     head.as_ref().map(json),
                 )
             }
@@ -77,7 +80,7 @@ impl Fleet {
                     .get(key)
                     .and_then(|target| target.hosts.get(host));
                 (
-                    format!("member/{}/{host}", id(key)).parse()?,
+                    named(format_args!("member/{}/{host}", ids.of(key)))?,
                     member.map(json),
                 )
             }
@@ -87,7 +90,7 @@ impl Fleet {
                     ..router.clone()
                 });
                 (
-                    format!("router/{}", router_id(key)).parse()?,
+                    named(format_args!("router/{}", router_id(key)))?,
                     head.as_ref().map(json),
                 )
             }
@@ -95,12 +98,12 @@ impl Fleet {
                 let router = self.routers.get(key);
                 let host_of = router.and_then(|router| router.hosts.get(host));
                 (
-                    format!("route/{}/{host}", router_id(key)).parse()?,
+                    named(format_args!("route/{}/{host}", router_id(key)))?,
                     host_of.map(json),
                 )
             }
             Object::Word(key, host) => (
-                format!("drift/{}/{host}", id(key)).parse()?,
+                named(format_args!("drift/{}/{host}", ids.of(key)))?,
                 self.words.get(&(key.clone(), host.clone())).map(json),
             ),
             Object::PastWord(number) => (
@@ -112,22 +115,48 @@ impl Fleet {
                 self.deployments.get(number).map(json),
             ),
             Object::Closure(what) => (
-                format!("closure/{}", what.key()).parse()?,
+                named(format_args!("closure/{}", what.key()))?,
                 self.closures.get(what).map(json),
             ),
             Object::Standing(environment, application) => {
                 let place = (environment.clone(), application.clone());
                 (
-                    format!("standing/{environment}/{application}").parse()?,
+                    named(format_args!("standing/{environment}/{application}"))?,
                     self.standings.get(&place).map(json),
                 )
             }
             Object::Desired(host) => {
                 let desired = self.seats.get(host).and_then(|seat| seat.desired.as_ref());
-                (format!("desired/{host}").parse()?, desired.map(json))
+                (named(format_args!("desired/{host}"))?, desired.map(json))
             }
         })
     }
+}
+
+/// What targets are called in keys. One hash serves all members of a target, which come one after the other.
+#[derive(Default)]
+struct Ids(Option<(TargetKey, String)>);
+
+impl Ids {
+    fn of(&mut self, key: &TargetKey) -> &str {
+        let known = self.0.take().filter(|(known, _)| known == key);
+        let (_, id) = self
+            .0
+            .insert(known.unwrap_or_else(|| (key.clone(), id(key))));
+        id
+    }
+}
+
+/// Most keys are shorter: a kind, the hash of a target, a host.
+const KEY: usize = 96;
+/// Most values are smaller: a host's part in a target, what a host was told.
+const VALUE: usize = 1024;
+
+fn named(text: fmt::Arguments<'_>) -> Result<Key, BadEntry> {
+    let mut key = String::with_capacity(KEY);
+    // A string takes everything.
+    let _ = key.write_fmt(text);
+    key.try_into()
 }
 
 /// A target without its hosts, which may be thousands and are not copied.
@@ -148,8 +177,12 @@ fn clone_head(target: &Target) -> Target {
 }
 
 fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut text = Vec::with_capacity(VALUE);
     // Maps with text keys and plain values: there is nothing that JSON could refuse.
-    serde_json::to_vec(value).unwrap_or_default()
+    match serde_json::to_writer(&mut text, value) {
+        Ok(()) => text,
+        Err(_) => Vec::new(),
+    }
 }
 
 fn add(batches: &mut Vec<Batch>, key: Key, value: Option<Vec<u8>>) -> Result<(), BadEntry> {
