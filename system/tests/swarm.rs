@@ -9,7 +9,7 @@ fn a_hundred_agents_come_back_to_a_killed_controller_and_the_rollout_ends() {
     let room = tempfile::tempdir().unwrap();
     let mut swarm = Command::new(program("tamer-swarm"));
     let said = swarm
-        .arg("smoke")
+        .args(["smoke", "1"])
         .arg(room.path())
         .arg("100")
         .output()

@@ -1,10 +1,10 @@
 //! How far one controller reaches: thousands of simulated agents in this process, with the real line and real
 //! certificates, and the real controller in another.
 //!
-//! `tamer-swarm measure ROUNDS DIRECTORY AGENTS…` prints a table for each number of agents.
-//! `tamer-swarm rest MINUTES DIRECTORY AGENTS…` only prints what the controller takes while nothing happens.
-//! `tamer-swarm smoke DIRECTORY AGENTS` only looks whether a rollout comes to its end when the controller is killed in
-//! the middle.
+//! `tamer-swarm measure ROUNDS DIRECTORY AGENTS…` prints a table for each number of agents; with `changes` or `restarts`
+//! instead of `measure`, that part of it, and with `rest`, for so many minutes, what the controller takes while nothing
+//! happens. `tamer-swarm smoke 1 DIRECTORY AGENTS…` only looks whether a rollout comes to its end when the controller is
+//! killed in the middle.
 
 use anyhow::{bail, ensure};
 use nix::sys::signal::Signal;
@@ -37,57 +37,30 @@ const CHECKS: Duration = Duration::from_secs(30);
 /// A line that lasted so long was a good one, for an agent (`agent/src/link/mod.rs`), and some more.
 const STABLE: Duration = Duration::from_secs(22);
 
+const USAGE: &str =
+    "usage: tamer-swarm measure|changes|restarts|rest|smoke ROUNDS DIRECTORY AGENTS…";
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match &words[..] {
-        ["smoke", directory, agents] => smoke(Path::new(directory), agents.parse()?).await,
-        ["measure", rounds, directory, all @ ..] if !all.is_empty() => {
-            for agents in all {
-                measure(Path::new(directory), agents.parse()?, rounds.parse()?).await?;
-            }
-            Ok(())
+    let [part, count, directory, all @ ..] = &words[..] else {
+        bail!("{USAGE}")
+    };
+    let (directory, count) = (Path::new(directory), count.parse()?);
+    ensure!(!all.is_empty(), "{USAGE}");
+    for agents in all {
+        let agents = agents.parse()?;
+        match *part {
+            "smoke" => smoke(directory, agents).await?,
+            "measure" => measure(directory, agents, count).await?,
+            "rest" => rest(directory, agents, count).await?,
+            "changes" => only_changes(directory, agents, count).await?,
+            "restarts" => only_restarts(directory, agents, count).await?,
+            _ => bail!("{USAGE}"),
         }
-        ["rest", minutes, directory, all @ ..] if !all.is_empty() => {
-            for agents in all {
-                rest(Path::new(directory), agents.parse()?, minutes.parse()?).await?;
-            }
-            Ok(())
-        }
-        ["changes", rounds, directory, all @ ..] if !all.is_empty() => {
-            for agents in all {
-                let (directory, agents, rounds) =
-                    (Path::new(directory), agents.parse()?, rounds.parse()?);
-                let (fleet, swarm, empty) = connected(directory, agents).await?;
-                memory(&fleet, "all connected", empty, agents)?;
-                fleet.place(&[APPLICATION], AT_ONCE)?;
-                for n in 0..=1 {
-                    let version = format!("1.{n}.0");
-                    publish(&fleet, &version)?;
-                    fleet.desk.deploy(APPLICATION, &version).await?;
-                }
-                changes(&fleet, &swarm, "1.1.0", rounds).await?;
-                memory(&fleet, "after changes", empty, agents)?;
-            }
-            Ok(())
-        }
-        ["restarts", rounds, directory, all @ ..] if !all.is_empty() => {
-            for agents in all {
-                let (directory, agents, rounds) =
-                    (Path::new(directory), agents.parse()?, rounds.parse()?);
-                let (mut fleet, swarm, _) = connected(directory, agents).await?;
-                for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-                    restarts(&mut fleet, &swarm, signal, rounds).await?;
-                }
-            }
-            Ok(())
-        }
-        _ => bail!(
-            "usage: tamer-swarm measure ROUNDS DIRECTORY AGENTS…, or: tamer-swarm rest MINUTES DIRECTORY AGENTS…, or: \
-             tamer-swarm smoke DIRECTORY AGENTS"
-        ),
     }
+    Ok(())
 }
 
 async fn start(directory: &Path) -> anyhow::Result<Fleet> {
@@ -171,6 +144,30 @@ async fn rest(directory: &Path, agents: usize, minutes: usize) -> anyhow::Result
         row(&["CPU of the controller in a minute", &share])?;
     }
     memory(&fleet, "at the end", empty, agents)
+}
+
+/// Only [`changes`].
+async fn only_changes(directory: &Path, agents: usize, rounds: usize) -> anyhow::Result<()> {
+    let (fleet, swarm, empty) = connected(directory, agents).await?;
+    head(&[&format!("{agents} agents"), ""])?;
+    memory(&fleet, "all connected", empty, agents)?;
+    fleet.place(&[APPLICATION], AT_ONCE)?;
+    for version in ["1.0.0", "1.1.0"] {
+        publish(&fleet, version)?;
+        fleet.desk.deploy(APPLICATION, version).await?;
+    }
+    changes(&fleet, &swarm, "1.1.0", rounds).await?;
+    memory(&fleet, "after that", empty, agents)
+}
+
+/// Only [`restarts`], of agents that have nothing to do.
+async fn only_restarts(directory: &Path, agents: usize, rounds: usize) -> anyhow::Result<()> {
+    let (mut fleet, swarm, _) = connected(directory, agents).await?;
+    head(&[&format!("{agents} agents"), ""])?;
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        restarts(&mut fleet, &swarm, signal, rounds).await?;
+    }
+    Ok(())
 }
 
 /// What the controller takes in a minute, and how many reports come meanwhile.

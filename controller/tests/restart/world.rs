@@ -18,7 +18,6 @@ use tamer_core::generation::Generation;
 use tamer_core::id::HostName;
 use tamer_core::moment::{Moment, Span};
 use tamer_core::release::ReleaseRef;
-use tamer_core::rollout::Event;
 use tamer_core::schema::{
     Declared, MigrationOrder, MigrationReport, MigrationStatus, Record, Task,
 };
@@ -134,6 +133,8 @@ pub(crate) struct World {
     pub(crate) store: MemoryStore,
     pub(crate) fleet: Fleet,
     pub(crate) now: Moment,
+    /// How far the servers' clocks are ahead of the controller's.
+    pub(crate) ahead: Span,
     pub(crate) servers: BTreeMap<HostName, Server>,
     pub(crate) bad: BTreeSet<Digest>,
     pub(crate) sessions: u64,
@@ -150,6 +151,7 @@ impl World {
             store: MemoryStore::new(),
             fleet: Fleet::new(1, None),
             now: Moment(1_000_000),
+            ahead: Span::secs(0),
             servers: BTreeMap::new(),
             bad: BTreeSet::new(),
             sessions: 0,
@@ -283,19 +285,6 @@ impl World {
         })
     }
 
-    /// A server is a new machine, with nothing on its disk.
-    pub(crate) fn is_rebuilt(&mut self, n: usize) {
-        let name = self.nth(n);
-        for key in self.fleet.targets_of(&name) {
-            let reset = Event::HostReset(name.clone());
-            self.fleet.apply(&key, &reset, self.now).unwrap();
-        }
-        let server = self.servers.get_mut(&name).unwrap();
-        server.components.clear();
-        server.told = None;
-        self.connect(&name);
-    }
-
     fn nth(&self, n: usize) -> HostName {
         let mut names = self.servers.keys();
         names.nth(n % self.servers.len()).unwrap().clone()
@@ -363,7 +352,7 @@ impl World {
             }
             let bad = |it: &ReleaseRef| self.bad.contains(&it.manifest);
             let bad = component.run.as_ref().is_some_and(bad);
-            part.obey(component, bad, self.now);
+            part.obey(component, bad, self.now + self.ahead);
         }
         if !self.away.contains(&name) {
             let report = self.report(&name);
